@@ -1,0 +1,169 @@
+//! Convolutional network on `[c, h, w]` images whose last layer leaves one number, plus `½ c |x|²`.
+
+use burn::tensor::Tensor;
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
+use serde::{Deserialize, Serialize};
+
+use super::Architecture;
+use super::activation::Activation;
+use super::network::{
+    check_confinement, confine, gaussian_draws, gaussian_log_z, init_layers, is_confinement_alone,
+    layer_params,
+};
+use crate::error::ModelError;
+use crate::params::ParamSpec;
+use crate::random::Stream;
+use crate::shape::SampleShape;
+
+/// `{ kind = "conv", layers, activation, confinement }`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conv {
+    /// The convolutions, first to last; the last one leaves `1 × 1 × 1`.
+    pub layers: Vec<ConvLayer>,
+    /// The non-linearity after each layer but the last.
+    #[serde(default)]
+    pub activation: Activation,
+    /// `c` of the added `½ c |x|²`; 0 adds none.
+    #[serde(default)]
+    pub confinement: f64,
+}
+
+/// One square convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConvLayer {
+    /// Output channels.
+    pub out: usize,
+    /// Kernel side.
+    pub kernel: usize,
+    /// Stride, 1 unless given.
+    #[serde(default = "one")]
+    pub stride: usize,
+    /// Zero padding on each side, 0 unless given.
+    #[serde(default)]
+    pub padding: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl Conv {
+    /// Builds the architecture for images of `shape`.
+    ///
+    /// # Errors
+    /// Flat samples, a layer that does not fit its input, a last layer that does not leave `1 × 1 × 1`.
+    pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
+        let misfit = |message: String| ModelError::Shape {
+            kind: "conv",
+            shape,
+            message,
+        };
+        let SampleShape::Image(image) = shape else {
+            return Err(misfit("it needs images `[c, h, w]`".into()));
+        };
+        check_confinement(self.confinement)?;
+        let [mut channels, mut height, mut width] = image;
+        let mut weights = Vec::with_capacity(self.layers.len());
+        for (i, layer) in self.layers.iter().enumerate() {
+            if layer.out == 0 || layer.kernel == 0 || layer.stride == 0 {
+                return Err(ModelError::invalid(
+                    "layers",
+                    format!("layer {i}: out, kernel and stride must be ≥ 1"),
+                ));
+            }
+            let side = |side: usize| {
+                (side + 2 * layer.padding)
+                    .checked_sub(layer.kernel)
+                    .map(|free| free / layer.stride + 1)
+            };
+            let (Some(h), Some(w)) = (side(height), side(width)) else {
+                return Err(misfit(format!(
+                    "layer {i}: a kernel of {} does not fit {height} × {width} with padding {}",
+                    layer.kernel, layer.padding
+                )));
+            };
+            weights.push(vec![layer.out, channels, layer.kernel, layer.kernel]);
+            (channels, height, width) = (layer.out, h, w);
+        }
+        if [channels, height, width] != [1, 1, 1] || self.layers.is_empty() {
+            return Err(misfit(format!(
+                "the last layer leaves [{channels}, {height}, {width}], an energy needs [1, 1, 1]"
+            )));
+        }
+        Ok(Box::new(ConvEnergy {
+            image,
+            weights,
+            config: self.clone(),
+        }))
+    }
+}
+
+/// A [`Conv`] on images of one shape.
+#[derive(Clone, Debug)]
+struct ConvEnergy {
+    image: [usize; 3],
+    weights: Vec<Vec<usize>>,
+    config: Conv,
+}
+
+impl Architecture for ConvEnergy {
+    fn kind(&self) -> &'static str {
+        "conv"
+    }
+
+    fn dim(&self) -> usize {
+        self.image.iter().product()
+    }
+
+    fn params(&self) -> Vec<ParamSpec> {
+        layer_params(&self.weights)
+    }
+
+    fn init(&self, seed: u64) -> Vec<Vec<f32>> {
+        init_layers(&self.params(), seed)
+    }
+
+    fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
+        let [n, _] = x.dims();
+        let [c, h, w] = self.image;
+        let mut hidden = x.clone().reshape([n, c, h, w]);
+        for (i, (layer, params)) in self
+            .config
+            .layers
+            .iter()
+            .zip(theta.chunks_exact(2))
+            .enumerate()
+        {
+            let shape = [
+                self.weights[i][0],
+                self.weights[i][1],
+                layer.kernel,
+                layer.kernel,
+            ];
+            let options = ConvOptions::new([layer.stride; 2], [layer.padding; 2], [1, 1], 1);
+            let weight = params[0].clone().reshape(shape);
+            hidden = conv2d(hidden, weight, Some(params[1].clone()), options);
+            if i + 1 < self.config.layers.len() {
+                hidden = self.config.activation.forward(hidden);
+            }
+        }
+        confine(hidden.reshape([n]), x, self.config.confinement)
+    }
+
+    fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {
+        is_confinement_alone(theta, self.config.confinement)
+            .then(|| gaussian_log_z(self.dim(), self.config.confinement))
+    }
+
+    fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>> {
+        is_confinement_alone(theta, self.config.confinement)
+            .then(|| gaussian_draws(self.dim(), self.config.confinement, count, stream))
+    }
+
+    fn confinement(&self) -> Option<f64> {
+        (self.config.confinement > 0.0).then_some(self.config.confinement)
+    }
+}

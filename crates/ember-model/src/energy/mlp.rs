@@ -1,0 +1,110 @@
+//! Multi-layer perceptron: `U(x) = w_L·a(… a(W_0 x + b_0) …) + b_L + ½ c |x|²`.
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::Architecture;
+use super::activation::Activation;
+use super::network::{
+    check_confinement, confine, gaussian_draws, gaussian_log_z, init_layers, is_confinement_alone,
+    layer_params,
+};
+use crate::error::ModelError;
+use crate::params::ParamSpec;
+use crate::random::Stream;
+use crate::shape::SampleShape;
+
+/// `{ kind = "mlp", hidden, activation, confinement }`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mlp {
+    /// Widths of the hidden layers.
+    pub hidden: Vec<usize>,
+    /// The non-linearity after each hidden layer.
+    #[serde(default)]
+    pub activation: Activation,
+    /// `c` of the added `½ c |x|²`; 0 adds none.
+    #[serde(default)]
+    pub confinement: f64,
+}
+
+impl Mlp {
+    /// Builds the architecture for samples of `shape`.
+    ///
+    /// # Errors
+    /// An empty or zero-width `hidden`, a negative or non-finite `confinement`.
+    pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
+        if self.hidden.is_empty() || self.hidden.contains(&0) {
+            return Err(ModelError::invalid(
+                "hidden",
+                format!("{:?} needs at least one width, each ≥ 1", self.hidden),
+            ));
+        }
+        check_confinement(self.confinement)?;
+        Ok(Box::new(MlpEnergy {
+            dim: shape.dim(),
+            config: self.clone(),
+        }))
+    }
+}
+
+/// An [`Mlp`] on samples of `dim` coordinates.
+#[derive(Clone, Debug)]
+struct MlpEnergy {
+    dim: usize,
+    config: Mlp,
+}
+
+impl Architecture for MlpEnergy {
+    fn kind(&self) -> &'static str {
+        "mlp"
+    }
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn params(&self) -> Vec<ParamSpec> {
+        let widths: Vec<usize> = std::iter::once(self.dim)
+            .chain(self.config.hidden.iter().copied())
+            .chain(std::iter::once(1))
+            .collect();
+        let weights: Vec<Vec<usize>> = widths.windows(2).map(|w| vec![w[1], w[0]]).collect();
+        layer_params(&weights)
+    }
+
+    fn init(&self, seed: u64) -> Vec<Vec<f32>> {
+        init_layers(&self.params(), seed)
+    }
+
+    fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
+        let [n, _] = x.dims();
+        let mut width = self.dim;
+        let mut h = x.clone();
+        let layers = theta.len() / 2;
+        for (i, layer) in theta.chunks_exact(2).enumerate() {
+            let [out] = layer[1].dims();
+            let weight = layer[0].clone().reshape([out, width]);
+            h = h.matmul(weight.transpose()) + layer[1].clone().reshape([1, out]);
+            if i + 1 < layers {
+                h = self.config.activation.forward(h);
+            }
+            width = out;
+        }
+        confine(h.reshape([n]), x, self.config.confinement)
+    }
+
+    fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {
+        is_confinement_alone(theta, self.config.confinement)
+            .then(|| gaussian_log_z(self.dim, self.config.confinement))
+    }
+
+    fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>> {
+        is_confinement_alone(theta, self.config.confinement)
+            .then(|| gaussian_draws(self.dim, self.config.confinement, count, stream))
+    }
+
+    fn confinement(&self) -> Option<f64> {
+        (self.config.confinement > 0.0).then_some(self.config.confinement)
+    }
+}

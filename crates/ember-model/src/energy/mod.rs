@@ -1,0 +1,184 @@
+//! The energy traits, and one file per energy.
+
+pub mod activation;
+pub mod conv;
+pub mod gaussian_mixture;
+pub mod mlp;
+mod network;
+
+use std::fmt::Debug;
+
+use burn::tensor::Tensor;
+
+use crate::params::{HostTensor, ParamSpec};
+use crate::random::Stream;
+
+/// An energy `U_θ` at fixed parameters: what kernels and estimators see.
+pub trait Energy: Send + Sync {
+    /// Coordinates of one sample.
+    fn dim(&self) -> usize;
+
+    /// `U_θ(x)`. `x: [walkers, dim]` → `[walkers]`.
+    fn energy(&self, x: Tensor<2>) -> Tensor<1>;
+
+    /// `(U_θ(x), ∇ₓU_θ(x))`, off the autodiff tape. `x: [walkers, dim]` → `[walkers]`, `[walkers, dim]`.
+    fn energy_and_grad(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
+        grad_by_autodiff(|x| self.energy(x), x)
+    }
+
+    /// `log ∫ e^{−U_θ}` where it is known in closed form.
+    fn log_z(&self) -> Option<f64> {
+        None
+    }
+}
+
+/// `Σ_t Σ_b w_{t,b} ∂_θU(x_{t,b})` and the energies met on the way.
+#[derive(Clone, Debug)]
+pub struct WeightedGrads {
+    /// One flat gradient per parameter, in the order of [`Architecture::params`].
+    pub grads: Vec<Tensor<1>>,
+    /// `U_θ(x_t)` of every term, `[batch_t]`, off the tape.
+    pub energies: Vec<Tensor<1>>,
+}
+
+/// An energy as a pure function of `(θ, x)`. `theta` holds one flat `[len]` tensor per entry of [`Self::params`].
+pub trait Architecture: Debug + Send + Sync {
+    /// The energy's `kind` in a config.
+    fn kind(&self) -> &'static str;
+
+    /// Coordinates of one sample.
+    fn dim(&self) -> usize;
+
+    /// The parameters, in order.
+    fn params(&self) -> Vec<ParamSpec>;
+
+    /// Starting values, one flat vector per parameter: a pure function of the seed.
+    fn init(&self, seed: u64) -> Vec<Vec<f32>>;
+
+    /// `U_θ(x)`. `x: [batch, dim]` → `[batch]`.
+    fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1>;
+
+    /// `(U_θ(x), ∇ₓU_θ(x))` with θ frozen, in one backward pass.
+    fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
+        grad_by_autodiff(|x| self.energy(theta, x), x)
+    }
+
+    /// The seam of the loss: weighted parameter gradients of the terms `(x_t: [batch_t, dim], w_t: [batch_t])`.
+    /// The weights are constants. Here by one backward pass over all terms.
+    fn weighted_param_grads(
+        &self,
+        theta: &[Tensor<1>],
+        terms: &[(Tensor<2>, Tensor<1>)],
+    ) -> WeightedGrads {
+        weighted_param_grads_by_autodiff(self, theta, terms)
+    }
+
+    /// `log Z_θ` where it is known in closed form.
+    fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64>;
+
+    /// `count` exact draws of `ρ_θ`, row-major `[count, dim]`, where the model can be drawn.
+    fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>>;
+
+    /// `c` where `½ c |x|²` confines the energy: `N(0, I/c)` is then its tractable start.
+    fn confinement(&self) -> Option<f64> {
+        None
+    }
+
+    /// Means `[K][dim]` and masses `[K]` where the energy is a mixture of unit-covariance Gaussians.
+    fn mixture(&self, _theta: &[Vec<f32>]) -> Option<Mixture> {
+        None
+    }
+
+    /// The tensors of a weight file. θ itself unless the file's form is a normalised one.
+    fn export(&self, theta: &[Vec<f32>]) -> Vec<HostTensor> {
+        self.params()
+            .into_iter()
+            .zip(theta)
+            .map(|(spec, values)| HostTensor {
+                name: spec.name,
+                shape: spec.shape,
+                values: values.clone(),
+            })
+            .collect()
+    }
+}
+
+/// A mixture of unit-covariance Gaussians, in host memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mixture {
+    /// Means, `[K][dim]`.
+    pub means: Vec<Vec<f64>>,
+    /// Masses, `[K]`, summing to 1.
+    pub masses: Vec<f64>,
+}
+
+impl Mixture {
+    /// `log_prob` of one point, by log-sum-exp in f64. `std` is the common standard deviation of the modes.
+    pub fn log_prob(&self, x: &[f32], std: f64) -> f64 {
+        let dim = x.len() as f64;
+        let terms: Vec<f64> = self
+            .means
+            .iter()
+            .zip(&self.masses)
+            .map(|(mean, mass)| {
+                let square: f64 = mean
+                    .iter()
+                    .zip(x)
+                    .map(|(m, &x)| (f64::from(x) - m).powi(2))
+                    .sum();
+                mass.ln() - 0.5 * square / (std * std)
+            })
+            .collect();
+        let max = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = terms.iter().map(|term| (term - max).exp()).sum();
+        max + sum.ln() - 0.5 * dim * (2.0 * std::f64::consts::PI * std * std).ln()
+    }
+}
+
+fn grad_by_autodiff(
+    energy: impl Fn(Tensor<2>) -> Tensor<1>,
+    x: Tensor<2>,
+) -> (Tensor<1>, Tensor<2>) {
+    let x = x.autodiff().require_grad();
+    let u = energy(x.clone());
+    let mut grads = u.clone().sum().backward();
+    let grad = match x.grad_remove(&mut grads) {
+        Some(grad) => grad,
+        // An energy that is constant in x has no entry on the tape.
+        None => x.clone().without_autodiff().zeros_like(),
+    };
+    (u.without_autodiff(), grad)
+}
+
+/// The plain form of [`Architecture::weighted_param_grads`]: the reference every explicit form is tested against.
+pub fn weighted_param_grads_by_autodiff<A: Architecture + ?Sized>(
+    architecture: &A,
+    theta: &[Tensor<1>],
+    terms: &[(Tensor<2>, Tensor<1>)],
+) -> WeightedGrads {
+    let theta: Vec<Tensor<1>> = theta
+        .iter()
+        .map(|tensor| tensor.clone().autodiff().require_grad())
+        .collect();
+    let mut loss: Option<Tensor<1>> = None;
+    let mut energies = Vec::with_capacity(terms.len());
+    for (x, weights) in terms {
+        let u = architecture.energy(&theta, x.clone());
+        energies.push(u.clone().without_autodiff());
+        let term = (u * weights.clone()).sum();
+        loss = Some(match loss {
+            Some(loss) => loss + term,
+            None => term,
+        });
+    }
+    let mut tape = loss.map(|loss| loss.backward());
+    let grads = theta
+        .iter()
+        .map(|tensor| {
+            tape.as_mut()
+                .and_then(|tape| tensor.grad_remove(tape))
+                .unwrap_or_else(|| tensor.clone().without_autodiff().zeros_like())
+        })
+        .collect();
+    WeightedGrads { grads, energies }
+}

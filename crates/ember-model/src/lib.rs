@@ -1,0 +1,28 @@
+//! Energies of energy-based models: what `U_θ` is and how it is differentiated.
+//!
+//! # Notation
+//! The model is `ρ_θ(x) = exp(−U_θ(x)) / Z_θ`: a low energy means likely. `energy` is always `U`,
+//! `energy_grad` is `∇ₓU`, `log_z` is `log ∫ e^{−U}`. Positions are `[walkers, dim]`, energies `[walkers]`.
+//!
+//! # Layout
+//! * [`random`]: every random number of the program, as a pure function of a counter.
+//! * [`Energy`]: what samplers see. [`Architecture`]: an energy as a pure function of `(θ, x)`.
+//! * [`EnergyModel`]: an architecture with its parameters on a device.
+//! * [`registry`]: the energies a config can name; a new one is a file in [`energy`] and a line there.
+//!
+//! This crate touches no files, clocks or streams.
+
+pub mod energy;
+pub mod error;
+pub mod model;
+pub mod params;
+pub mod random;
+pub mod registry;
+pub mod shape;
+
+pub use energy::{Architecture, Energy, WeightedGrads};
+pub use error::ModelError;
+pub use model::EnergyModel;
+pub use params::{HostTensor, ParamSpec};
+pub use registry::{EnergyConfig, EnergySpec};
+pub use shape::SampleShape;

@@ -1,0 +1,175 @@
+//! An energy with its parameters on a device.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
+
+use crate::energy::{Architecture, Energy, Mixture, WeightedGrads};
+use crate::error::ModelError;
+use crate::params::{HostTensor, ParamSpec, download, upload};
+use crate::random::Stream;
+use crate::registry::EnergySpec;
+
+/// `U_θ` at one θ. Cloning shares the parameters; [`EnergyModel::with_theta`] makes the model at another θ.
+#[derive(Clone, Debug)]
+pub struct EnergyModel {
+    spec: EnergySpec,
+    architecture: Arc<dyn Architecture>,
+    theta: Vec<Tensor<1>>,
+    device: Device,
+}
+
+impl EnergyModel {
+    /// The starting model of `seed`: the same values on every device.
+    ///
+    /// # Errors
+    /// As [`EnergySpec::build`].
+    pub fn init(spec: EnergySpec, seed: u64, device: &Device) -> Result<Self, ModelError> {
+        let architecture: Arc<dyn Architecture> = spec.build()?.into();
+        let theta = architecture.init(seed);
+        Ok(Self::new(spec, architecture, theta, device))
+    }
+
+    /// The model whose weights are `tensors`, as a weight file holds them (any order, PyTorch names and layout).
+    ///
+    /// # Errors
+    /// A missing, unknown or wrongly shaped tensor, or as [`EnergySpec::build`].
+    pub fn from_tensors(
+        spec: EnergySpec,
+        mut tensors: Vec<HostTensor>,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let architecture: Arc<dyn Architecture> = spec.build()?.into();
+        let present = tensors
+            .iter()
+            .map(|t| format!("`{}` {:?}", t.name, t.shape))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let mut theta = Vec::new();
+        for param in architecture.params() {
+            let Some(found) = tensors.iter().position(|t| t.name == param.name) else {
+                return Err(ModelError::TensorMissing {
+                    name: param.name,
+                    expected: param.shape,
+                    present,
+                });
+            };
+            let tensor = tensors.swap_remove(found);
+            if tensor.shape != param.shape {
+                return Err(ModelError::TensorShape {
+                    name: param.name,
+                    found: tensor.shape,
+                    expected: param.shape,
+                });
+            }
+            theta.push(tensor.values);
+        }
+        if !tensors.is_empty() {
+            let names: Vec<_> = tensors.iter().map(|t| format!("`{}`", t.name)).collect();
+            return Err(ModelError::TensorUnknown {
+                names: names.join(", "),
+            });
+        }
+        Ok(Self::new(spec, architecture, theta, device))
+    }
+
+    fn new(
+        spec: EnergySpec,
+        architecture: Arc<dyn Architecture>,
+        theta: Vec<Vec<f32>>,
+        device: &Device,
+    ) -> Self {
+        let theta = theta
+            .into_iter()
+            .map(|values| upload(values, device))
+            .collect();
+        Self {
+            spec,
+            architecture,
+            theta,
+            device: device.clone(),
+        }
+    }
+
+    /// The same energy at another θ: flat tensors in the order of [`EnergyModel::params`].
+    pub fn with_theta(&self, theta: Vec<Tensor<1>>) -> Self {
+        assert_eq!(theta.len(), self.theta.len(), "one tensor per parameter");
+        Self {
+            theta,
+            ..self.clone()
+        }
+    }
+
+    /// The energy's table with the sample shape.
+    pub fn spec(&self) -> &EnergySpec {
+        &self.spec
+    }
+
+    /// Name, shape and treatment of each parameter.
+    pub fn params(&self) -> Vec<ParamSpec> {
+        self.architecture.params()
+    }
+
+    /// θ, one flat tensor per parameter.
+    pub fn theta(&self) -> &[Tensor<1>] {
+        &self.theta
+    }
+
+    /// θ in host memory. Waits for the device.
+    pub fn host_theta(&self) -> Vec<Vec<f32>> {
+        self.theta.iter().cloned().map(download).collect()
+    }
+
+    /// Number of parameters.
+    pub fn param_count(&self) -> usize {
+        self.params().iter().map(ParamSpec::len).sum()
+    }
+
+    /// The device the parameters are on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The tensors of a weight file.
+    pub fn export(&self) -> Vec<HostTensor> {
+        self.architecture.export(&self.host_theta())
+    }
+
+    /// `Σ_t Σ_b w_{t,b} ∂_θU(x_{t,b})`; see [`Architecture::weighted_param_grads`].
+    pub fn weighted_param_grads(&self, terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
+        self.architecture.weighted_param_grads(&self.theta, terms)
+    }
+
+    /// `count` exact draws of `ρ_θ`, `[count, dim]` row-major, where the model can be drawn.
+    pub fn draw(&self, count: usize, stream: Stream) -> Option<Vec<f32>> {
+        self.architecture.draw(&self.host_theta(), count, stream)
+    }
+
+    /// `c` of the confinement `½ c |x|²`, where there is one.
+    pub fn confinement(&self) -> Option<f64> {
+        self.architecture.confinement()
+    }
+
+    /// Means and masses, where the energy is a mixture.
+    pub fn mixture(&self) -> Option<Mixture> {
+        self.architecture.mixture(&self.host_theta())
+    }
+}
+
+impl Energy for EnergyModel {
+    fn dim(&self) -> usize {
+        self.architecture.dim()
+    }
+
+    fn energy(&self, x: Tensor<2>) -> Tensor<1> {
+        self.architecture.energy(&self.theta, x)
+    }
+
+    fn energy_and_grad(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
+        self.architecture.energy_and_grad(&self.theta, x)
+    }
+
+    fn log_z(&self) -> Option<f64> {
+        self.architecture.log_z(&self.host_theta())
+    }
+}

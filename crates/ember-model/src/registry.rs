@@ -1,0 +1,124 @@
+//! The energies a config can name. A new energy is one file in [`crate::energy`] and one line here.
+
+use serde::{Deserialize, Serialize};
+
+use crate::energy::Architecture;
+use crate::energy::{conv::Conv, gaussian_mixture::GaussianMixture, mlp::Mlp};
+use crate::error::ModelError;
+use crate::shape::SampleShape;
+
+macro_rules! energies {
+    ($($(#[$doc:meta])* $Variant:ident($Config:ty) = $kind:literal),* $(,)?) => {
+        /// The `[energy]` table: the config value describes the architecture, tagged by `kind`.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum EnergyConfig { $($(#[$doc])* #[serde(rename = $kind)] $Variant($Config)),* }
+
+        impl EnergyConfig {
+            /// Every `kind` there is.
+            pub const KINDS: &'static [&'static str] = &[$($kind),*];
+
+            /// The `kind` of this energy.
+            pub fn kind(&self) -> &'static str {
+                match self { $(Self::$Variant(_) => $kind),* }
+            }
+
+            /// Builds the architecture for samples of `shape`.
+            ///
+            /// # Errors
+            /// A value out of range, or an architecture that does not fit the shape.
+            pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
+                match self { $(Self::$Variant(config) => config.build(shape)),* }
+            }
+        }
+    };
+}
+
+energies! {
+    /// A mixture of unit-covariance Gaussians with free means and masses.
+    GaussianMixture(GaussianMixture) = "gaussian_mixture",
+    /// A multi-layer perceptron.
+    Mlp(Mlp) = "mlp",
+    /// A convolutional network.
+    Conv(Conv) = "conv",
+}
+
+/// An energy's table with the shape of its samples: what the metadata `ember.config` of a weight file holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EnergySpec {
+    /// The shape of one sample.
+    pub shape: SampleShape,
+    /// The `[energy]` table.
+    pub energy: EnergyConfig,
+}
+
+impl EnergySpec {
+    /// Builds the architecture.
+    ///
+    /// # Errors
+    /// As [`EnergyConfig::build`].
+    pub fn build(&self) -> Result<Box<dyn Architecture>, ModelError> {
+        self.energy.build(self.shape)
+    }
+
+    /// The metadata text: the `[energy]` table with `dim`, or `shape = [c, h, w]`.
+    pub fn to_metadata(&self) -> String {
+        let mut table = toml::Table::new();
+        match self.shape {
+            SampleShape::Flat(dim) => table.insert("dim".into(), toml::Value::Integer(dim as i64)),
+            SampleShape::Image(shape) => table.insert(
+                "shape".into(),
+                toml::Value::Array(
+                    shape
+                        .iter()
+                        .map(|&side| toml::Value::Integer(side as i64))
+                        .collect(),
+                ),
+            ),
+        };
+        if let Ok(toml::Value::Table(energy)) = toml::Value::try_from(&self.energy) {
+            table.extend(energy);
+        }
+        table.to_string()
+    }
+
+    /// Reads the metadata text back.
+    ///
+    /// # Errors
+    /// Text that is not TOML, lacks `dim` or `shape`, or does not describe an energy.
+    pub fn from_metadata(text: &str) -> Result<Self, ModelError> {
+        let metadata = |message: String| ModelError::Metadata(message);
+        let mut table: toml::Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| metadata(error.message().to_owned()))?;
+        let side = |value: &toml::Value| {
+            value
+                .as_integer()
+                .and_then(|side| usize::try_from(side).ok())
+                .filter(|&side| side > 0)
+        };
+        let shape = match (table.remove("dim"), table.remove("shape")) {
+            (Some(dim), None) => SampleShape::Flat(
+                side(&dim).ok_or_else(|| metadata(format!("dim = {dim} is no positive integer")))?,
+            ),
+            (None, Some(shape)) => {
+                let sides: Option<Vec<usize>> = shape
+                    .as_array()
+                    .map(|sides| sides.iter().map(side).collect())
+                    .unwrap_or(None);
+                match sides.as_deref() {
+                    Some(&[c, h, w]) => SampleShape::Image([c, h, w]),
+                    _ => return Err(metadata(format!("shape = {shape} is not [c, h, w]"))),
+                }
+            }
+            (None, None) => return Err(metadata("neither `dim` nor `shape` is there".into())),
+            (Some(_), Some(_)) => {
+                return Err(metadata("both `dim` and `shape` are there; give one".into()));
+            }
+        };
+        let energy = toml::Value::Table(table)
+            .try_into()
+            .map_err(|error: toml::de::Error| metadata(error.message().to_owned()))?;
+        Ok(Self { shape, energy })
+    }
+}

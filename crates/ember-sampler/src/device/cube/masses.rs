@@ -1,0 +1,169 @@
+//! `device/masses.rs` on 32-bit words: the same steps, the same bits.
+
+use burn::tensor::DType;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use super::launch::{empty, grid, upload};
+use super::scan::load;
+use super::words::{Wide, Wider, less, multiply_high, narrow, shift_left, shift_right, subtract};
+use crate::device::masses::{EXP2_TABLE, LN_2, LOG2_E, SIXTH};
+
+/// Words of [`ToSlots`](crate::device::masses::ToSlots): shift, reciprocal low, reciprocal high.
+const CONSTANTS: usize = 3;
+
+/// A float's exponent, 0 to 255.
+#[cube]
+fn exponent_field(bits: u32) -> u32 {
+    (bits >> 23u32) & 255u32
+}
+
+/// A float in units of `2^−fraction`, truncated; `scaled` is its exponent field plus `fraction`.
+#[cube]
+fn fixed(bits: u32, scaled: u32) -> Wide {
+    let significand = Wide { low: (bits & 0x7F_FFFFu32) | 0x80_0000u32, high: 0u32 };
+    let left = select(scaled > 150u32, scaled - 150u32, 0u32);
+    let right = select(scaled < 150u32, 150u32 - scaled, 0u32);
+    let magnitude = shift_right(
+        &shift_left(&significand, select(left > 39u32, 39u32, left)),
+        select(right > 63u32, 63u32, right),
+    );
+    let negative = subtract(&Wide { low: 0u32, high: 0u32 }, &magnitude);
+    let sign = bits >> 31u32;
+    Wide {
+        low: select(sign == 1u32, negative.low, magnitude.low),
+        high: select(sign == 1u32, negative.high, magnitude.high),
+    }
+}
+
+/// `2⁶²·2^−t`, `t` in units of 2⁻⁵⁶.
+#[cube]
+fn exp2_minus(t: &Wide, table: &[u32]) -> Wide {
+    let entry = ((t.high >> 16u32) & 255u32) as usize;
+    let value = Wide { low: table[2 * entry], high: table[2 * entry + 1] };
+    // 1 − e^{−y} = y − y²/2 + y³/6
+    let y = u32::mul_hi((t.low >> 16u32) | (t.high << 16u32), comptime!(LN_2));
+    let y2 = u32::mul_hi(y, y);
+    let y3 = u32::mul_hi(y2, y);
+    let e = y - (y2 >> 9u32) + (u32::mul_hi(y3, comptime!(SIXTH)) >> 16u32);
+    let part = u32::mul_hi((value.high << 1u32) | (value.low >> 31u32), e);
+    let value = subtract(&value, &Wide { low: part << 23u32, high: part >> 9u32 });
+    let bits = t.high >> 24u32;
+    shift_right(&value, select(bits > 63u32, 63u32, bits))
+}
+
+#[cube(launch)]
+fn mass_kernel(log_weights: &[f32], max: &[f32], table: &[u32], masses: &mut [u32]) {
+    let n = log_weights.len();
+    if ABSOLUTE_POS < n {
+        let bits = u32::reinterpret(log_weights[ABSOLUTE_POS]);
+        let max_bits = u32::reinterpret(max[0]);
+        let max_exponent = exponent_field(max_bits);
+        let mut mass = Wide { low: 0u32, high: 0u32 };
+        if max_exponent >= 157u32 {
+            // neighbouring floats differ by 64 or more
+            let some = bits == max_bits && exponent_field(bits) < 255u32;
+            mass.high = select(some, 0x4000_0000u32, 0u32);
+        } else {
+            let coarser = select(max_exponent > 148u32, max_exponent - 148u32, 0u32);
+            let fraction = 40u32 - coarser;
+            let scaled = exponent_field(bits) + fraction;
+            let d = subtract(&fixed(max_bits, max_exponent + fraction), &fixed(bits, scaled));
+            let beyond = shift_right(&d, fraction + 6u32);
+            if scaled <= 189u32 && beyond.low == 0u32 && beyond.high == 0u32 {
+                let log2_e = Wide {
+                    low: comptime!(LOG2_E as u32).runtime(),
+                    high: comptime!((LOG2_E >> 32) as u32).runtime(),
+                };
+                let t = multiply_high(&shift_left(&d, coarser + 17u32), &log2_e);
+                let value = exp2_minus(&t, table);
+                mass.low = value.low;
+                mass.high = value.high;
+            }
+        }
+        masses[ABSOLUTE_POS] = mass.low;
+        masses[n + ABSOLUTE_POS] = mass.high;
+    }
+}
+
+/// Masses `q_i`, in planes of low and high words.
+pub(super) fn masses(log_weights: CubeTensor, max: CubeTensor) -> CubeTensor {
+    let n = log_weights.meta.num_elements();
+    let table: Vec<u32> =
+        EXP2_TABLE.iter().flat_map(|entry| [*entry as u32, (*entry >> 32) as u32]).collect();
+    let table = upload(&log_weights, &table);
+    let output = empty(&log_weights, 2 * n, DType::U32);
+    let (count, dim) = grid(&output.client, n);
+    mass_kernel::launch(
+        &output.client,
+        count,
+        dim,
+        log_weights.into_buffer_arg(),
+        max.into_buffer_arg(),
+        table.into_buffer_arg(),
+        output.clone().into_buffer_arg(),
+    );
+    output
+}
+
+/// One thread: shifts the total to 62 bits and divides `N·2⁹⁴` by it, bit by bit.
+#[cube(launch)]
+fn constants_kernel(cumulative: &[u32], constants: &mut [u32], n: usize) {
+    if ABSOLUTE_POS == 0 {
+        let total = load(cumulative, n - 1, n, 3u32);
+        let mut divisor = Wide { low: total.low, high: total.middle };
+        let mut high = total.high;
+        let mut shift = 0u32;
+        while high != 0u32 || divisor.high >= 0x4000_0000u32 {
+            divisor.low = (divisor.low >> 1u32) | (divisor.high << 31u32);
+            divisor.high = (divisor.high >> 1u32) | (high << 31u32);
+            high = high >> 1u32;
+            shift += 1u32;
+        }
+        let mut rest = Wide { low: n as u32, high: 0u32 };
+        let mut quotient = Wide { low: 0u32, high: 0u32 };
+        for _ in 0..94u32 {
+            rest.high = (rest.high << 1u32) | (rest.low >> 31u32);
+            rest.low = rest.low << 1u32;
+            quotient.high = (quotient.high << 1u32) | (quotient.low >> 31u32);
+            quotient.low = quotient.low << 1u32;
+            if !less(&rest, &divisor) {
+                let reduced = subtract(&rest, &divisor);
+                rest.low = reduced.low;
+                rest.high = reduced.high;
+                quotient.low = quotient.low | 1u32;
+            }
+        }
+        if rest.low != 0u32 || rest.high != 0u32 {
+            quotient.low += 1u32;
+            quotient.high += select(quotient.low == 0u32, 1u32, 0u32);
+        }
+        constants[0] = shift;
+        constants[1] = quotient.low;
+        constants[2] = quotient.high;
+    }
+}
+
+/// The constants of `S = N·C/T`, from the prefix sums.
+pub(super) fn constants(cumulative: CubeTensor, n: usize) -> CubeTensor {
+    let output = empty(&cumulative, CONSTANTS, DType::U32);
+    let (count, dim) = grid(&output.client, 1);
+    constants_kernel::launch(
+        &output.client,
+        count,
+        dim,
+        cumulative.into_buffer_arg(),
+        output.clone().into_buffer_arg(),
+        n,
+    );
+    output
+}
+
+/// Slots, with 32 fractional bits, of a mass or of a sum of masses.
+#[cube]
+pub(super) fn to_slots(mass: &Wider, constants: &[u32], n: usize) -> Wide {
+    let shifted = shift_left(&narrow(mass, constants[0]), 2u32);
+    let product = multiply_high(&shifted, &Wide { low: constants[1], high: constants[2] });
+    let end = product.high >= n as u32;
+    Wide { low: select(end, 0u32, product.low), high: select(end, n as u32, product.high) }
+}

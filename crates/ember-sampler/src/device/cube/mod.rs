@@ -1,0 +1,41 @@
+//! The device operations on GPUs, as CubeCL kernels. Integers only where bits must agree with the processor; no `f64`, no 64-bit
+//! words, no float atomics.
+
+mod launch;
+mod masses;
+mod noise;
+mod philox;
+pub(crate) mod resampling;
+mod scan;
+mod words;
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn_cubecl::CubeBackend;
+use ember_model::random::Stream;
+
+use super::DeviceOps;
+use crate::resampling::Scheme;
+
+impl DeviceOps for CubeBackend {
+    fn langevin_proposal(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        step_size: f32,
+        noise_scale: f32,
+        stream: Stream,
+    ) -> FloatTensor<Self> {
+        noise::langevin_proposal(x, grad, step_size, noise_scale, stream)
+    }
+
+    fn uniform(like: FloatTensor<Self>, stream: Stream) -> FloatTensor<Self> {
+        noise::uniform(like, stream)
+    }
+
+    fn resample(log_weights: FloatTensor<Self>, scheme: Scheme, stream: Stream) -> IntTensor<Self> {
+        scheme.ancestors_on_gpu(log_weights, stream)
+    }
+
+    fn distinct(ancestors: IntTensor<Self>, n: usize) -> IntTensor<Self> {
+        resampling::distinct(ancestors, n)
+    }
+}

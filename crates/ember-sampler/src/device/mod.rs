@@ -1,0 +1,209 @@
+//! Operations that run where the tensors are: one fused pass on the processor, one kernel on a GPU.
+//!
+//! | operation | processor | GPU | plain twin |
+//! |---|---|---|---|
+//! | [`langevin_proposal`] | `normals.rs` | `cube/noise.rs` | [`langevin_proposal_reference`] |
+//! | [`standard_normal`], [`uniform`] | `normals.rs` | `cube/noise.rs` | [`Stream::normals`], [`Stream::uniforms`] |
+//! | [`ula_log_weight_increment`] | `increment.rs` | tensor operations | [`ula_log_weight_increment_reference`] |
+//! | [`resample`](crate::resampling::resample) | `masses.rs`, `resampling/` | `cube/` | `f64` in `tests/tests/resampling.rs` |
+//!
+//! Tensors given to these functions are off the autodiff tape.
+
+#[cfg(feature = "wgpu")]
+pub(crate) mod cube;
+mod flex;
+mod increment;
+pub(crate) mod masses;
+#[cfg(feature = "ndarray")]
+mod ndarray;
+pub(crate) mod normals;
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::tensor::{Device, Int, Tensor, TensorData, assert_shape};
+use ember_model::random::Stream;
+
+use crate::resampling::Scheme;
+
+/// The operations a backend provides. Call the functions of this module instead.
+#[backend_extension(Cube: cfg(feature = "wgpu"), Flex, NdArray: cfg(feature = "ndarray"), Fusion: cfg(feature = "wgpu"))]
+pub trait DeviceOps: Backend {
+    /// See [`langevin_proposal`].
+    #[fusion(dtype = x, shape = x)]
+    fn langevin_proposal(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        step_size: f32,
+        noise_scale: f32,
+        stream: Stream,
+    ) -> FloatTensor<Self>;
+
+    /// See [`uniform`]; the shape, the device and the precision are those of `like`.
+    #[fusion(dtype = like, shape = like)]
+    fn uniform(like: FloatTensor<Self>, stream: Stream) -> FloatTensor<Self>;
+
+    /// See [`ula_log_weight_increment`].
+    #[fusion(default)]
+    fn ula_log_weight_increment(
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        ux: FloatTensor<Self>,
+        gx: FloatTensor<Self>,
+        uy: FloatTensor<Self>,
+        gy: FloatTensor<Self>,
+        step_size: f32,
+    ) -> FloatTensor<Self> {
+        let shape = burn::backend::TensorMetadata::shape(&ux);
+        // ½ Σ (∇U(x) + ∇U(y))·(y − x + (h/2)(∇U(x) − ∇U(y)))
+        let drift = Self::float_mul_scalar(Self::float_sub(gx.clone(), gy.clone()), (0.5 * step_size).into());
+        let path = Self::float_add(Self::float_sub(y, x), drift);
+        let work = Self::float_sum_dim(Self::float_mul(Self::float_add(gx, gy), path), 1);
+        let work = Self::float_mul_scalar(Self::float_reshape(work, shape), 0.5f32.into());
+        Self::float_add(Self::float_sub(ux, uy), work)
+    }
+
+    /// See [`resample`](crate::resampling::resample).
+    #[fusion(dtype = burn::tensor::DType::I32, shape = log_weights)]
+    fn resample(log_weights: FloatTensor<Self>, scheme: Scheme, stream: Stream) -> IntTensor<Self>;
+
+    /// See [`distinct`](crate::resampling::distinct).
+    #[fusion(dtype = ancestors, shape = burn::tensor::Shape::from([1]))]
+    fn distinct(ancestors: IntTensor<Self>, n: usize) -> IntTensor<Self>;
+}
+
+/// A Langevin proposal, `x − h·∇U + s·ξ`, in one pass; `ξ` is what [`Stream::normals`] says.
+///
+/// # Shapes
+/// * `x`, `grad` and output: `[walkers, dim]`.
+///
+/// # Panics
+/// If the shapes differ.
+pub fn langevin_proposal(
+    x: Tensor<2>,
+    grad: Tensor<2>,
+    step_size: f32,
+    noise_scale: f32,
+    stream: Stream,
+) -> Tensor<2> {
+    let [walkers, dim] = x.dims();
+    assert_shape!(grad, [walkers, dim]);
+    assert!(u32::try_from(walkers).is_ok(), "{walkers} walkers do not fit a 32-bit counter word");
+    Tensor::from_dispatch(<Dispatch as DeviceOps>::langevin_proposal(
+        x.into_dispatch(),
+        grad.into_dispatch(),
+        step_size,
+        noise_scale,
+        stream,
+    ))
+}
+
+/// The plain twin of [`langevin_proposal`]: noise from the host, then tensor operations.
+pub fn langevin_proposal_reference(
+    x: Tensor<2>,
+    grad: Tensor<2>,
+    step_size: f32,
+    noise_scale: f32,
+    stream: Stream,
+) -> Tensor<2> {
+    let [walkers, dim] = x.dims();
+    let noise = Tensor::from_data(TensorData::new(stream.normals(walkers, dim), [walkers, dim]), &x.device());
+    x - grad.mul_scalar(step_size) + noise.mul_scalar(noise_scale)
+}
+
+/// Standard normals `[walkers, dim]`, those of [`Stream::normals`].
+pub fn standard_normal([walkers, dim]: [usize; 2], stream: Stream, device: &Device) -> Tensor<2> {
+    let zeros = Tensor::zeros([walkers, dim], device);
+    langevin_proposal(zeros.clone(), zeros, 0.0, 1.0, stream)
+}
+
+/// A uniform number in `[0, 1)` for each walker, `[walkers]`: column 0 of [`Stream::uniforms`], equal bits.
+pub fn uniform(walkers: usize, stream: Stream, device: &Device) -> Tensor<1> {
+    assert!(u32::try_from(walkers).is_ok(), "{walkers} walkers do not fit a 32-bit counter word");
+    let like = Tensor::<1>::empty([walkers], device);
+    Tensor::from_dispatch(<Dispatch as DeviceOps>::uniform(like.into_dispatch(), stream))
+}
+
+/// What an unadjusted Langevin step from `x` to `y` adds to the log-weights,
+/// `α_k(x, y) − α_{k+1}(y, x)` with `α_θ(a, b) = U_θ(a) + ½ (b − a)·∇U_θ(a) + (h/4) |∇U_θ(a)|²`
+/// (Carbone et al. 2023, Algorithm 1).
+///
+/// Summed as `U(x) − U(y) + ½ Σ (∇U(x) + ∇U(y))·(y − x + (h/2)(∇U(x) − ∇U(y)))`, which cancels less.
+///
+/// # Shapes
+/// * `x`, `y` and the gradients `gx` (under the old energy) and `gy` (under the new one): `[walkers, dim]`.
+/// * the energies `ux`, `uy` and output: `[walkers]`.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn ula_log_weight_increment(
+    x: Tensor<2>,
+    y: Tensor<2>,
+    ux: Tensor<1>,
+    gx: Tensor<2>,
+    uy: Tensor<1>,
+    gy: Tensor<2>,
+    step_size: f32,
+) -> Tensor<1> {
+    let [walkers, dim] = x.dims();
+    assert_shape!(y, [walkers, dim]);
+    assert_shape!(gx, [walkers, dim]);
+    assert_shape!(gy, [walkers, dim]);
+    assert_shape!(ux, [walkers]);
+    assert_shape!(uy, [walkers]);
+    Tensor::from_dispatch(<Dispatch as DeviceOps>::ula_log_weight_increment(
+        x.into_dispatch(),
+        y.into_dispatch(),
+        ux.into_dispatch(),
+        gx.into_dispatch(),
+        uy.into_dispatch(),
+        gy.into_dispatch(),
+        step_size,
+    ))
+}
+
+/// The plain twin of [`ula_log_weight_increment`]: the two `α` as the paper writes them.
+pub fn ula_log_weight_increment_reference(
+    x: Tensor<2>,
+    y: Tensor<2>,
+    ux: Tensor<1>,
+    gx: Tensor<2>,
+    uy: Tensor<1>,
+    gy: Tensor<2>,
+    step_size: f32,
+) -> Tensor<1> {
+    // α(a, b) = U(a) + ½ (b − a)·∇U(a) + (h/4) |∇U(a)|²
+    let alpha = |a: &Tensor<2>, b: &Tensor<2>, u: Tensor<1>, g: Tensor<2>| {
+        let drift = ((b.clone() - a.clone()) * g.clone()).sum_dim(1).squeeze_dim::<1>(1);
+        let square = (g.clone() * g).sum_dim(1).squeeze_dim::<1>(1);
+        u + drift.mul_scalar(0.5) + square.mul_scalar(0.25 * step_size)
+    };
+    // A += α_k(x, y) − α_{k+1}(y, x)
+    alpha(&x, &y, ux, gx) - alpha(&y, &x, uy, gy)
+}
+
+pub(crate) fn resample(scheme: Scheme, log_weights: Tensor<1>, stream: Stream) -> Tensor<1, Int> {
+    let [n] = log_weights.dims();
+    assert!(i32::try_from(n).is_ok(), "{n} walkers do not fit 32-bit ancestors");
+    if n == 0 {
+        return Tensor::empty([0], &log_weights.device());
+    }
+    Tensor::from_dispatch(<Dispatch as DeviceOps>::resample(log_weights.into_dispatch(), scheme, stream))
+}
+
+pub(crate) fn distinct(ancestors: Tensor<1, Int>, n: usize) -> Tensor<1, Int> {
+    Tensor::from_dispatch(<Dispatch as DeviceOps>::distinct(ancestors.into_dispatch(), n))
+}
+
+/// A word as a number in `[0, 1)` with 24 bits.
+fn unit_uniform(word: u32) -> f32 {
+    (word >> 8) as f32 * (1.0 / 16_777_216.0)
+}
+
+/// How many of `0 .. n` occur.
+fn count_distinct(values: impl Iterator<Item = i64>, n: usize) -> i64 {
+    let mut seen = vec![false; n];
+    for value in values {
+        seen[value as usize] = true;
+    }
+    seen.into_iter().map(i64::from).sum()
+}

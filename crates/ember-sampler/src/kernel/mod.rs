@@ -1,0 +1,85 @@
+//! Markov kernels, each with its rule for the log-weights. A new kernel is one file and one line in the registry below.
+
+pub mod mala;
+pub mod ula;
+
+use std::fmt::Debug;
+
+use burn::tensor::Tensor;
+use ember_model::Energy;
+use serde::{Deserialize, Serialize};
+
+use crate::noise::Noise;
+use crate::walkers::Walkers;
+pub use mala::Mala;
+pub use ula::Ula;
+
+/// How a kernel keeps the weighted population on target while θ moves, and hence which cached pair it starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightRule {
+    /// The step's own transition density enters the increment, which spans the change of θ: it starts from the pair
+    /// `(U, ∇U)` of θ_k and ends with that of θ_{k+1} (ALGORITHMS 1.1). K steps cost K gradients.
+    TransitionDensity,
+    /// The kernel leaves `ρ_θ` invariant and earns no weight: the caller reweights to θ_{k+1} first
+    /// (ALGORITHMS 1.2). K steps cost K + 1 gradients.
+    Invariant,
+}
+
+/// What a step did. Tensors, so that nothing is read from the device before a log step asks.
+#[derive(Clone, Debug)]
+pub struct StepInfo {
+    /// Fraction of walkers that took their proposal, `[1]`; `None` for a kernel that never rejects.
+    pub accept_rate: Option<Tensor<1>>,
+}
+
+/// One Markov transition of all walkers.
+pub trait Kernel: Debug + Send + Sync {
+    /// Which weight rule the kernel keeps.
+    fn weight_rule(&self) -> WeightRule;
+
+    /// Moves every walker once under `energy`.
+    ///
+    /// A [`WeightRule::TransitionDensity`] kernel accepts walkers cached at another θ and accounts for it; an
+    /// [`WeightRule::Invariant`] kernel needs `walkers` cached at `energy` itself.
+    fn step(&self, energy: &dyn Energy, walkers: Walkers, noise: &Noise) -> (Walkers, StepInfo);
+
+    /// The same kernel at another step size, for samplers that tune it.
+    fn with_step_size(&self, step_size: f64) -> Box<dyn Kernel>;
+
+    /// h.
+    fn step_size(&self) -> f64;
+
+    /// Brings walkers cached at an earlier θ to `energy` if the rule asks for it.
+    fn prepare(&self, energy: &dyn Energy, walkers: Walkers) -> Walkers {
+        match self.weight_rule() {
+            WeightRule::TransitionDensity => walkers,
+            WeightRule::Invariant => walkers.reweight(energy),
+        }
+    }
+}
+
+macro_rules! kernels {
+    ($($(#[$doc:meta])* $Variant:ident($Type:ty) = $kind:literal),* $(,)?) => {
+        /// The transition of the `[kernel]` table, tagged by `kind`: the config value is the algorithm.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum KernelConfig { $($(#[$doc])* #[serde(rename = $kind)] $Variant($Type)),* }
+
+        impl KernelConfig {
+            /// Every `kind` there is.
+            pub const KINDS: &'static [&'static str] = &[$($kind),*];
+
+            /// The kernel itself.
+            pub fn as_dyn(&self) -> &dyn Kernel {
+                match self { $(Self::$Variant(kernel) => kernel),* }
+            }
+        }
+    };
+}
+
+kernels! {
+    /// Unadjusted Langevin.
+    Ula(Ula) = "ula",
+    /// Metropolis-adjusted Langevin.
+    Mala(Mala) = "mala",
+}

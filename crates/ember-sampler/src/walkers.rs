@@ -1,0 +1,141 @@
+//! The population of walkers: plain data, off the tape.
+
+use burn::tensor::{Int, Tensor};
+use ember_model::Energy;
+
+use crate::weights::{LogWeights, Summary, WeightStats, normalised};
+
+/// N walkers with the energy and gradient of the θ last passed in, and the log-weights earned since the last resampling.
+#[derive(Clone, Debug)]
+pub struct Walkers {
+    /// X, `[walkers, dim]`.
+    pub position: Tensor<2>,
+    /// `U_θ(X)`, `[walkers]`.
+    pub energy: Tensor<1>,
+    /// `∇ₓU_θ(X)`, `[walkers, dim]`.
+    pub energy_grad: Tensor<2>,
+    /// A, `[walkers]`, compensated.
+    pub log_weights: LogWeights,
+    /// Index of the starting walker each walker descends from, `[walkers]`.
+    pub ancestor: Tensor<1, Int>,
+    /// `log Z` gained at resamplings, plus `log Z_{θ_0}`: the running estimate is `log_z + log_mean_exp(A)`.
+    pub log_z: f64,
+    /// Resamplings so far.
+    pub resamplings: u64,
+}
+
+impl Walkers {
+    /// Walkers at `position` `[walkers, dim]` with equal weights. `log_z` is `log Z` of the law they were drawn from.
+    pub fn new(energy: &dyn Energy, position: Tensor<2>, log_z: f64) -> Self {
+        let [n, _] = position.dims();
+        let device = position.device();
+        let (u, grad) = energy.energy_and_grad(position.clone());
+        Self {
+            position,
+            log_weights: LogWeights::zeros(&u),
+            energy: u,
+            energy_grad: grad,
+            ancestor: Tensor::arange(0..n as i64, &device),
+            log_z,
+            resamplings: 0,
+        }
+    }
+
+    /// Number of walkers N.
+    pub fn count(&self) -> usize {
+        self.position.dims()[0]
+    }
+
+    /// Coordinates of one walker.
+    pub fn dim(&self) -> usize {
+        self.position.dims()[1]
+    }
+
+    /// `W = softmax(A)`, `[walkers]`.
+    pub fn weights(&self) -> Tensor<1> {
+        normalised(self.log_weights.value())
+    }
+
+    /// Brings cached energies to the energy passed in and earns the weight of the change of θ at fixed positions:
+    /// `A += U_{θ_k}(X) − U_{θ_{k+1}}(X)` (ALGORITHMS 1.2). One gradient evaluation.
+    pub fn reweight(self, energy: &dyn Energy) -> Self {
+        let (u, grad) = energy.energy_and_grad(self.position.clone());
+        let log_weights = self.log_weights.add(self.energy - u.clone());
+        Self {
+            energy: u,
+            energy_grad: grad,
+            log_weights,
+            ..self
+        }
+    }
+
+    /// Brings cached energies to the energy passed in *without* weights: for objectives that carry none.
+    pub fn refresh(self, energy: &dyn Energy) -> Self {
+        let (u, grad) = energy.energy_and_grad(self.position.clone());
+        Self {
+            energy: u,
+            energy_grad: grad,
+            ..self
+        }
+    }
+
+    /// The same walkers with equal weights, for objectives that carry none.
+    pub fn unweighted(self) -> Self {
+        Self {
+            log_weights: LogWeights::zeros(&self.energy),
+            ..self
+        }
+    }
+
+    /// Replaces the population by `ancestors` (indices into it, `[walkers]`) and banks the mean weight:
+    /// `log_z += log_mean_exp(A)`, `A = 0`.
+    pub fn resampled(self, ancestors: Tensor<1, Int>, log_mean_exp: f64) -> Self {
+        let energy = self.energy.select(0, ancestors.clone());
+        Self {
+            position: self.position.select(0, ancestors.clone()),
+            log_weights: LogWeights::zeros(&energy),
+            energy,
+            energy_grad: self.energy_grad.select(0, ancestors.clone()),
+            ancestor: self.ancestor.select(0, ancestors),
+            log_z: self.log_z + log_mean_exp,
+            resamplings: self.resamplings + 1,
+        }
+    }
+
+    /// ess, mean weight, mean energy and health, still on the device.
+    pub fn stats(&self) -> WeightStats {
+        let square = (self.energy_grad.clone() * self.energy_grad.clone())
+            .sum_dim(1)
+            .squeeze_dim::<1>(1);
+        WeightStats::new(self.log_weights.value(), self.energy.clone(), square)
+    }
+
+    /// [`Walkers::stats`] in host memory: the one read of an update.
+    pub fn summary(&self) -> Summary {
+        self.stats().read()
+    }
+
+    /// Starting walkers still represented. One read.
+    pub fn distinct_ancestors(&self) -> usize {
+        let count = crate::device::distinct(self.ancestor.clone(), self.count());
+        count.into_data().iter::<i64>().next().unwrap_or(0) as usize
+    }
+
+    /// Indices of walkers whose energy or gradient is not finite. Reads the whole population: only for error messages.
+    pub fn non_finite(&self) -> Vec<usize> {
+        let dim = self.dim();
+        let energy = ember_model::params::download(self.energy.clone());
+        let grad = ember_model::params::download(self.energy_grad.clone());
+        let log_weights = ember_model::params::download(self.log_weights.value());
+        energy
+            .iter()
+            .zip(grad.chunks_exact(dim))
+            .zip(&log_weights)
+            .enumerate()
+            .filter(|(_, ((u, grad), a))| {
+                !(u.is_finite() && a.is_finite() && grad.iter().all(|g| g.is_finite()))
+            })
+            .map(|(i, _)| i)
+            .collect()
+    }
+}

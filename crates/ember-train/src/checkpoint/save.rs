@@ -1,0 +1,106 @@
+//! Writing checkpoints.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use super::atomic::{commit_folder, remove_stale, temp_folder, write_file};
+use super::hashing::{Fingerprint, Hashing};
+use super::layout::{self, Content};
+use super::state::State;
+use super::{CHECKPOINTS, Checkpoint, LATEST, STATE, dir_name, steps};
+use crate::error::Error;
+use crate::tensor_file::write_tensors;
+
+/// Writes `RUN/checkpoints/step_…` and names it in `latest`, then removes all but the `keep` newest (at least this one).
+/// A checkpoint of the same step is replaced in one step; those of later steps belong to a trajectory that was given up, and go.
+///
+/// Returns the checkpoint's folder.
+///
+/// # Errors
+/// Any I/O error, a full disk for example: the earlier checkpoints are as they were and nothing half-written is left.
+pub fn save(run: &Path, checkpoint: &Checkpoint, keep: usize) -> Result<PathBuf, Error> {
+    let checkpoints = run.join(CHECKPOINTS);
+    fs::create_dir_all(&checkpoints).map_err(|source| Error::io(&checkpoints, source))?;
+    remove_stale(&checkpoints)?;
+
+    let name = dir_name(checkpoint.step);
+    let folder = checkpoints.join(&name);
+    let temp = temp_folder(&checkpoints, &name)?;
+    let mut fingerprints = BTreeMap::new();
+    for content in layout::files(checkpoint) {
+        let file = content.0;
+        let fingerprint = write_content(&temp.path().join(file), content)
+            .map_err(|source| Error::io(folder.join(file), source))?;
+        fingerprints.insert(file.to_owned(), fingerprint);
+    }
+    State::new(checkpoint, fingerprints)
+        .to_text()
+        .map_err(std::io::Error::from)
+        .and_then(|text| write_synced(&temp.path().join(STATE), text.as_bytes()))
+        .map_err(|source| Error::io(folder.join(STATE), source))?;
+    commit_folder(temp, &folder)?;
+
+    write_latest(&checkpoints, &name)?;
+    prune(&checkpoints, checkpoint.step, keep)?;
+    Ok(folder)
+}
+
+/// Forgets the checkpoints after `step`, whose trajectory is given up (a rollback), and lets `latest` name that of `step` if there is
+/// one.
+///
+/// # Errors
+/// Any I/O error.
+pub fn discard_after(run: &Path, step: u64) -> Result<(), Error> {
+    let checkpoints = run.join(CHECKPOINTS);
+    if !checkpoints.is_dir() {
+        return Ok(());
+    }
+    let name = dir_name(step);
+    if checkpoints.join(&name).is_dir() {
+        write_latest(&checkpoints, &name)?;
+    }
+    prune(&checkpoints, step, usize::MAX)
+}
+
+fn write_latest(checkpoints: &Path, name: &str) -> Result<(), Error> {
+    write_file(&checkpoints.join(LATEST), |out| writeln!(out, "{name}"))
+}
+
+/// Keeps the `keep` newest checkpoints up to `current`, itself among them.
+fn prune(checkpoints: &Path, current: u64, keep: usize) -> Result<(), Error> {
+    let steps = steps(checkpoints)?;
+    let (past, future) = steps.split_at(steps.partition_point(|&step| step <= current));
+    let kept = keep.max(1).min(past.len());
+    for &step in past[..past.len() - kept].iter().chain(future) {
+        remove_checkpoint(&checkpoints.join(dir_name(step)))?;
+    }
+    Ok(())
+}
+
+/// Removes `state.json` first: what is left when killed in between is no checkpoint.
+fn remove_checkpoint(folder: &Path) -> Result<(), Error> {
+    let io = |source| Error::io(folder, source);
+    match fs::remove_file(folder.join(STATE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+        _ => {}
+    }
+    fs::remove_dir_all(folder).map_err(io)
+}
+
+fn write_content(path: &Path, (_, tensors, metadata): Content<'_>) -> std::io::Result<Fingerprint> {
+    let file = File::create_new(path)?;
+    let mut out = Hashing::new(BufWriter::with_capacity(1 << 20, file));
+    write_tensors(&mut out, &tensors, &metadata)?;
+    out.flush()?;
+    let (out, fingerprint) = out.finish();
+    out.get_ref().sync_all()?;
+    Ok(fingerprint)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}

@@ -1,0 +1,296 @@
+//! The command line: parsed into typed arguments, nothing is done here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ember_sampler::Scheme;
+
+use crate::config::Overrides;
+
+/// Trains energy-based models by maximum likelihood, with weighted walkers.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "ember", version, about, after_help = EXAMPLE)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLE: &str = "\
+Example: train the one-dimensional toy, look at it, continue it, draw from it
+  ember train configs/toy1d_jarzynski.toml --out runs/toy
+  ember eval runs/toy
+  ember resume runs/toy --steps 4000
+  ember sample runs/toy --count 1000 --out toy.npz
+
+Results go to stdout, everything else to stderr. RUST_LOG sets what is logged, RAYON_NUM_THREADS the threads.
+Exit codes: 0 done, 1 the run failed, 2 bad usage, config, data or checkpoint, 130 / 143 after SIGINT / SIGTERM.";
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Train a model from a config.
+    Train(TrainArgs),
+    /// Continue a run from its newest intact checkpoint, bit for bit.
+    Resume(ResumeArgs),
+    /// Draw samples from a run, a checkpoint or a weight file.
+    Sample(SampleArgs),
+    /// Measure a model: cross-entropy, log Z and mode weights, each with its standard error.
+    Eval(EvalArgs),
+    /// Write the weights under PyTorch names and layout.
+    Export(ExportArgs),
+    /// Say what a run, a checkpoint or a weight file holds.
+    Info(InfoArgs),
+    /// List every device this build can use, and the one `auto` would take.
+    #[command(after_help = "Example:\n  ember devices")]
+    Devices,
+    /// Measure speed.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+/// `--device`, the same everywhere.
+#[derive(Clone, Debug, Args)]
+pub struct DeviceArg {
+    /// auto (the first discrete GPU, else flex), flex (CPU), ndarray (CPU, if built in) or wgpu[:N]
+    #[arg(long, value_name = "D", default_value = "auto")]
+    pub device: String,
+}
+
+/// `ember train`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ember train configs/toy1d_jarzynski.toml
+  ember train configs/mixture50_jarzynski.toml --out runs/mixture --seed 3 --device wgpu:0
+  ember train configs/mlp2d_jarzynski.toml --set kernel.step_size=0.05 --set walkers.count=1000")]
+pub struct TrainArgs {
+    /// The config
+    #[arg(value_name = "CONFIG.toml")]
+    pub config: PathBuf,
+    /// The run folder to make; runs/<config name>-seed<seed> unless given
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArg,
+    /// Parameter updates, instead of the config's; never changes a learning rate schedule
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u64>,
+    /// The seed, instead of the config's
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Change one key of the config; the value is TOML or a bare word; can be repeated
+    #[arg(long, value_name = "section.key=value")]
+    pub set: Vec<String>,
+}
+
+impl TrainArgs {
+    /// What the arguments change in the config.
+    pub fn overrides(&self) -> Overrides {
+        Overrides { seed: self.seed, steps: self.steps, set: self.set.clone() }
+    }
+}
+
+/// `ember resume`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ember resume runs/toy1d_jarzynski-seed0
+  ember resume runs/toy1d_jarzynski-seed0 --steps 4000")]
+pub struct ResumeArgs {
+    /// The run folder
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Parameter updates in all, instead of the config's
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u64>,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArg,
+}
+
+/// `ember sample`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ember sample runs/toy1d_jarzynski-seed0 --count 1000 --out samples.npz
+  ember sample model.safetensors --count 1000 --steps 100 --out samples.csv")]
+pub struct SampleArgs {
+    /// A run folder, a checkpoint folder or an exported weight file
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// How many samples
+    #[arg(long, value_name = "N")]
+    pub count: usize,
+    /// The file to write: .npz, .safetensors, .csv or .png
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Steps of the run's kernel at fixed weights after the draw
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub steps: u64,
+    /// The seed of the draw
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArg,
+}
+
+/// `ember eval`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ember eval runs/mixture50_jarzynski-seed0
+  ember eval runs/mixture50_jarzynski-seed0 --json | jq .kl")]
+pub struct EvalArgs {
+    /// A run folder, a checkpoint folder or an exported weight file
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Independent repeats of an estimate of log Z
+    #[arg(long, value_name = "R", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=65_535))]
+    pub repeats: u32,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArg,
+}
+
+/// `ember export`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ember export runs/mlp2d_jarzynski-seed0 --out model.safetensors
+  ember export runs/mlp2d_jarzynski-seed0 --out model.safetensors --walkers")]
+pub struct ExportArgs {
+    /// A run folder, a checkpoint folder or an exported weight file
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// The file to write
+    #[arg(long, value_name = "model.safetensors")]
+    pub out: PathBuf,
+    /// Take the walkers along: a network's relative masses are in them
+    #[arg(long)]
+    pub walkers: bool,
+}
+
+/// `ember info`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  ember info runs/toy1d_jarzynski-seed0")]
+pub struct InfoArgs {
+    /// A run folder, a checkpoint folder or an exported weight file
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+}
+
+/// `ember bench`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Langevin steps of all walkers at fixed weights.
+    Langevin(BenchLangevinArgs),
+    /// Parameter updates of a config.
+    Train(BenchTrainArgs),
+    /// Resampling.
+    Resample(BenchResampleArgs),
+}
+
+/// What every benchmark takes.
+#[derive(Clone, Debug, Args)]
+pub struct BenchArgs {
+    /// Print one JSON line
+    #[arg(long)]
+    pub json: bool,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArg,
+    /// CPU threads; RAYON_NUM_THREADS or all cores unless given
+    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+}
+
+/// `--kernel` of `ember bench langevin`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchKernel {
+    /// Unadjusted Langevin.
+    Ula,
+    /// Metropolis-adjusted Langevin.
+    Mala,
+}
+
+/// `ember bench langevin`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Example:
+  ember bench langevin --model model.safetensors --positions start.safetensors --kernel ula --step-size 0.01 --steps 1000 --json
+
+start.safetensors holds `position` [N, d].")]
+pub struct BenchLangevinArgs {
+    /// The weight file
+    #[arg(long, value_name = "F.safetensors")]
+    pub model: PathBuf,
+    /// The file with the starting positions, `position` [N, d]
+    #[arg(long, value_name = "P.safetensors")]
+    pub positions: PathBuf,
+    /// The transition
+    #[arg(long, value_enum)]
+    pub kernel: BenchKernel,
+    /// h in x − h∇U + √(2h) ξ
+    #[arg(long, value_name = "H", value_parser = positive)]
+    pub step_size: f64,
+    /// Timed steps
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pub steps: u32,
+    /// Carry the log-weights along
+    #[arg(long)]
+    pub weighted: bool,
+    /// What every benchmark takes.
+    #[command(flatten)]
+    pub bench: BenchArgs,
+}
+
+/// `ember bench train`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  ember bench train configs/mixture50_jarzynski.toml --updates 200 --json")]
+pub struct BenchTrainArgs {
+    /// The config
+    #[arg(value_name = "CONFIG.toml")]
+    pub config: PathBuf,
+    /// Timed parameter updates
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
+    pub updates: u64,
+    /// What every benchmark takes.
+    #[command(flatten)]
+    pub bench: BenchArgs,
+}
+
+/// `ember bench resample`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  ember bench resample --count 1000000 --scheme systematic --json")]
+pub struct BenchResampleArgs {
+    /// Walkers
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: u32,
+    /// systematic, stratified, multinomial or residual
+    #[arg(long, value_name = "S", value_parser = scheme)]
+    pub scheme: Scheme,
+    /// What every benchmark takes.
+    #[command(flatten)]
+    pub bench: BenchArgs,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
+        _ => Err("expected a finite number > 0".to_owned()),
+    }
+}
+
+fn scheme(text: &str) -> Result<Scheme, String> {
+    let found = Scheme::ALL.iter().find(|scheme| scheme.name() == text);
+    found.copied().ok_or_else(|| {
+        let names: Vec<&str> = Scheme::ALL.iter().map(|scheme| scheme.name()).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}

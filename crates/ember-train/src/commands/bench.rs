@@ -1,0 +1,62 @@
+//! `ember bench`: measurements, one JSON line each.
+
+use std::time::Instant;
+
+use ember_sampler::KernelConfig;
+use ember_sampler::kernel::{Mala, Ula};
+use serde_json::Value;
+
+use crate::bench::{self, Langevin};
+use crate::cli::{BenchArgs, BenchCommand, BenchKernel};
+use crate::config::{Config, Overrides};
+use crate::device::{self, Selected};
+use crate::error::Error;
+use crate::logging;
+
+pub(super) fn run(command: &BenchCommand, start: Instant) -> Result<(), Error> {
+    logging::init();
+    let (result, json) = match command {
+        BenchCommand::Langevin(args) => {
+            let selected = prepare(&args.bench)?;
+            let kernel = match args.kernel {
+                BenchKernel::Ula => KernelConfig::Ula(Ula { step_size: args.step_size }),
+                BenchKernel::Mala => KernelConfig::Mala(Mala { step_size: args.step_size }),
+            };
+            let langevin = Langevin {
+                model: &args.model,
+                positions: &args.positions,
+                kernel,
+                steps: args.steps.into(),
+                weighted: args.weighted,
+            };
+            (bench::langevin(&langevin, &selected.device, &selected.label)?, args.bench.json)
+        }
+        BenchCommand::Train(args) => {
+            let config = Config::load(&args.config, &Overrides::default())?.config;
+            let selected = prepare(&args.bench)?;
+            (bench::train(config, args.updates, &selected.device, start)?, args.bench.json)
+        }
+        BenchCommand::Resample(args) => {
+            let selected = prepare(&args.bench)?;
+            (bench::resampling(args.count as usize, args.scheme, &selected.device)?, args.bench.json)
+        }
+    };
+    super::print(&format!("{}\n", if json { result.to_string() } else { table(&result) }))
+}
+
+/// Sets the threads, then opens the device.
+fn prepare(args: &BenchArgs) -> Result<Selected, Error> {
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.into())
+            .build_global()
+            .map_err(|error| Error::usage(format!("--threads {threads}: {error}")))?;
+    }
+    device::select(&args.device.device)
+}
+
+/// A result for people: one `key value` line each.
+fn table(result: &Value) -> String {
+    let entries = result.as_object().into_iter().flatten();
+    entries.map(|(key, value)| format!("{key:<24} {value}")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,27 @@
+//! `ember eval`: judges a run, a checkpoint or a weight file.
+
+use crate::cli::EvalArgs;
+use crate::error::Error;
+use crate::eval::evaluate;
+use crate::metrics::EvalWriter;
+use crate::{device, logging, record};
+
+pub(super) fn run(args: &EvalArgs) -> Result<(), Error> {
+    logging::init();
+    let selected = device::select(&args.device.device)?;
+    let subject = record::open(&args.path, &selected.device)?;
+    let seed = subject.config.as_ref().map_or(0, |config| config.seed);
+    let evaluation = evaluate(&subject, args.repeats as usize, seed)?;
+    let value = serde_json::to_value(&evaluation)
+        .map_err(|error| Error::failed(format!("the evaluation cannot be written as JSON: {error}")))?;
+    if let Some(run) = &subject.run
+        && let Err(error) = EvalWriter::append(run, &value)
+    {
+        // A read-only run folder can still be judged.
+        tracing::warn!("{error}: the result is not kept in the run folder");
+    }
+    if args.json {
+        return super::print(&format!("{value}\n"));
+    }
+    super::print(&super::summary::table(&evaluation))
+}

@@ -1,0 +1,48 @@
+//! `ember info`: what a run, a checkpoint or a weight file holds.
+
+use std::fmt::Write;
+
+use crate::checkpoint::Source;
+use crate::cli::InfoArgs;
+use crate::error::Error;
+use crate::{device, logging, metrics, record};
+
+pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
+    logging::init();
+    let flex = device::select("flex")?.device;
+    let source = Source::open(&args.path)?;
+    let subject = record::open(&args.path, &flex)?;
+    let mut text = String::new();
+    let kind = match &source {
+        Source::Run { .. } => "run folder",
+        Source::Checkpoint { .. } => "checkpoint",
+        Source::WeightFile { .. } => "weight file",
+    };
+    let _ = writeln!(text, "{}: {kind}", args.path.display());
+    let spec = subject.model.spec();
+    let _ = writeln!(text, "energy      {} on samples of shape {}", spec.energy.kind(), spec.shape);
+    let _ = writeln!(text, "parameters  {}", subject.model.param_count());
+    for param in subject.model.params() {
+        let _ = writeln!(text, "            {:<18} {:?}", param.name, param.shape);
+    }
+    let _ = writeln!(text, "update      {}", subject.step);
+    if let Some(config) = &subject.config {
+        let _ = writeln!(text, "of          {}", config.steps);
+        let _ = writeln!(text, "seed        {}", config.seed);
+        let _ = writeln!(text, "dataset     {}", config.dataset.kind());
+        let _ = writeln!(text, "objective   {}", config.objective.kind());
+    }
+    if let Some(walkers) = &subject.walkers {
+        let _ = writeln!(text, "walkers     {} × {}, {} resamplings", walkers.count(), walkers.dim(), walkers.resamplings);
+    }
+    if let Some(audit) = &subject.audit {
+        let repeats = audit.log_z.len();
+        let _ = writeln!(text, "audit       {repeats} repeats of {} walkers", audit.walkers.count() / repeats);
+    }
+    if let Source::Run { dir, .. } = &source {
+        if let Some(last) = metrics::read(dir).ok().and_then(|lines| lines.into_iter().last()) {
+            let _ = writeln!(text, "trained     {:.0} s to update {}", last.time_s, last.step);
+        }
+    }
+    super::print(&text)
+}

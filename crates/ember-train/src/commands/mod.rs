@@ -1,0 +1,44 @@
+//! One file per command: parsed arguments in, results on stdout, everything else on stderr.
+
+mod bench;
+mod devices;
+mod eval;
+mod export;
+mod info;
+mod resume;
+mod sample;
+mod summary;
+mod train;
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::cli::{Cli, Command};
+use crate::error::Error;
+
+/// Runs a command. `start` is when the program began.
+///
+/// # Errors
+/// Whatever the command ends with; [`Error::exit_code`] is the program's.
+pub fn run(cli: &Cli, start: Instant) -> Result<(), Error> {
+    match &cli.command {
+        Command::Train(args) => train::run(args),
+        Command::Resume(args) => resume::run(args),
+        Command::Sample(args) => sample::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Info(args) => info::run(args),
+        Command::Devices => devices::run(),
+        Command::Bench(args) => bench::run(args, start),
+    }
+}
+
+/// Writes results to stdout; a reader that went away (`ember … | head`) is no error.
+fn print(text: &str) -> Result<(), Error> {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io(Path::new("stdout"), error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,79 @@
+//! `ember resume`: on from the newest intact checkpoint, bit for bit.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+
+use crate::checkpoint;
+use crate::cli::ResumeArgs;
+use crate::config::{Config, Overrides};
+use crate::error::Error;
+use crate::metrics::{self, MetricsWriter};
+use crate::run::{Run, Signals};
+use crate::trainer::Trainer;
+use crate::{device, logging, record};
+
+pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
+    logging::init();
+    let dir = &args.run;
+    let path = dir.join("config.toml");
+    if !path.is_file() {
+        let message = "no config.toml in it: this is no run folder (`ember train` makes one)";
+        return Err(Error::checkpoint(dir, message));
+    }
+    let overrides = Overrides { steps: args.steps, ..Overrides::default() };
+    let config = Config::load(&path, &overrides)?.config;
+    let selected = device::select(&args.device.device)?;
+    let signals = Signals::listen()?;
+    let mut trainer = restore(dir, config, &selected.device, &selected.label)?;
+    if trainer.step > trainer.config.steps {
+        return Err(Error::usage(format!(
+            "{} is at update {}, beyond --steps {}",
+            dir.display(),
+            trainer.step,
+            trainer.config.steps
+        )));
+    }
+    if args.steps.is_some() {
+        write_config(&path, &trainer.config)?;
+    }
+    checkpoint::discard_after(dir, trainer.step)?;
+    let metrics = match dir.join(metrics::METRICS).exists() {
+        true => MetricsWriter::resume(dir, trainer.step)?,
+        false => MetricsWriter::create(dir)?,
+    };
+    let time_before = metrics::read(dir)?.last().map_or(0.0, |line| line.time_s);
+    if trainer.step == trainer.config.steps {
+        tracing::info!("already at update {}; `--steps N` trains on", trainer.step);
+    } else {
+        tracing::info!(run = %dir.display(), device = %selected.name, from = trainer.step, "resuming");
+    }
+    let mut run = Run { dir: dir.clone(), device_label: selected.label, metrics, time_before };
+    run.train(&mut trainer, &signals)?;
+    super::summary::print(dir, trainer)
+}
+
+/// The state of the newest intact checkpoint, or that before the first update where none was written yet.
+fn restore(dir: &Path, config: Config, device: &Device, label: &str) -> Result<Trainer, Error> {
+    if checkpoint::newest_dir(dir).is_err() {
+        tracing::info!("no checkpoint yet: starting from update 0");
+        return Trainer::new(config, device);
+    }
+    let (origin, found) = checkpoint::newest_intact(dir)?;
+    let now = record::environment(label);
+    if found.environment != now {
+        tracing::warn!(
+            "the checkpoint is from {} on {} with {} threads, this is {} on {} with {}: the run goes on, but not bit for bit",
+            found.environment.ember_version, found.environment.device, found.environment.threads,
+            now.ember_version, now.device, now.threads
+        );
+    }
+    record::trainer(config, &found, &origin, device)
+}
+
+fn write_config(path: &Path, config: &Config) -> Result<(), Error> {
+    let io = |error| Error::io(path, error);
+    let staging = path.with_extension("toml.new");
+    std::fs::write(&staging, config.to_toml()).map_err(io)?;
+    std::fs::rename(&staging, path).map_err(io)
+}

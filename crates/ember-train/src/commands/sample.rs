@@ -1,0 +1,114 @@
+//! `ember sample`: draws from a run, a checkpoint or a weight file.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use ember_model::params::download;
+use ember_model::random::{Purpose, Stream};
+use ember_model::{Energy, EnergyModel};
+use ember_sampler::kernel::Mala;
+use ember_sampler::{KernelConfig, Noise, Walkers};
+
+use crate::cli::SampleArgs;
+use crate::error::Error;
+use crate::eval::walkers_at_theta;
+use crate::record::{self, Opened};
+use crate::samples::Samples;
+use crate::smc::{SmcOptions, tempered};
+use crate::{device, logging};
+
+/// Lane of the generator that sampling uses, apart from training's.
+const LANE: u32 = 1 << 18;
+
+pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
+    logging::init();
+    if args.count == 0 {
+        return Err(Error::usage("--count 0: expected at least 1 sample"));
+    }
+    Samples::check_path(&args.out)?;
+    let selected = device::select(&args.device.device)?;
+    let subject = record::open(&args.path, &selected.device)?;
+    let mut walkers = draw(&subject, args)?;
+    let kernel = match &subject.config {
+        Some(config) => config.kernel.kernel.clone(),
+        // A weight file names no kernel: MALA leaves the model invariant at any step size.
+        None => KernelConfig::Mala(Mala { step_size: 0.5 / (subject.model.dim() as f64).cbrt() }),
+    };
+    for step in 0..args.steps {
+        let noise = Noise::at(args.seed, LANE, step, 1, 0)?;
+        walkers = kernel.as_dyn().step(&subject.model, walkers, &noise).0;
+    }
+    let samples = Samples {
+        n: walkers.count(),
+        dim: walkers.dim(),
+        samples: download(walkers.position),
+        energy: download(walkers.energy),
+        log_weights: download(walkers.log_weights.value()),
+    };
+    samples.write(&args.out)?;
+    super::print(&format!("{}\n", args.out.display()))
+}
+
+/// `count` walkers with equal weights, at the model's θ.
+fn draw(subject: &Opened, args: &SampleArgs) -> Result<Walkers, Error> {
+    let model = &subject.model;
+    let stream = Stream::new(args.seed, Purpose::Sample);
+    if let Some(walkers) = subject.walkers.clone() {
+        let weighted = subject.config.as_ref().is_none_or(|config| config.objective.as_dyn().carries_weights());
+        let walkers = walkers_at_theta(model, walkers, weighted);
+        return Ok(by_weight(walkers, args.count, stream));
+    }
+    if let Some(values) = model.draw(args.count, stream) {
+        return Ok(at(model, values));
+    }
+    tracing::warn!(
+        "a bare weight file of a network: sampling it by tempered SMC from its tractable start; modes the SMC \
+         does not visit are missing (`ember export --walkers` takes the training walkers along)"
+    );
+    let options = SmcOptions { walkers: args.count.max(1_000), seed: args.seed, repeats: 2, ..SmcOptions::default() };
+    let result = tempered(model, options)?;
+    Ok(by_weight(result.ensembles.walkers, args.count, stream))
+}
+
+fn at(model: &EnergyModel, values: Vec<f32>) -> Walkers {
+    let dim = model.dim();
+    let rows = values.len() / dim;
+    let position = Tensor::from_data(TensorData::new(values, [rows, dim]), model.device());
+    Walkers::new(model, position, f64::NAN)
+}
+
+/// A systematic draw of `count` walkers by weight, in a shuffled order.
+fn by_weight(walkers: Walkers, count: usize, stream: Stream) -> Walkers {
+    let weights: Vec<f64> = download(walkers.weights()).into_iter().map(f64::from).collect();
+    let picked = systematic(&weights, count, stream.uniform_f64(0));
+    let mut distinct = picked.clone();
+    distinct.dedup();
+    if distinct.len() < count {
+        tracing::warn!(
+            "{} of the {count} samples repeat another: there are {} walkers, {} of them drawn; `--steps K` moves them apart",
+            count - distinct.len(),
+            walkers.count(),
+            distinct.len()
+        );
+    }
+    let order = stream.lane(1).permutation(count);
+    let picked: Vec<i32> = order.iter().map(|&slot| picked[slot as usize] as i32).collect();
+    let device = walkers.position.device();
+    let picked = Tensor::<1, Int>::from_data(TensorData::new(picked, [count]), &device);
+    walkers.resampled(picked, 0.0)
+}
+
+/// Slot j takes the walker whose cumulative weight first exceeds `(j + u)/count`.
+fn systematic(weights: &[f64], count: usize, u: f64) -> Vec<usize> {
+    let total: f64 = weights.iter().sum();
+    let mut picked = Vec::with_capacity(count);
+    let mut cumulative = 0.0;
+    for (i, weight) in weights.iter().enumerate() {
+        cumulative += weight / total;
+        while picked.len() < count && (picked.len() as f64 + u) / (count as f64) < cumulative {
+            picked.push(i);
+        }
+    }
+    // Rounding may leave the last slot open.
+    let last = weights.iter().rposition(|&w| w > 0.0).unwrap_or(0);
+    picked.resize(count, last);
+    picked
+}

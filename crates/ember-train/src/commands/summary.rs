@@ -1,0 +1,99 @@
+//! The tables on stdout: what a run found.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use crate::error::Error;
+use crate::eval::{Evaluation, evaluate};
+use crate::record::Opened;
+use crate::statistics::Estimate;
+use crate::trainer::Trainer;
+
+/// Judges a finished run where that is quick, and says what to do next.
+pub(super) fn print(dir: &Path, trainer: Trainer) -> Result<(), Error> {
+    let quick = ember_model::Energy::log_z(&trainer.model).is_some() || trainer.audit.is_some();
+    let mut text = String::new();
+    if quick {
+        let seed = trainer.config.seed;
+        let subject = Opened {
+            model: trainer.model,
+            step: trainer.step,
+            config: Some(trainer.config),
+            walkers: Some(trainer.walkers),
+            audit: trainer.audit,
+            run: Some(dir.to_path_buf()),
+        };
+        text += &table(&evaluate(&subject, 2, seed)?);
+    }
+    let run = dir.display();
+    let _ = writeln!(text, "run        {run}");
+    let _ = writeln!(text, "picture    {run}/samples/");
+    let next = if quick { "ember sample" } else { "ember eval" };
+    let rest = if quick { " --count 1000 --out samples.npz" } else { "" };
+    let _ = writeln!(text, "next       {next} {run}{rest}");
+    super::print(&text)
+}
+
+/// An evaluation for people.
+pub(super) fn table(evaluation: &Evaluation) -> String {
+    let mut text = format!("update     {}\n", evaluation.step);
+    let with_error = |e: &Estimate| format!("{:.4} ± {:.4}", e.value, e.standard_error);
+    if let Some(masses) = &evaluation.mode_weights {
+        let _ = writeln!(text, "masses     {}", row(masses));
+        if let Some(errors) = &evaluation.mode_weights_standard_error {
+            let _ = writeln!(text, "         ± {}", row(errors));
+        }
+        if let Some(method) = evaluation.mode_weights_method {
+            let _ = writeln!(text, "           ({})", method_text(method));
+        }
+    }
+    if let Some(data) = &evaluation.mode_weights_data {
+        let _ = writeln!(text, "data       {}", row(data));
+    }
+    let log_z = &evaluation.log_z;
+    match log_z.interval_95 {
+        None => {
+            let _ = writeln!(text, "log Z      {:.4} ({})", log_z.value, log_z.method);
+        }
+        Some([low, high]) => {
+            let _ = writeln!(
+                text,
+                "log Z      {:.4} ± {:.4} ({}, {} repeats; 95 % interval {low:.4} to {high:.4})",
+                log_z.value,
+                log_z.standard_error,
+                log_z.method,
+                log_z.repeats.unwrap_or(0)
+            );
+        }
+    }
+    if let Some(caveat) = log_z.caveat {
+        let _ = writeln!(text, "           ({caveat})");
+    }
+    if let Some(grid) = evaluation.log_z_grid {
+        let _ = writeln!(text, "log Z grid {grid:.4}");
+    }
+    if let Some(kl) = &evaluation.kl {
+        let _ = writeln!(text, "KL         {} (held-out data)", with_error(kl));
+    }
+    if let Some(cross_entropy) = &evaluation.cross_entropy {
+        let _ = writeln!(text, "CE         {}", with_error(cross_entropy));
+    }
+    if let Some(ess) = evaluation.ess_fraction {
+        let ancestors = evaluation.distinct_ancestors.unwrap_or(0);
+        let _ = writeln!(text, "walkers    ess {ess:.3} of them, {ancestors} starting walkers still represented");
+    }
+    text
+}
+
+fn row(values: &[f64]) -> String {
+    values.iter().map(|value| format!("{value:.4}")).collect::<Vec<_>>().join("  ")
+}
+
+fn method_text(method: &str) -> &str {
+    match method {
+        "exact" => "exact: the model's own masses",
+        "grid" => "grid integral of the model's density",
+        "audit" => "independent weighted walkers beside the training",
+        other => other,
+    }
+}

@@ -1,0 +1,139 @@
+//! The config: what a run is, read from TOML with every mistake named, and written back with the defaults filled in.
+//!
+//! `load` = read the file, apply the overrides, deserialise table by table ([`document`]), then check every value and
+//! how the tables go together ([`validate`]). Unknown keys are errors at every level.
+
+mod document;
+mod explain;
+mod optimizer;
+mod overrides;
+mod tables;
+mod validate;
+
+use std::path::Path;
+
+use ember_model::{EnergyConfig, EnergySpec};
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::DatasetConfig;
+use crate::error::Error;
+use crate::objective::ObjectiveConfig;
+use document::Document;
+pub use optimizer::{Adam, OptimizerConfig, Schedule, Sgd};
+pub use overrides::Overrides;
+pub use tables::{
+    AuditConfig, KernelTable, OutputConfig, ResamplingConfig, WalkerInit, WalkersConfig,
+};
+
+/// A run, with every default filled in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The seed of every random number of the run.
+    #[serde(default)]
+    pub seed: u64,
+    /// Parameter updates.
+    pub steps: u64,
+    /// What is learned.
+    pub dataset: DatasetConfig,
+    /// The model.
+    pub energy: EnergyConfig,
+    /// The population that follows the model.
+    pub walkers: WalkersConfig,
+    /// How the walkers move.
+    pub kernel: KernelTable,
+    /// When and how the walkers are resampled.
+    #[serde(default)]
+    pub resampling: ResamplingConfig,
+    /// What is minimised.
+    pub objective: ObjectiveConfig,
+    /// How θ moves.
+    pub optimizer: OptimizerConfig,
+    /// An independent ensemble beside the training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditConfig>,
+    /// What the run folder gets, and how often.
+    #[serde(default)]
+    pub output: OutputConfig,
+}
+
+/// A config with the name of the file it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The resolved config.
+    pub config: Config,
+    /// The file's stem, which names the run.
+    pub name: String,
+}
+
+impl Config {
+    /// Reads a config file, applies the overrides and checks everything.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it; every error exits with code 2.
+    pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Error> {
+        let bytes = std::fs::read(path).map_err(|source| Error::read(path, source))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let offset = error.utf8_error().valid_up_to();
+            let bytes = error.as_bytes();
+            let line = 1 + bytes[..offset].iter().filter(|&&byte| byte == b'\n').count();
+            Error::NotUtf8 { path: path.to_owned(), offset, line, byte: bytes[offset] }
+        })?;
+        let config = Self::resolve(&text, &path.display().to_string(), overrides)?;
+        let name =
+            path.file_stem().map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned());
+        Ok(Loaded { config, name })
+    }
+
+    /// Reads a config from text; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_toml(text: &str, origin: &str) -> Result<Self, Error> {
+        Self::resolve(text, origin, &Overrides::default())
+    }
+
+    fn resolve(text: &str, origin: &str, overrides: &Overrides) -> Result<Self, Error> {
+        let mut document = Document::parse(text, origin)?;
+        overrides.apply(&mut document)?;
+        let config = Self {
+            seed: document.value("seed")?.unwrap_or_default(),
+            steps: document.value("steps")?.ok_or_else(|| {
+                document.error(
+                    "",
+                    "steps",
+                    "missing: the number of parameter updates, such as `steps = 8000`",
+                )
+            })?,
+            dataset: document.section("dataset")?,
+            energy: document.section("energy")?,
+            walkers: document.section("walkers")?,
+            kernel: document.section("kernel")?,
+            resampling: document.optional_section("resampling")?.unwrap_or_default(),
+            objective: document.section("objective")?,
+            optimizer: document.section("optimizer")?,
+            audit: document.optional_section("audit")?,
+            output: document.optional_section("output")?.unwrap_or_default(),
+        };
+        document.finish()?;
+        config.validate().map_err(|error| document.locate(error))?;
+        Ok(config)
+    }
+
+    /// The resolved config as TOML, which loads back equal.
+    pub fn to_toml(&self) -> String {
+        // A table prints its plain keys before its sub-tables; every value here has a TOML form, for
+        // `validate` has seen that the integers fit 63 bits.
+        toml::Table::try_from(self).map(|table| table.to_string()).unwrap_or_default()
+    }
+
+    /// The energy with the shape of the data set's samples.
+    pub fn energy_spec(&self) -> EnergySpec {
+        EnergySpec { shape: self.dataset.as_dyn().shape(), energy: self.energy.clone() }
+    }
+
+    /// Langevin steps of the whole run.
+    pub fn langevin_steps(&self) -> u64 {
+        self.steps.saturating_mul(self.kernel.steps_per_update)
+    }
+}

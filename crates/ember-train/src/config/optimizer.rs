@@ -1,0 +1,145 @@
+//! `[optimizer]`: how θ moves.
+
+use serde::{Deserialize, Serialize};
+
+/// The `[optimizer]` table, tagged by `kind`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind")]
+pub enum OptimizerConfig {
+    /// Plain gradient descent.
+    #[serde(rename = "sgd")]
+    Sgd(Sgd),
+    /// Adam (Kingma and Ba 2015).
+    #[serde(rename = "adam")]
+    Adam(Adam),
+}
+
+/// `{ kind = "sgd", learning_rate, clip_norm, schedule }`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sgd {
+    /// The learning rate at the start.
+    pub learning_rate: f64,
+    /// Scales the gradient of all parameters down to this norm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// How the learning rate changes; constant unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+}
+
+/// `{ kind = "adam", learning_rate, beta1, beta2, epsilon, clip_norm, schedule }`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adam {
+    /// The learning rate at the start.
+    pub learning_rate: f64,
+    /// Decay of the first moment.
+    #[serde(default = "beta1")]
+    pub beta1: f64,
+    /// Decay of the second moment.
+    #[serde(default = "beta2")]
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    #[serde(default = "epsilon")]
+    pub epsilon: f64,
+    /// Scales the gradient of all parameters down to this norm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// How the learning rate changes; constant unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+}
+
+fn beta1() -> f64 {
+    0.9
+}
+
+fn beta2() -> f64 {
+    0.999
+}
+
+fn epsilon() -> f64 {
+    1e-8
+}
+
+/// How the learning rate changes. The horizon is a key of its own: `--steps` never changes the schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Schedule {
+    /// Not at all.
+    Constant {},
+    /// Straight from `learning_rate` to `end`.
+    Linear {
+        /// The learning rate from the horizon on.
+        #[serde(default)]
+        end: f64,
+        /// The update at which `end` is reached.
+        horizon: u64,
+    },
+    /// Along half a cosine from `learning_rate` to `end`.
+    Cosine {
+        /// The learning rate from the horizon on.
+        #[serde(default)]
+        end: f64,
+        /// The update at which `end` is reached.
+        horizon: u64,
+    },
+}
+
+impl Schedule {
+    /// The learning rate of update `step`, counted from 0.
+    pub fn learning_rate(&self, start: f64, step: u64) -> f64 {
+        let progress = |horizon: u64| (step as f64 / horizon as f64).min(1.0);
+        match *self {
+            Self::Constant {} => start,
+            // lr = start + (end − start) t
+            Self::Linear { end, horizon } => start + (end - start) * progress(horizon),
+            // lr = end + (start − end) ½ (1 + cos πt)
+            Self::Cosine { end, horizon } => {
+                let phase = std::f64::consts::PI * progress(horizon);
+                end + (start - end) * 0.5 * (1.0 + phase.cos())
+            }
+        }
+    }
+}
+
+impl OptimizerConfig {
+    /// The `kind` of this optimiser.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Sgd(_) => "sgd",
+            Self::Adam(_) => "adam",
+        }
+    }
+
+    /// The learning rate at the start.
+    pub fn learning_rate(&self) -> f64 {
+        match self {
+            Self::Sgd(sgd) => sgd.learning_rate,
+            Self::Adam(adam) => adam.learning_rate,
+        }
+    }
+
+    /// The norm the gradient is clipped to.
+    pub fn clip_norm(&self) -> Option<f64> {
+        match self {
+            Self::Sgd(sgd) => sgd.clip_norm,
+            Self::Adam(adam) => adam.clip_norm,
+        }
+    }
+
+    /// How the learning rate changes.
+    pub fn schedule(&self) -> Schedule {
+        match self {
+            Self::Sgd(sgd) => sgd.schedule,
+            Self::Adam(adam) => adam.schedule,
+        }
+        .unwrap_or(Schedule::Constant {})
+    }
+
+    /// The learning rate of update `step`, counted from 0.
+    pub fn learning_rate_at(&self, step: u64) -> f64 {
+        self.schedule().learning_rate(self.learning_rate(), step)
+    }
+}

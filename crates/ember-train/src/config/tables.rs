@@ -1,0 +1,154 @@
+//! The tables of a config that have no registry of their own.
+
+use ember_sampler::{KernelConfig, Scheme};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Where the walkers start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WalkerInit {
+    /// Exact draws of the starting model.
+    #[default]
+    Model,
+    /// Samples of the training set.
+    Data,
+    /// Standard normal coordinates.
+    Normal,
+    /// Coordinates uniform in `[−1, 1)`.
+    Uniform,
+}
+
+/// `[walkers]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WalkersConfig {
+    /// How many there are.
+    pub count: usize,
+    /// Where they start.
+    #[serde(default)]
+    pub init: WalkerInit,
+    /// Allows a start that is not exact under weights; log Z is then withheld.
+    #[serde(default)]
+    pub unweighted_start: bool,
+}
+
+/// `[kernel]`: a transition and how often it is made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KernelTable {
+    /// The transition.
+    pub kernel: KernelConfig,
+    /// Transitions per parameter update.
+    pub steps_per_update: u64,
+}
+
+impl KernelTable {
+    /// The key that belongs to the table and not to the kernel.
+    pub(super) const OWN_KEY: &'static str = "steps_per_update";
+}
+
+// By hand, because `flatten` and `deny_unknown_fields` do not go together.
+impl<'de> Deserialize<'de> for KernelTable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+        let mut table = toml::Table::deserialize(deserializer)?;
+        let steps_per_update = match table.remove(Self::OWN_KEY) {
+            Some(value) => u64::deserialize(value).map_err(|e| D::Error::custom(e.message()))?,
+            None => 1,
+        };
+        let kernel = KernelConfig::deserialize(table).map_err(|e| D::Error::custom(e.message()))?;
+        Ok(Self { kernel, steps_per_update })
+    }
+}
+
+impl Serialize for KernelTable {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::Error as _;
+        let mut table = toml::Table::try_from(&self.kernel).map_err(S::Error::custom)?;
+        let steps = i64::try_from(self.steps_per_update).map_err(S::Error::custom)?;
+        table.insert(Self::OWN_KEY.to_owned(), toml::Value::Integer(steps));
+        table.serialize(serializer)
+    }
+}
+
+/// `[resampling]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResamplingConfig {
+    /// How ancestors are drawn; `None` is `"none"`: never.
+    #[serde(with = "scheme_or_none", default = "systematic")]
+    pub scheme: Option<Scheme>,
+    /// Resample when ess < this fraction of the walkers.
+    #[serde(default = "half")]
+    pub ess_threshold: f64,
+}
+
+impl Default for ResamplingConfig {
+    fn default() -> Self {
+        Self { scheme: systematic(), ess_threshold: half() }
+    }
+}
+
+fn systematic() -> Option<Scheme> {
+    Some(Scheme::Systematic)
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+/// A resampling scheme or the word `none`.
+mod scheme_or_none {
+    use ember_sampler::Scheme;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    const NONE: &str = "none";
+
+    pub fn serialize<S: Serializer>(scheme: &Option<Scheme>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(scheme.map_or(NONE, Scheme::name))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Scheme>, D::Error> {
+        let found = String::deserialize(deserializer)?;
+        if found == NONE {
+            return Ok(None);
+        }
+        let scheme = Scheme::ALL.iter().find(|scheme| scheme.name() == found);
+        scheme.copied().map(Some).ok_or_else(|| {
+            let names = Scheme::ALL.iter().map(|scheme| scheme.name()).chain([NONE]);
+            let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+            let names = names.join(", ");
+            D::Error::custom(format!("unknown variant `{found}`, expected one of {names}"))
+        })
+    }
+}
+
+/// `[audit]`: an independent ensemble that never touches θ and gives log Z with a standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditConfig {
+    /// Walkers of each repeat.
+    pub walkers: usize,
+    /// Independent repeats, for the standard error.
+    pub repeats: usize,
+    /// Updates between reports.
+    pub every: u64,
+}
+
+/// `[output]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutputConfig {
+    /// Updates between metric lines.
+    pub log_every: u64,
+    /// Updates between checkpoints.
+    pub checkpoint_every: u64,
+    /// Checkpoints kept, the newest ones.
+    pub keep_checkpoints: usize,
+}
+
+impl Default for OutputConfig {
+    fn default() -> Self {
+        Self { log_every: 50, checkpoint_every: 1000, keep_checkpoints: 3 }
+    }
+}

@@ -1,0 +1,244 @@
+//! Every check that a type cannot make: ranges, sizes, and how the tables go together.
+
+use ember_model::ModelError;
+use toml::Value;
+
+use super::{Config, OptimizerConfig, Schedule, WalkerInit};
+use crate::error::Error;
+use crate::objective::ObjectiveConfig;
+
+/// The largest size inside an energy's table, and the most elements of a tensor: device code indexes with 32 bits.
+const MAX_ELEMENTS: u64 = u32::MAX as u64;
+
+impl Config {
+    /// Checks every value and how the tables go together.
+    ///
+    /// # Errors
+    /// The first bad value, as [`Error::Config`].
+    pub fn validate(&self) -> Result<(), Error> {
+        self.check_run()?;
+        self.dataset.as_dyn().validate()?;
+        self.check_energy()?;
+        self.check_walkers()?;
+        self.check_optimizer()?;
+        self.check_start()?;
+        self.check_audit()
+    }
+
+    fn check_run(&self) -> Result<(), Error> {
+        if self.seed > i64::MAX as u64 {
+            return fail("", "seed", format!("found {}, expected at most {}", self.seed, i64::MAX));
+        }
+        at_least_one("", "steps", self.steps)?;
+        let ObjectiveConfig::ContrastiveDivergence(cd) = &self.objective else {
+            return Ok(());
+        };
+        at_least_one("objective", "restart_every", cd.restart_every)
+    }
+
+    fn check_energy(&self) -> Result<(), Error> {
+        // Sizes first: building an energy multiplies them.
+        if let Ok(table) = Value::try_from(&self.energy) {
+            if let Some(size) = too_large(&table) {
+                return fail("energy", "", format!("the size {size} is beyond {}", i32::MAX));
+            }
+        }
+        let architecture = self.energy_spec().build().map_err(energy_error)?;
+        for param in architecture.params() {
+            let len = param.shape.iter().try_fold(1u64, |len, &side| len.checked_mul(side as u64));
+            if len.is_none_or(|len| len > MAX_ELEMENTS) {
+                let message = format!(
+                    "`{}` of shape {:?} has more than {MAX_ELEMENTS} elements",
+                    param.name, param.shape
+                );
+                return fail("energy", "", message);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_walkers(&self) -> Result<(), Error> {
+        let walkers = &self.walkers;
+        at_least_one("walkers", "count", walkers.count as u64)?;
+        self.check_population("walkers", "count", walkers.count)?;
+        positive("kernel", "step_size", self.kernel.kernel.as_dyn().step_size())?;
+        at_least_one("kernel", "steps_per_update", self.kernel.steps_per_update)?;
+        let steps = self.steps.checked_mul(self.kernel.steps_per_update);
+        if steps.is_none_or(|steps| steps > u64::from(u32::MAX)) {
+            let message = format!(
+                "steps × steps_per_update is more than {}, the Langevin steps that the random number counter holds",
+                u32::MAX
+            );
+            return fail("kernel", "steps_per_update", message);
+        }
+        let threshold = self.resampling.ess_threshold;
+        if !(0.0..=1.0).contains(&threshold) {
+            return fail(
+                "resampling",
+                "ess_threshold",
+                format!("found {threshold}, expected a fraction between 0 and 1"),
+            );
+        }
+        at_least_one("output", "log_every", self.output.log_every)?;
+        at_least_one("output", "checkpoint_every", self.output.checkpoint_every)?;
+        at_least_one("output", "keep_checkpoints", self.output.keep_checkpoints as u64)
+    }
+
+    fn check_population(&self, section: &str, key: &str, count: usize) -> Result<(), Error> {
+        let dim = self.dataset.as_dyn().shape().dim() as u64;
+        if (count as u64).checked_mul(dim).is_none_or(|n| n > MAX_ELEMENTS) {
+            let message = format!(
+                "{count} walkers × {dim} coordinates is more than {MAX_ELEMENTS} numbers, the most a tensor can hold"
+            );
+            return fail(section, key, message);
+        }
+        Ok(())
+    }
+
+    fn check_optimizer(&self) -> Result<(), Error> {
+        positive("optimizer", "learning_rate", self.optimizer.learning_rate())?;
+        if let Some(norm) = self.optimizer.clip_norm() {
+            positive("optimizer", "clip_norm", norm)?;
+        }
+        if let OptimizerConfig::Adam(adam) = &self.optimizer {
+            positive("optimizer", "epsilon", adam.epsilon)?;
+            for (key, beta) in [("beta1", adam.beta1), ("beta2", adam.beta2)] {
+                if !(0.0..1.0).contains(&beta) {
+                    return fail("optimizer", key, format!("found {beta}, expected a number in [0, 1)"));
+                }
+            }
+        }
+        match self.optimizer.schedule() {
+            Schedule::Constant {} => Ok(()),
+            Schedule::Linear { end, horizon } | Schedule::Cosine { end, horizon } => {
+                at_least_one("optimizer", "schedule.horizon", horizon)?;
+                if !end.is_finite() || end < 0.0 {
+                    return fail(
+                        "optimizer",
+                        "schedule.end",
+                        format!("found {end}, expected a finite number ≥ 0"),
+                    );
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the starting model can be drawn exactly, so that `A_0 = 0` is right (ALGORITHMS 1.1).
+    pub fn has_exact_start(&self) -> bool {
+        let Ok(architecture) = self.energy_spec().build() else { return false };
+        architecture.confinement().is_some() || architecture.log_z(&architecture.init(self.seed)).is_some()
+    }
+
+    fn check_start(&self) -> Result<(), Error> {
+        let (walkers, kind) = (&self.walkers, self.energy.kind());
+        if walkers.init == WalkerInit::Model {
+            if self.has_exact_start() {
+                return Ok(());
+            }
+            return fail(
+                "walkers",
+                "init",
+                format!(
+                    "\"model\" needs a starting model that can be drawn exactly, and a {kind} without confinement cannot: \
+                 set energy.confinement to a number > 0 (it adds ½ c |x|²), or start elsewhere (\"normal\", \"uniform\", \"data\")"
+                ),
+            );
+        }
+        if !self.objective.as_dyn().carries_weights() || walkers.unweighted_start {
+            return Ok(());
+        }
+        let remedy = if self.has_exact_start() {
+            "set walkers.init = \"model\""
+        } else {
+            "set energy.confinement to a number > 0 and walkers.init = \"model\""
+        };
+        fail(
+            "walkers",
+            "init",
+            format!(
+                "objective \"jarzynski\" gives every walker the weight 1 at the start, which is right only for exact draws of the starting \
+             model: {remedy}; or accept biased weights with walkers.unweighted_start = true, which is recorded and withholds log Z"
+            ),
+        )
+    }
+
+    fn check_audit(&self) -> Result<(), Error> {
+        let Some(audit) = &self.audit else { return Ok(()) };
+        at_least_one("audit", "walkers", audit.walkers as u64)?;
+        at_least_one("audit", "every", audit.every)?;
+        if audit.repeats < 2 {
+            return fail(
+                "audit",
+                "repeats",
+                format!(
+                    "found {}, expected at least 2: the standard error comes from the repeats",
+                    audit.repeats
+                ),
+            );
+        }
+        self.check_population(
+            "audit",
+            "walkers",
+            audit.walkers.saturating_mul(audit.repeats),
+        )?;
+        if audit.repeats as u64 >= 1 << 16 {
+            return fail("audit", "repeats", format!("found {}, expected less than 65536", audit.repeats));
+        }
+        if !self.has_exact_start() {
+            return fail(
+                "audit",
+                "",
+                format!(
+                    "an audit starts at exact draws of the starting model, and a {} without confinement has none: set energy.confinement to a number > 0",
+                    self.energy.kind()
+                ),
+            );
+        }
+        Ok(())
+    }
+}
+
+fn fail(section: &str, key: &str, message: String) -> Result<(), Error> {
+    Err(Error::config("config", section, key, message))
+}
+
+fn at_least_one(section: &str, key: &str, value: u64) -> Result<(), Error> {
+    match value {
+        0 => fail(section, key, "found 0, expected at least 1".to_owned()),
+        value if value > i64::MAX as u64 => {
+            fail(section, key, format!("found {value}, expected at most {}", i64::MAX))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn positive(section: &str, key: &str, value: f64) -> Result<(), Error> {
+    if value.is_finite() && value > 0.0 {
+        return Ok(());
+    }
+    fail(section, key, format!("found {value}, expected a finite number > 0"))
+}
+
+fn energy_error(error: ModelError) -> Error {
+    match error {
+        ModelError::Invalid { key, message } => Error::config("config", "energy", key, message),
+        ModelError::Shape { kind, shape, message } => Error::config(
+            "config",
+            "energy",
+            "kind",
+            format!("\"{kind}\" does not fit samples of shape {shape}: {message}"),
+        ),
+        other => Error::from(other),
+    }
+}
+
+/// An integer beyond what sizes may be, anywhere in a table.
+fn too_large(value: &Value) -> Option<i64> {
+    match value {
+        Value::Integer(size) => (*size > i64::from(i32::MAX)).then_some(*size),
+        Value::Array(values) => values.iter().find_map(too_large),
+        Value::Table(table) => table.values().find_map(too_large),
+        _ => None,
+    }
+}

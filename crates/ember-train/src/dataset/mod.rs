@@ -1,0 +1,107 @@
+//! Data sets. A new one is one file here and one line in the registry below.
+
+pub mod gaussian_mixture;
+
+use std::fmt::Debug;
+
+use ember_model::SampleShape;
+use ember_model::energy::Mixture;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+pub use gaussian_mixture::GaussianMixtureData;
+
+/// A data set as a config describes it.
+pub trait Dataset: Debug + Send + Sync {
+    /// The shape of one sample.
+    fn shape(&self) -> SampleShape;
+
+    /// Draws or reads the samples; a synthetic set is a pure function of the run's seed.
+    ///
+    /// # Errors
+    /// Files that are missing or wrong.
+    fn generate(&self, seed: u64) -> Result<Data, Error>;
+
+    /// Samples of the training set.
+    fn train_size(&self) -> usize;
+
+    /// Samples of one batch; the whole training set means full batches without shuffling.
+    fn batch_size(&self) -> usize;
+
+    /// Checks the table's values. No files are touched.
+    ///
+    /// # Errors
+    /// A value out of its range, as [`Error::Config`] in section `dataset`.
+    fn validate(&self) -> Result<(), Error>;
+
+    /// The distribution the samples come from, where it is known.
+    fn truth(&self) -> Option<Truth> {
+        None
+    }
+}
+
+/// A known distribution: a mixture of Gaussians with the common covariance `std² I`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Truth {
+    /// Means and masses.
+    pub mixture: Mixture,
+    /// The standard deviation of every mode in every coordinate.
+    pub std: f64,
+}
+
+/// The samples, in host memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Data {
+    /// The shape of one sample.
+    pub shape: SampleShape,
+    /// Training samples, row-major `[train_size, dim]`.
+    pub train: Vec<f32>,
+    /// The class or mode of each training sample.
+    pub train_labels: Vec<u32>,
+    /// Held-out samples, row-major `[test_size, dim]`.
+    pub test: Vec<f32>,
+    /// The class or mode of each held-out sample.
+    pub test_labels: Vec<u32>,
+}
+
+impl Data {
+    /// The fraction of each label in the training set, `[labels]`.
+    pub fn train_fractions(&self) -> Vec<f64> {
+        let labels = self.train_labels.iter().chain(&self.test_labels).max();
+        let mut counts = vec![0usize; labels.map_or(0, |&last| last as usize + 1)];
+        for &label in &self.train_labels {
+            counts[label as usize] += 1;
+        }
+        let n = self.train_labels.len() as f64;
+        counts.into_iter().map(|count| count as f64 / n).collect()
+    }
+}
+
+macro_rules! datasets {
+    ($($(#[$doc:meta])* $Variant:ident($Type:ty) = $kind:literal),* $(,)?) => {
+        /// The `[dataset]` table, tagged by `kind`.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum DatasetConfig { $($(#[$doc])* #[serde(rename = $kind)] $Variant($Type)),* }
+
+        impl DatasetConfig {
+            /// Every `kind` there is.
+            pub const KINDS: &'static [&'static str] = &[$($kind),*];
+
+            /// The `kind` of this data set.
+            pub fn kind(&self) -> &'static str {
+                match self { $(Self::$Variant(_) => $kind),* }
+            }
+
+            /// The data set itself.
+            pub fn as_dyn(&self) -> &dyn Dataset {
+                match self { $(Self::$Variant(dataset) => dataset),* }
+            }
+        }
+    };
+}
+
+datasets! {
+    /// Draws of a mixture of Gaussians with one common standard deviation.
+    GaussianMixture(GaussianMixtureData) = "gaussian_mixture",
+}

@@ -1,0 +1,141 @@
+//! `--device`: which device a run is on, and which ones there are.
+//!
+//! Adapters are listed through wgpu on the native graphics APIs only ([`APIS`]), numbered discrete, integrated, virtual,
+//! software, and opened with that API pinned: burn's own choice falls back to GL without a word where no Vulkan driver works.
+//! `flex` and `ndarray` are had without asking wgpu for anything.
+
+use burn::tensor::Device;
+
+use crate::error::Error;
+
+#[cfg(feature = "wgpu")]
+mod adapters;
+
+/// The device of a run.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// The device itself.
+    pub device: Device,
+    /// For people: `flex`, `wgpu:0 (NVIDIA H200, discrete, vulkan, wgsl)`.
+    pub name: String,
+    /// What `--device` takes: `flex`, `wgpu:0`.
+    pub label: String,
+}
+
+/// One line of `ember devices`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// What `--device` takes.
+    pub label: String,
+    /// The device's own name, graphics API and shader compiler.
+    pub description: String,
+    /// `cpu`, `discrete`, `integrated`, `virtual` or `software`.
+    pub kind: &'static str,
+    /// Whether `--device` can name it.
+    pub usable: bool,
+    /// Whether `--device auto` takes it.
+    pub auto: bool,
+}
+
+/// Every device of this build and machine. Opens none of them.
+pub fn list() -> Vec<Info> {
+    let cpu = |label: &str, description: &str| Info {
+        label: label.to_owned(),
+        description: description.to_owned(),
+        kind: "cpu",
+        usable: true,
+        auto: false,
+    };
+    let mut devices = vec![cpu("flex", "processor, through burn-flex")];
+    if cfg!(feature = "ndarray") {
+        devices.push(cpu("ndarray", "processor, through burn-ndarray (deprecated; small models only)"));
+    }
+    #[cfg(feature = "wgpu")]
+    devices.extend(adapters::list().iter().map(adapters::Adapter::info));
+    // auto = the first discrete GPU, else flex; never a software renderer.
+    let auto = devices.iter().position(|info| info.kind == "discrete" && info.usable).unwrap_or(0);
+    devices[auto].auto = true;
+    devices
+}
+
+/// The device that `spec` names: `auto`, `flex`, `ndarray`, `wgpu` or `wgpu:N`.
+///
+/// # Errors
+/// [`Error::Device`], with everything there is, where the device is not there, not in this build, or cannot be opened.
+pub fn select(spec: &str) -> Result<Selected, Error> {
+    let cpu = |device: Device| Selected { device, name: spec.to_owned(), label: spec.to_owned() };
+    match spec {
+        "auto" => auto(),
+        "flex" => Ok(cpu(Device::flex())),
+        "ndarray" => ndarray().map(cpu).ok_or_else(|| {
+            unavailable(spec, "this build has no ndarray: build it with `--features ndarray`, or use flex")
+        }),
+        "wgpu" => wgpu(spec, 0),
+        _ => match spec.strip_prefix("wgpu:").map(str::parse) {
+            Some(Ok(index)) => wgpu(spec, index),
+            _ => Err(unavailable(spec, "expected auto, flex, ndarray, wgpu or wgpu:N")),
+        },
+    }
+}
+
+#[cfg(feature = "wgpu")]
+fn auto() -> Result<Selected, Error> {
+    match adapters::list().into_iter().find(|adapter| adapter.kind == "discrete") {
+        Some(adapter) => adapter.open("auto"),
+        None => select("flex"),
+    }
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn auto() -> Result<Selected, Error> {
+    select("flex")
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu(spec: &str, index: usize) -> Result<Selected, Error> {
+    let Some(adapter) = adapters::list().into_iter().nth(index) else {
+        let message = match adapters::list().len() {
+            0 => format!(
+                "no adapter answers to {}: is a driver installed? (GL is not used)",
+                adapters::API_NAMES
+            ),
+            1 => "there is only wgpu:0".to_owned(),
+            count => format!("there are wgpu:0 to wgpu:{}", count - 1),
+        };
+        return Err(unavailable(spec, message));
+    };
+    if adapter.kind == "software" {
+        tracing::warn!("{} is a software renderer: for tests; flex is the faster CPU device", adapter.name());
+    }
+    adapter.open(spec)
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu(spec: &str, _index: usize) -> Result<Selected, Error> {
+    Err(unavailable(spec, "this build has no wgpu: build it with `--features wgpu`"))
+}
+
+#[cfg(feature = "ndarray")]
+fn ndarray() -> Option<Device> {
+    tracing::warn!("ndarray is deprecated and slow on convolutions; flex is the CPU default");
+    #[allow(deprecated)] // Kept for comparison; it says so itself.
+    Some(Device::ndarray())
+}
+
+#[cfg(not(feature = "ndarray"))]
+fn ndarray() -> Option<Device> {
+    None
+}
+
+fn unavailable(spec: &str, message: impl Into<String>) -> Error {
+    let line = |info: Info| {
+        let auto = if info.auto { ", taken by auto" } else { "" };
+        let unusable = if info.usable { "" } else { ", not reachable" };
+        format!("{}: {} ({}{unusable}{auto})", info.label, info.description, info.kind)
+    };
+    Error::Device {
+        spec: spec.to_owned(),
+        message: message.into(),
+        available: list().into_iter().map(line).collect(),
+    }
+}

@@ -1,0 +1,285 @@
+//! Judging a model: log Z with its method and standard error, cross-entropy, KL, mode masses (ALGORITHMS 1.6, 7, 8).
+//!
+//! log Z is exact where the energy is tractable, else the `[audit]` ensemble's, else tempered SMC's. The on-line value of the
+//! training walkers is biased low and is never reported here. Masses are read off the *model*: exactly for a mixture, by a
+//! grid integral of `ρ_θ` in one or two dimensions, else by independent weighted walkers.
+
+use ember_model::energy::Mixture;
+use ember_model::params::download;
+use ember_model::{Energy, EnergyModel};
+use ember_sampler::Walkers;
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::dataset::{Data, Truth};
+use crate::ensembles::Ensembles;
+use crate::error::Error;
+use crate::grid::{EnergyGrid, nearest};
+use crate::record::Opened;
+use crate::smc::{SmcOptions, tempered};
+use crate::statistics::{Estimate, t95};
+use crate::trainer::energies;
+
+/// Cells an axis of the mass grids, in one and two dimensions.
+const CELLS: [usize; 2] = [8_000, 400];
+
+/// What `ember eval` finds. A figure that does not apply is absent.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluation {
+    /// Updates the model has seen.
+    pub step: u64,
+    /// `E_test[U] + log Z`, nats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cross_entropy: Option<Estimate>,
+    /// `log ∫ e^{−U}`.
+    pub log_z: LogZ,
+    /// `log Z` over a grid that holds the data: one and two dimensions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_z_grid: Option<f64>,
+    /// Mass the model puts on each mode of the data, in the data set's order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode_weights: Option<Vec<f64>>,
+    /// `exact`, `grid`, `audit` or `smc`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode_weights_method: Option<&'static str>,
+    /// Standard errors of `mode_weights` where they are estimates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode_weights_standard_error: Option<Vec<f64>>,
+    /// Fraction of each mode in the training set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode_weights_data: Option<Vec<f64>>,
+    /// `KL(ρ* ‖ ρ_θ)` on the held-out set, nats, where the data's law is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kl: Option<Estimate>,
+    /// ess fraction of `ρ_θ/ρ*` under `ρ*`, on the held-out set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub importance_ess_fraction: Option<f64>,
+    /// ess fraction of the training walkers at the model's θ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ess_fraction: Option<f64>,
+    /// Starting walkers still represented among the training walkers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distinct_ancestors: Option<usize>,
+}
+
+/// An estimate of log Z.
+#[derive(Clone, Debug, Serialize)]
+pub struct LogZ {
+    /// The estimate.
+    pub value: f64,
+    /// Its standard error over independent repeats; 0 where exact.
+    pub standard_error: f64,
+    /// `exact`, `audit` or `smc`.
+    pub method: &'static str,
+    /// Independent repeats behind it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<usize>,
+    /// `[low, high]`: the 95 % interval by Student's t with repeats − 1 degrees of freedom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval_95: Option<[f64; 2]>,
+    /// What the figure does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caveat: Option<&'static str>,
+}
+
+impl LogZ {
+    fn estimated(estimate: Estimate, repeats: usize, method: &'static str) -> Self {
+        let half = t95(repeats - 1) * estimate.standard_error;
+        Self {
+            value: estimate.value,
+            standard_error: estimate.standard_error,
+            method,
+            repeats: Some(repeats),
+            interval_95: Some([estimate.value - half, estimate.value + half]),
+            caveat: Some("modes that no repeat visits are not counted"),
+        }
+    }
+}
+
+/// Judges what was found under a PATH. `repeats` are those of a tempered SMC, should one be needed.
+///
+/// # Errors
+/// log Z that cannot be had (a network without confinement and without an audit), a data set that cannot be read.
+pub fn evaluate(subject: &Opened, repeats: usize, seed: u64) -> Result<Evaluation, Error> {
+    let model = &subject.model;
+    let (log_z, independent) = log_z(model, subject.audit.as_ref(), repeats, seed)?;
+    let mut evaluation = Evaluation {
+        step: subject.step,
+        cross_entropy: None,
+        log_z,
+        log_z_grid: None,
+        mode_weights: None,
+        mode_weights_method: None,
+        mode_weights_standard_error: None,
+        mode_weights_data: None,
+        kl: None,
+        importance_ess_fraction: None,
+        ess_fraction: None,
+        distinct_ancestors: None,
+    };
+    let weighted = subject.config.as_ref().is_none_or(|config| config.objective.as_dyn().carries_weights());
+    if let Some(walkers) = subject.walkers.clone().filter(|_| weighted) {
+        let walkers = walkers.reweight(model);
+        evaluation.ess_fraction = Some(walkers.summary().ess / walkers.count() as f64);
+        evaluation.distinct_ancestors = Some(walkers.distinct_ancestors());
+    }
+    if let Some(config) = &subject.config {
+        judge_against_data(&mut evaluation, model, config, independent.as_ref())?;
+    }
+    Ok(evaluation)
+}
+
+/// log Z, and the independent weighted walkers behind it where it is an estimate.
+fn log_z(
+    model: &EnergyModel,
+    audit: Option<&Ensembles>,
+    repeats: usize,
+    seed: u64,
+) -> Result<(LogZ, Option<(Ensembles, &'static str)>), Error> {
+    if let Some(value) = model.log_z() {
+        let exact = LogZ {
+            value,
+            standard_error: 0.0,
+            method: "exact",
+            repeats: None,
+            interval_95: None,
+            caveat: None,
+        };
+        return Ok((exact, None));
+    }
+    if let Some(audit) = audit {
+        let mut audit = audit.clone();
+        audit.walkers = audit.walkers.reweight(model);
+        let log_z = LogZ::estimated(audit.log_z(), audit.log_z.len(), "audit");
+        return Ok((log_z, Some((audit, "audit"))));
+    }
+    let result = tempered(model, SmcOptions { repeats, seed, ..SmcOptions::default() })?;
+    let log_z = LogZ::estimated(result.log_z, repeats, "smc");
+    Ok((log_z, Some((result.ensembles, "smc"))))
+}
+
+fn judge_against_data(
+    evaluation: &mut Evaluation,
+    model: &EnergyModel,
+    config: &Config,
+    independent: Option<&(Ensembles, &'static str)>,
+) -> Result<(), Error> {
+    let dataset = config.dataset.as_dyn();
+    let data = dataset.generate(config.seed)?;
+    let log_z = Estimate { value: evaluation.log_z.value, standard_error: evaluation.log_z.standard_error };
+    let u: Vec<f64> = energies(model, &data.test).into_iter().map(f64::from).collect();
+    if !u.is_empty() {
+        evaluation.cross_entropy = Some(Estimate::mean(&u).plus(log_z));
+    }
+    let Some(truth) = dataset.truth() else { return Ok(()) };
+    if !u.is_empty() {
+        let (kl, ess) = divergence(&truth, &data, &u, log_z);
+        evaluation.kl = Some(kl);
+        evaluation.importance_ess_fraction = Some(ess);
+    }
+    evaluation.mode_weights_data = Some(data.train_fractions());
+    let masses = masses(model, &truth.mixture, &data, independent);
+    if let Some(masses) = masses {
+        evaluation.mode_weights = Some(masses.value);
+        evaluation.mode_weights_method = Some(masses.method);
+        evaluation.mode_weights_standard_error = masses.standard_error;
+    }
+    evaluation.log_z_grid = grid(model, &data).map(|grid| grid.log_z());
+    Ok(())
+}
+
+/// `KL(ρ* ‖ ρ_θ)` as the mean of exact log-ratios, and the ess fraction of `ρ_θ/ρ*`.
+fn divergence(truth: &Truth, data: &Data, u: &[f64], log_z: Estimate) -> (Estimate, f64) {
+    let dim = data.shape.dim();
+    // log ρ*(x) − log ρ_θ(x), log ρ_θ = −U − log Z
+    let ratios: Vec<f64> = data
+        .test
+        .chunks_exact(dim)
+        .zip(u)
+        .map(|(x, u)| truth.mixture.log_prob(x, truth.std) + u + log_z.value)
+        .collect();
+    let kl = Estimate::mean(&ratios);
+    let kl = Estimate { value: kl.value, standard_error: kl.standard_error.hypot(log_z.standard_error) };
+    let weights: Vec<f64> = ratios.iter().map(|ratio| (-ratio).exp()).collect();
+    let (first, second) = weights.iter().fold((0.0, 0.0), |(a, b), w| (a + w, b + w * w));
+    (kl, first * first / second / weights.len() as f64)
+}
+
+/// The model's masses, how they were had, and their standard errors.
+pub struct Masses {
+    /// `[modes]`, in the data set's order.
+    pub value: Vec<f64>,
+    /// `exact`, `grid`, `audit` or `smc`.
+    pub method: &'static str,
+    /// `[modes]`, where the masses are estimates.
+    pub standard_error: Option<Vec<f64>>,
+}
+
+/// The masses of a mixture model, by the data's nearest mode.
+pub fn mixture_masses(model: &Mixture, modes: &Mixture) -> Vec<f64> {
+    let mut masses = vec![0.0; modes.means.len()];
+    for (mean, mass) in model.means.iter().zip(&model.masses) {
+        masses[nearest(&modes.means, mean)] += mass;
+    }
+    masses
+}
+
+fn masses(
+    model: &EnergyModel,
+    modes: &Mixture,
+    data: &Data,
+    independent: Option<&(Ensembles, &'static str)>,
+) -> Option<Masses> {
+    if let Some(mixture) = model.mixture() {
+        let value = mixture_masses(&mixture, modes);
+        return Some(Masses { value, method: "exact", standard_error: None });
+    }
+    if let Some(grid) = grid(model, data) {
+        return Some(Masses { value: grid.masses(modes), method: "grid", standard_error: None });
+    }
+    let (ensembles, method) = independent?;
+    let repeats = ensemble_masses(ensembles, modes);
+    let per_mode = |k: usize| repeats.iter().map(|masses| masses[k]).collect::<Vec<_>>();
+    let estimates: Vec<Estimate> =
+        (0..modes.means.len()).map(|k| Estimate::mean(&per_mode(k))).collect();
+    Some(Masses {
+        value: estimates.iter().map(|e| e.value).collect(),
+        method,
+        standard_error: Some(estimates.iter().map(|e| e.standard_error).collect()),
+    })
+}
+
+/// Weighted frequencies of the nearest mode, one vector a repeat.
+fn ensemble_masses(ensembles: &Ensembles, modes: &Mixture) -> Vec<Vec<f64>> {
+    let walkers = &ensembles.walkers;
+    let per_repeat = walkers.count() / ensembles.log_z.len();
+    let dim = walkers.dim();
+    let position = download(walkers.position.clone());
+    position
+        .chunks_exact(per_repeat * dim)
+        .enumerate()
+        .map(|(r, rows)| {
+            let slice = walkers.log_weights.value().narrow(0, r * per_repeat, per_repeat);
+            let weights: Vec<f32> = download(ember_sampler::weights::normalised(slice));
+            let mut masses = vec![0.0; modes.means.len()];
+            for (row, &w) in rows.chunks_exact(dim).zip(&weights) {
+                let x: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
+                masses[nearest(&modes.means, &x)] += f64::from(w);
+            }
+            masses
+        })
+        .collect()
+}
+
+/// The model's density over a box around the data, in one and two dimensions.
+fn grid(model: &EnergyModel, data: &Data) -> Option<EnergyGrid> {
+    let dim = data.shape.dim();
+    let cells = *CELLS.get(dim.checked_sub(1)?)?;
+    let range = EnergyGrid::range_of(&data.train, dim, 4.0);
+    EnergyGrid::new(model, range, cells)
+}
+
+/// The walkers of a subject at its θ, weighted where the objective carries weights.
+pub fn walkers_at_theta(model: &EnergyModel, walkers: Walkers, weighted: bool) -> Walkers {
+    if weighted { walkers.reweight(model) } else { walkers.refresh(model).unweighted() }
+}

@@ -1,0 +1,21 @@
+//! Log lines on stderr, as `RUST_LOG` asks for them.
+
+use std::io;
+
+use tracing_subscriber::EnvFilter;
+
+/// What is logged where `RUST_LOG` says nothing: ember's own lines, and only warnings of its libraries.
+const DEFAULT: &str =
+    "warn,ember=info,ember_train=info,ember_sampler=info,ember_model=info,wgpu_hal=error,wgpu_core=error";
+
+/// Starts logging to stderr. A second call does nothing.
+pub fn init() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT));
+    let started = tracing_subscriber::fmt()
+        .compact()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_writer(io::stderr)
+        .try_init();
+    drop(started);
+}

@@ -1,0 +1,226 @@
+//! `metrics.jsonl` and `eval.jsonl`: one JSON object a line, each written in one piece.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::checkpoint::atomic;
+use crate::error::Error;
+
+/// The file of metric lines in a run folder.
+pub const METRICS: &str = "metrics.jsonl";
+/// The file of evaluations in a run folder.
+pub const EVAL: &str = "eval.jsonl";
+
+/// What is logged about one update. A number that is not finite is `null` in the file and NaN when read back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MetricsLine {
+    /// Parameter updates done.
+    pub step: u64,
+    /// Seconds of training, over all resumes.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub time_s: f64,
+    /// Mean energy of the data batch.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub energy_data: f64,
+    /// Weighted mean energy of the walkers.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub energy_walkers: f64,
+    /// Effective sample size over the number of walkers, in (0, 1].
+    #[serde(deserialize_with = "nan_if_null")]
+    pub ess_fraction: f64,
+    /// Resamplings so far.
+    pub resamplings: u64,
+    /// The running estimate of log Z; NaN where it is withheld.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub log_z_online: f64,
+    /// Starting walkers still represented.
+    pub distinct_ancestors: u64,
+    /// Accepted proposals; absent when the kernel never rejects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept_rate: Option<f64>,
+    /// Norm of the gradient over all parameters.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub grad_norm: f64,
+    /// Learning rate of this update.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub learning_rate: f64,
+    /// Walkers times kernel steps per second.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub walker_steps_per_s: f64,
+    /// The audit's estimate, at the updates that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_z_audit: Option<Estimate>,
+    /// Masses of the modes, where the energy is a mixture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode_weights: Option<Vec<f64>>,
+}
+
+/// An estimate with its standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The estimate.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub value: f64,
+    /// Its standard error.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub standard_error: f64,
+}
+
+fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// Appends to a run's `metrics.jsonl`.
+#[derive(Debug)]
+pub struct MetricsWriter {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsWriter {
+    /// Starts the file of a new run.
+    ///
+    /// # Errors
+    /// The file exists, or any I/O error.
+    pub fn create(run: &Path) -> Result<Self, Error> {
+        let path = run.join(METRICS);
+        let file = File::create_new(&path).map_err(|source| Error::io(&path, source))?;
+        Ok(Self { path, file })
+    }
+
+    /// Continues after `step`: later lines and a half-written last one are cut, and the rest is left byte for byte.
+    ///
+    /// # Errors
+    /// Any I/O error; the file is then as it was.
+    pub fn resume(run: &Path, step: u64) -> Result<Self, Error> {
+        let path = run.join(METRICS);
+        let io = |source| Error::io(&path, source);
+        match File::open(&path) {
+            Ok(old) => {
+                let mut old = BufReader::new(old);
+                atomic::write_file(&path, |out| copy_until(&mut old, out, step))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                File::create(&path).map_err(io)?;
+            }
+            Err(error) => return Err(io(error)),
+        }
+        let file = OpenOptions::new().append(true).open(&path).map_err(io)?;
+        Ok(Self { path, file })
+    }
+
+    /// Writes one line.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn append(&mut self, line: &MetricsLine) -> Result<(), Error> {
+        write_line(&mut self.file, line).map_err(|source| Error::io(&self.path, source))
+    }
+
+    /// Makes the lines durable: call before a checkpoint is saved, whose resume counts on them.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn sync(&self) -> Result<(), Error> {
+        self.file.sync_all().map_err(|source| Error::io(&self.path, source))
+    }
+}
+
+/// Copies complete lines up to `step`, one line in memory at a time.
+fn copy_until(old: &mut impl BufRead, out: &mut impl Write, step: u64) -> io::Result<()> {
+    #[derive(Deserialize)]
+    struct Step {
+        step: u64,
+    }
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if old.read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        let complete = line.ends_with(b"\n");
+        match serde_json::from_slice::<Step>(&line) {
+            Ok(found) if found.step > step => {}
+            Ok(_) => {
+                out.write_all(&line)?;
+                if !complete {
+                    // Only the end of the line is missing.
+                    out.write_all(b"\n")?;
+                }
+            }
+            // What a crash cut short; by its place the last line.
+            Err(_) if !complete => {}
+            Err(error) => tracing::warn!("{METRICS}: a damaged line is dropped: {error}"),
+        }
+    }
+}
+
+/// The lines of a run's `metrics.jsonl`; a last line still being written is left out.
+///
+/// # Errors
+/// No such file, or a line that is no metric line: the message names the line.
+pub fn read(run: &Path) -> Result<Vec<MetricsLine>, Error> {
+    let path = run.join(METRICS);
+    let read = |source| Error::read(&path, source);
+    let mut input = BufReader::new(File::open(&path).map_err(read)?);
+    let mut lines = Vec::new();
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        if input.read_until(b'\n', &mut line).map_err(read)? == 0 {
+            break;
+        }
+        match serde_json::from_slice(&line) {
+            Ok(parsed) => lines.push(parsed),
+            Err(_) if !line.ends_with(b"\n") => break,
+            Err(error) => {
+                return Err(Error::checkpoint(
+                    &path,
+                    format!("line {number}: {error}; a metric line was expected"),
+                ));
+            }
+        }
+    }
+    Ok(lines)
+}
+
+/// Appends to a run's `eval.jsonl`.
+#[derive(Clone, Copy, Debug)]
+pub struct EvalWriter;
+
+impl EvalWriter {
+    /// Writes one object as a line of its own, durable when this returns.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn append(run: &Path, result: &serde_json::Value) -> Result<(), Error> {
+        let path = run.join(EVAL);
+        append_line(&path, result).map_err(|source| Error::io(&path, source))
+    }
+}
+
+fn append_line(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    if file.seek(SeekFrom::End(0))? > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        let mut last = [0];
+        file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            // A line was cut short: end it, so that it spoils no other.
+            file.write_all(b"\n")?;
+        }
+    }
+    write_line(&mut file, value)?;
+    file.sync_all()
+}
+
+/// One line in one write.
+fn write_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_vec(value)?;
+    text.push(b'\n');
+    out.write_all(&text)?;
+    out.flush()
+}

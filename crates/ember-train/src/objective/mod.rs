@@ -1,0 +1,94 @@
+//! What is minimised, one file per objective. A new objective is one file and one line in the registry below.
+
+mod contrastive_divergence;
+mod jarzynski;
+mod persistent_cd;
+
+use std::fmt::Debug;
+
+use burn::tensor::Tensor;
+use ember_model::EnergyModel;
+use ember_sampler::{Kernel, Noise, StepInfo, Walkers};
+use serde::{Deserialize, Serialize};
+
+pub use contrastive_divergence::ContrastiveDivergence;
+pub use jarzynski::Jarzynski;
+pub use persistent_cd::PersistentCd;
+
+/// The Langevin steps of one update.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    /// Parameter update k, from 0.
+    pub update: u64,
+    /// Langevin steps K.
+    pub steps: u64,
+}
+
+/// How an objective's walkers follow the energy, and how much each counts in the gradient
+/// `G = (1/n) Σ_j ∂_θU(x_j) − Σ_i W_i ∂_θU(X_i) = +∇CE`.
+pub trait Objective: Debug + Send + Sync {
+    /// Whether the walkers carry log-weights (and so are resampled, and estimate log Z).
+    fn carries_weights(&self) -> bool;
+
+    /// Brings the walkers from θ_{k−1} to the model's θ_k.
+    ///
+    /// `noise` gives the generator of a Langevin step; `batch` `[n, dim]` is the update's data.
+    fn advance(
+        &self,
+        kernel: &dyn Kernel,
+        model: &EnergyModel,
+        walkers: Walkers,
+        batch: &Tensor<2>,
+        schedule: Schedule,
+        noise: &dyn Fn(u64) -> Noise,
+    ) -> (Walkers, Option<StepInfo>);
+}
+
+/// K kernel steps at fixed θ.
+fn walk(
+    kernel: &dyn Kernel,
+    model: &EnergyModel,
+    mut walkers: Walkers,
+    schedule: Schedule,
+    noise: &dyn Fn(u64) -> Noise,
+) -> (Walkers, Option<StepInfo>) {
+    let mut info = None;
+    for sub_step in 0..schedule.steps {
+        let (moved, step) = kernel.step(model, walkers, &noise(sub_step));
+        (walkers, info) = (moved, Some(step));
+    }
+    (walkers, info)
+}
+
+macro_rules! objectives {
+    ($($(#[$doc:meta])* $Variant:ident($Type:ty) = $kind:literal),* $(,)?) => {
+        /// The `[objective]` table, tagged by `kind`: the config value is the algorithm.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum ObjectiveConfig { $($(#[$doc])* #[serde(rename = $kind)] $Variant($Type)),* }
+
+        impl ObjectiveConfig {
+            /// Every `kind` there is.
+            pub const KINDS: &'static [&'static str] = &[$($kind),*];
+
+            /// The `kind` of this objective.
+            pub fn kind(&self) -> &'static str {
+                match self { $(Self::$Variant(_) => $kind),* }
+            }
+
+            /// The objective itself.
+            pub fn as_dyn(&self) -> &dyn Objective {
+                match self { $(Self::$Variant(objective) => objective),* }
+            }
+        }
+    };
+}
+
+objectives! {
+    /// Maximum likelihood with weighted walkers.
+    Jarzynski(Jarzynski) = "jarzynski",
+    /// Persistent contrastive divergence.
+    PersistentCd(PersistentCd) = "persistent_cd",
+    /// Contrastive divergence with restarts at the data.
+    ContrastiveDivergence(ContrastiveDivergence) = "contrastive_divergence",
+}

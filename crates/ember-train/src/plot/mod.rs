@@ -1,0 +1,120 @@
+//! Figures of a population: a histogram with densities (one coordinate), or walkers and data side by side over the model (two).
+//!
+//! Points that are not finite are left out and counted under the title; so are those outside the axes.
+
+use std::path::Path;
+
+use crate::error::Error;
+
+mod canvas;
+mod cloud;
+mod contour;
+mod histogram;
+mod scatter;
+
+pub use cloud::Cloud;
+
+/// A density as a function of one coordinate: values at the points given.
+pub type Density<'a> = &'a dyn Fn(&[f64]) -> Vec<f64>;
+
+/// What is known about the model and the truth beside the walkers.
+#[derive(Clone, Copy, Default)]
+pub struct Model<'a> {
+    /// The model's normalised density of the first coordinate. Histograms only.
+    pub density: Option<Density<'a>>,
+    /// The data's true density of the first coordinate. Histograms only.
+    pub truth: Option<Density<'a>>,
+    /// The model's energy on a grid. Two dimensions only.
+    pub grid: Option<&'a Grid2d>,
+    /// A logarithmic density axis. Histograms only.
+    pub log_scale: bool,
+}
+
+/// An energy on a regular grid of points.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grid2d {
+    /// First and last x.
+    pub x_range: (f64, f64),
+    /// First and last y.
+    pub y_range: (f64, f64),
+    /// Points along x, at least 2.
+    pub nx: usize,
+    /// Points along y, at least 2.
+    pub ny: usize,
+    /// `U` (not `exp(−U)`, which may overflow), `[ny, nx]` row-major, the lowest y first.
+    pub energy: Vec<f32>,
+}
+
+impl Grid2d {
+    /// A grid of `side × side` points over the figure of these clouds, its `energy` still to be filled in.
+    pub fn around(clouds: &[&Cloud<'_>], side: usize) -> Self {
+        let (x_range, y_range) = cloud::square_ranges(clouds);
+        Self { x_range, y_range, nx: side.max(2), ny: side.max(2), energy: Vec::new() }
+    }
+
+    /// Its points, `[ny · nx, 2]` in the order of `energy`.
+    pub fn points(&self) -> Vec<f32> {
+        let at = |(from, to): (f64, f64), i: usize, n: usize| {
+            (from + (to - from) * i as f64 / (n - 1) as f64) as f32
+        };
+        let mut points = Vec::with_capacity(2 * self.nx * self.ny);
+        for j in 0..self.ny {
+            for i in 0..self.nx {
+                points.push(at(self.x_range, i, self.nx));
+                points.push(at(self.y_range, j, self.ny));
+            }
+        }
+        points
+    }
+}
+
+/// The figure that fits the number of coordinates: [`scatter`] for two, else [`histogram`].
+///
+/// # Errors
+/// As [`histogram`].
+pub fn population(
+    path: &Path,
+    title: &str,
+    walkers: &Cloud<'_>,
+    data: Option<&Cloud<'_>>,
+    model: &Model<'_>,
+) -> Result<(), Error> {
+    if walkers.dim == 2 {
+        scatter(path, title, walkers, data, model)
+    } else {
+        histogram(path, title, walkers, data, model)
+    }
+}
+
+/// The weighted histogram of the walkers' first coordinate, with the data's and the densities known.
+///
+/// # Errors
+/// A folder that is not there, or any I/O error.
+pub fn histogram(
+    path: &Path,
+    title: &str,
+    walkers: &Cloud<'_>,
+    data: Option<&Cloud<'_>>,
+    model: &Model<'_>,
+) -> Result<(), Error> {
+    canvas::png(path, (1200, 800), |area| histogram::draw(area, title, walkers, data, model))
+}
+
+/// Walkers and data of two coordinates side by side over the model's density.
+///
+/// # Errors
+/// As [`histogram`].
+///
+/// # Panics
+/// When a cloud has not two coordinates, or the grid's energies do not fill it.
+pub fn scatter(
+    path: &Path,
+    title: &str,
+    walkers: &Cloud<'_>,
+    data: Option<&Cloud<'_>>,
+    model: &Model<'_>,
+) -> Result<(), Error> {
+    // Both give square panels.
+    let width = if data.is_some() { 1600 } else { 800 };
+    canvas::png(path, (width, 874), |area| scatter::draw(area, title, walkers, data, model.grid))
+}

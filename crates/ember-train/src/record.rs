@@ -1,0 +1,243 @@
+//! The training state as a checkpoint, and back: everything `resume` needs to go on bit for bit.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ember_model::params::{download, upload};
+use ember_model::{Energy, EnergyModel, EnergySpec, HostTensor};
+use ember_sampler::Walkers;
+use ember_sampler::weights::LogWeights;
+use serde_json::{Value, json};
+
+use crate::checkpoint::{self, Checkpoint, Environment, Source, WalkersRecord};
+use crate::config::Config;
+use crate::ensembles::{AUDIT_LANE, Ensembles};
+use crate::error::Error;
+use crate::tensor_file::TensorFile;
+use crate::trainer::Trainer;
+
+/// Names in an exported weight file that hold walkers, not parameters, begin with this.
+pub const WALKERS_PREFIX: &str = "walkers.";
+
+/// The whole state. Reads every walker from the device.
+pub fn checkpoint(trainer: &Trainer, device_label: &str) -> Checkpoint {
+    let (optimizer, counters) = trainer.optimizer.state();
+    let audit_log_z = trainer.audit.as_ref().map(|audit| audit.log_z.clone());
+    Checkpoint {
+        step: trainer.step,
+        seed: trainer.config.seed,
+        model: trainer.model.export(),
+        energy_config: trainer.model.spec().to_metadata(),
+        theta: raw_theta(&trainer.model),
+        optimizer,
+        optimizer_counters: counters.into_iter().collect::<BTreeMap<_, _>>(),
+        walkers: Some(walkers_record(&trainer.walkers)),
+        audit: trainer.audit.iter().map(|audit| walkers_record(&audit.walkers)).collect(),
+        environment: environment(device_label),
+        extra: json!({ "config": trainer.config.to_toml(), "audit_log_z": audit_log_z }),
+    }
+}
+
+/// What this process runs on.
+pub fn environment(device_label: &str) -> Environment {
+    Environment {
+        ember_version: env!("CARGO_PKG_VERSION").to_owned(),
+        device: device_label.to_owned(),
+        threads: rayon::current_num_threads(),
+    }
+}
+
+/// The training state of a checkpoint.
+///
+/// # Errors
+/// Weights or walkers of another architecture or size than the config's, naming both.
+pub fn trainer(
+    config: Config,
+    checkpoint: &Checkpoint,
+    origin: &Path,
+    device: &Device,
+) -> Result<Trainer, Error> {
+    let wrong = |message: String| Error::checkpoint(origin, message);
+    let data = config.dataset.as_dyn().generate(config.seed)?;
+    let model = EnergyModel::from_tensors(config.energy_spec(), checkpoint.theta.clone(), device)
+        .map_err(|error| wrong(format!("does not fit the run's config.toml: {error}")))?;
+    let record = checkpoint.walkers.as_ref().ok_or_else(|| wrong("it holds no walkers".into()))?;
+    if (record.count, record.dim) != (config.walkers.count, model.dim()) {
+        return Err(wrong(format!(
+            "its walkers are [{}, {}], the run's config.toml asks for [{}, {}]",
+            record.count,
+            record.dim,
+            config.walkers.count,
+            model.dim()
+        )));
+    }
+    let walkers = walkers(record, device);
+    let audit = match (&config.audit, checkpoint.audit.first()) {
+        (None, _) => None,
+        (Some(_), None) => return Err(wrong("the config has an [audit], the checkpoint has none".into())),
+        (Some(audit), Some(record)) => {
+            let log_z: Vec<f64> = serde_json::from_value(checkpoint.extra["audit_log_z"].clone())
+                .map_err(|error| wrong(format!("state.json: audit_log_z: {error}")))?;
+            if log_z.len() != audit.repeats || record.count != audit.repeats * audit.walkers {
+                return Err(wrong(format!(
+                    "its audit holds {} walkers in {} repeats, the config asks for {} × {}",
+                    record.count,
+                    log_z.len(),
+                    audit.repeats,
+                    audit.walkers
+                )));
+            }
+            let walkers = self::walkers(record, device);
+            Some(Ensembles { walkers, log_z, lane: AUDIT_LANE })
+        }
+    };
+    let mut trainer = Trainer::assemble(config, data, model, walkers, audit, checkpoint.step, device)?;
+    let counter = |name: &str| checkpoint.optimizer_counters.get(name).copied();
+    trainer.optimizer.load_state(&checkpoint.optimizer, counter, device)?;
+    Ok(trainer)
+}
+
+/// θ as it is trained (a weight file may hold a normalised form).
+fn raw_theta(model: &EnergyModel) -> Vec<HostTensor> {
+    model
+        .params()
+        .into_iter()
+        .zip(model.host_theta())
+        .map(|(spec, values)| HostTensor { name: spec.name, shape: spec.shape, values })
+        .collect()
+}
+
+/// Walkers in host memory.
+pub fn walkers_record(walkers: &Walkers) -> WalkersRecord {
+    WalkersRecord {
+        position: download(walkers.position.clone()),
+        energy: download(walkers.energy.clone()),
+        energy_grad: download(walkers.energy_grad.clone()),
+        log_weights: download(walkers.log_weights.value()),
+        log_weights_compensation: download(walkers.log_weights.compensation()),
+        ancestor: walkers.ancestor.clone().into_data().iter::<i64>().collect(),
+        count: walkers.count(),
+        dim: walkers.dim(),
+        log_z: walkers.log_z,
+        resamplings: walkers.resamplings,
+    }
+}
+
+/// Walkers on the device.
+pub fn walkers(record: &WalkersRecord, device: &Device) -> Walkers {
+    let (n, d) = (record.count, record.dim);
+    let rows = |values: &Vec<f32>| Tensor::from_data(TensorData::new(values.clone(), [n, d]), device);
+    let ancestor: Vec<i32> = record.ancestor.iter().map(|&i| i as i32).collect();
+    Walkers {
+        position: rows(&record.position),
+        energy: upload(record.energy.clone(), device),
+        energy_grad: rows(&record.energy_grad),
+        log_weights: LogWeights::from_parts(
+            upload(record.log_weights.clone(), device),
+            upload(record.log_weights_compensation.clone(), device),
+        ),
+        ancestor: Tensor::from_data(TensorData::new(ancestor, [n]), device),
+        log_z: record.log_z,
+        resamplings: record.resamplings,
+    }
+}
+
+/// A model found under a PATH argument, with whatever came with it.
+pub struct Opened {
+    /// The model.
+    pub model: EnergyModel,
+    /// Updates the model has seen, where that is recorded.
+    pub step: u64,
+    /// The run's config, where it is known.
+    pub config: Option<Config>,
+    /// The training walkers, cached at the θ of the last update.
+    pub walkers: Option<Walkers>,
+    /// The audit ensemble.
+    pub audit: Option<Ensembles>,
+    /// The run folder, where there is one.
+    pub run: Option<PathBuf>,
+}
+
+/// Opens a run folder, a checkpoint folder or a weight file.
+///
+/// # Errors
+/// Nothing of the kind at `path`, or damaged files.
+pub fn open(path: &Path, device: &Device) -> Result<Opened, Error> {
+    match Source::open(path)? {
+        Source::Run { dir, .. } => {
+            let (origin, found) = checkpoint::newest_intact(&dir)?;
+            opened(found, &origin, Some(dir), device)
+        }
+        Source::Checkpoint { dir } => {
+            let run = dir.parent().and_then(Path::parent);
+            let run = run.filter(|run| run.join("config.toml").is_file()).map(Path::to_path_buf);
+            opened(checkpoint::load(&dir)?, &dir, run, device)
+        }
+        Source::WeightFile { path } => weight_file(&path, device),
+    }
+}
+
+fn opened(found: Checkpoint, origin: &Path, run: Option<PathBuf>, device: &Device) -> Result<Opened, Error> {
+    let spec = EnergySpec::from_metadata(&found.energy_config)?;
+    let config = match &found.extra["config"] {
+        Value::String(text) => Some(Config::from_toml(text, &format!("{}/state.json", origin.display()))?),
+        _ => None,
+    };
+    let model = EnergyModel::from_tensors(spec, found.theta, device)?;
+    let audit = found.audit.first().and_then(|record| {
+        let log_z: Vec<f64> = serde_json::from_value(found.extra["audit_log_z"].clone()).ok()?;
+        Some(Ensembles { walkers: walkers(record, device), log_z, lane: AUDIT_LANE })
+    });
+    Ok(Opened {
+        model,
+        step: found.step,
+        config,
+        walkers: found.walkers.as_ref().map(|record| walkers(record, device)),
+        audit,
+        run,
+    })
+}
+
+fn weight_file(path: &Path, device: &Device) -> Result<Opened, Error> {
+    let file = TensorFile::read(path)?;
+    let config = file.metadata.get("ember.config").ok_or_else(|| {
+        Error::checkpoint(
+            path,
+            "no metadata `ember.config`: it must hold the energy's TOML table with `dim` or `shape = [c, h, w]`",
+        )
+    })?;
+    let spec = EnergySpec::from_metadata(config).map_err(|error| Error::checkpoint(path, error.to_string()))?;
+    let step = file.metadata.get("ember.step").and_then(|step| step.parse().ok()).unwrap_or(0);
+    let (carried, weights): (Vec<_>, Vec<_>) =
+        file.into_host_tensors(path)?.into_iter().partition(|tensor| tensor.name.starts_with(WALKERS_PREFIX));
+    let model = EnergyModel::from_tensors(spec, weights, device)
+        .map_err(|error| Error::checkpoint(path, error.to_string()))?;
+    let walkers = carried_walkers(carried, &model, path)?;
+    Ok(Opened { model, step, config: None, walkers, audit: None, run: None })
+}
+
+/// The walkers of `ember export --walkers`: `walkers.position` `[N, d]` and `walkers.log_weights` `[N]`.
+fn carried_walkers(tensors: Vec<HostTensor>, model: &EnergyModel, path: &Path) -> Result<Option<Walkers>, Error> {
+    let find = |name: &str| tensors.iter().find(|tensor| tensor.name == format!("{WALKERS_PREFIX}{name}"));
+    let Some(position) = find("position") else { return Ok(None) };
+    let &[n, d] = position.shape.as_slice() else {
+        let message = format!("`walkers.position` has shape {:?}, expected [N, {}]", position.shape, model.dim());
+        return Err(Error::checkpoint(path, message));
+    };
+    if d != model.dim() {
+        let message = format!("`walkers.position` has shape [{n}, {d}], the energy has dim {}", model.dim());
+        return Err(Error::checkpoint(path, message));
+    }
+    let position = Tensor::from_data(TensorData::new(position.values.clone(), [n, d]), model.device());
+    let mut walkers = Walkers::new(model, position, f64::NAN);
+    if let Some(log_weights) = find("log_weights") {
+        if log_weights.shape != [n] {
+            let message = format!("`walkers.log_weights` has shape {:?}, expected [{n}]", log_weights.shape);
+            return Err(Error::checkpoint(path, message));
+        }
+        let value = upload(log_weights.values.clone(), model.device());
+        walkers.log_weights = LogWeights::from_parts(value.clone(), value.zeros_like());
+    }
+    Ok(Some(walkers))
+}

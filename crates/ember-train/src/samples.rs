@@ -1,0 +1,150 @@
+//! Sample files: `.npz`, `.safetensors`, `.csv`, and `.png` for a look.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+
+use npyz::WriterBuilder;
+use npyz::npz::NpzWriter;
+use npyz::zip::{CompressionMethod, DateTime, write::FileOptions};
+
+use crate::checkpoint::atomic;
+use crate::error::Error;
+use crate::plot::{self, Cloud};
+use crate::tensor_file::{TensorRef, ValuesRef, write_tensors};
+
+/// Extensions [`Samples::write`] knows.
+pub const EXTENSIONS: [&str; 4] = [".npz", ".safetensors", ".csv", ".png"];
+
+/// Samples with their energies and log-weights.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Samples {
+    /// Number of samples.
+    pub n: usize,
+    /// Coordinates of one sample.
+    pub dim: usize,
+    /// `[n, dim]` row-major.
+    pub samples: Vec<f32>,
+    /// `U_θ`, `[n]`.
+    pub energy: Vec<f32>,
+    /// A, `[n]`; all 0 where the draw is unweighted.
+    pub log_weights: Vec<f32>,
+}
+
+#[derive(Clone, Copy)]
+enum Format {
+    Npz,
+    Safetensors,
+    Csv,
+    Png,
+}
+
+impl Format {
+    fn of(path: &Path) -> Result<Self, Error> {
+        let extension = path.extension().map(|extension| extension.to_string_lossy());
+        match extension.as_deref().map(str::to_ascii_lowercase).as_deref() {
+            Some("npz") => Ok(Self::Npz),
+            Some("safetensors") => Ok(Self::Safetensors),
+            Some("csv") => Ok(Self::Csv),
+            Some("png") => Ok(Self::Png),
+            _ => Err(Error::usage(format!(
+                "{}: {} found; one of {} was expected",
+                path.display(),
+                extension.map_or_else(
+                    || "no extension".to_owned(),
+                    |extension| format!("the extension `.{extension}`")
+                ),
+                EXTENSIONS.join(", ")
+            ))),
+        }
+    }
+}
+
+impl Samples {
+    /// Whether `path` has an extension [`Samples::write`] knows: to be asked before the work starts.
+    ///
+    /// # Errors
+    /// Another extension; the message lists those there are.
+    pub fn check_path(path: &Path) -> Result<(), Error> {
+        Format::of(path).map(drop)
+    }
+
+    /// Writes the file in the format of its extension: complete and on disk, or as it was before. An existing file is replaced.
+    ///
+    /// # Errors
+    /// An unknown extension, a folder that is not there, or any I/O error.
+    ///
+    /// # Panics
+    /// When the lengths do not agree.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        assert_eq!(self.samples.len(), self.n * self.dim, "samples: [n, dim]");
+        assert_eq!(self.energy.len(), self.n, "energy: [n]");
+        assert_eq!(self.log_weights.len(), self.n, "log_weights: [n]");
+        match Format::of(path)? {
+            Format::Npz => atomic::write_file(path, |out| self.write_npz(out)),
+            Format::Safetensors => atomic::write_file(path, |out| self.write_safetensors(out)),
+            Format::Csv => atomic::write_file(path, |out| self.write_csv(out)),
+            Format::Png => self.write_png(path),
+        }
+    }
+
+    fn write_npz(&self, out: &mut (impl Write + io::Seek)) -> io::Result<()> {
+        let mut npz = NpzWriter::new(out);
+        for (name, shape, values) in self.arrays() {
+            // Floats hardly compress. A fixed time: equal samples give equal bytes.
+            let options = FileOptions::default()
+                .compression_method(CompressionMethod::Stored)
+                .last_modified_time(DateTime::default())
+                .large_file(size_of_val(values) as u64 > u64::from(u32::MAX) / 2);
+            let mut array = npz.array(name, options)?.default_dtype().shape(&shape).begin_nd()?;
+            array.extend(values)?;
+            array.finish()?;
+        }
+        npz.zip_writer().finish()?;
+        Ok(())
+    }
+
+    fn write_safetensors(&self, out: &mut impl Write) -> io::Result<()> {
+        let tensors = self.arrays().map(|(name, shape, values)| {
+            let shape: Vec<usize> = shape.iter().map(|&side| side as usize).collect();
+            TensorRef::new(name, &shape, ValuesRef::F32(values))
+        });
+        write_tensors(out, &tensors, &BTreeMap::new())
+    }
+
+    /// Numbers have as many digits as bring the same f32 back.
+    fn write_csv(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut csv = csv::Writer::from_writer(out);
+        for coordinate in 0..self.dim {
+            csv.write_field(format!("x{coordinate}"))?;
+        }
+        csv.write_record(["energy", "log_weight"])?;
+        let mut field = String::new();
+        for i in 0..self.n {
+            let position = &self.samples[i * self.dim..(i + 1) * self.dim];
+            for value in position.iter().chain([&self.energy[i], &self.log_weights[i]]) {
+                use std::fmt::Write as _;
+                field.clear();
+                // `{:?}` is the shortest text that reads back, with an exponent where that is shorter.
+                write!(field, "{value:?}").map_err(io::Error::other)?;
+                csv.write_field(&field)?;
+            }
+            csv.write_record(None::<&[u8]>)?;
+        }
+        csv.flush()
+    }
+
+    fn write_png(&self, path: &Path) -> Result<(), Error> {
+        let cloud = Cloud { position: &self.samples, dim: self.dim, log_weights: Some(&self.log_weights) };
+        plot::population(path, "samples", &cloud, None, &plot::Model::default())
+    }
+
+    fn arrays(&self) -> [(&'static str, Vec<u64>, &[f32]); 3] {
+        let (n, dim) = (self.n as u64, self.dim as u64);
+        [
+            ("samples", vec![n, dim], &self.samples),
+            ("energy", vec![n], &self.energy),
+            ("log_weights", vec![n], &self.log_weights),
+        ]
+    }
+}

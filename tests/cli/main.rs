@@ -1,0 +1,6 @@
+//! The program from outside: commands, files, exit codes, signals, kill −9.
+
+mod bad_input;
+mod commands;
+mod resume;
+mod support;

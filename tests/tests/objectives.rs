@@ -1,0 +1,278 @@
+//! Objectives, gradients and the training loop on small problems.
+
+use burn::tensor::{Tensor, TensorData};
+use ember_model::energy::weighted_param_grads_by_autodiff;
+use ember_model::params::download;
+use ember_model::random::{Purpose, Stream};
+use ember_model::{Energy, EnergyModel, EnergySpec};
+use ember_tests::{cpu, gpu};
+use ember_train::config::Config;
+use ember_train::trainer::Trainer;
+
+const MIXTURE: &str = r#"
+kind = "gaussian_mixture"
+dim = 5
+means = [[-2.0, 1.0], [3.0]]
+means_noise = 0.3
+"#;
+const MLP: &str = "kind = \"mlp\"\ndim = 3\nhidden = [16, 8]\nactivation = \"silu\"\nconfinement = 0.7\n";
+const CONV: &str = r#"
+kind = "conv"
+shape = [2, 6, 6]
+layers = [{ out = 4, kernel = 3, padding = 1 }, { out = 6, kernel = 4, stride = 2 }, { out = 1, kernel = 2 }]
+activation = "leaky_relu"
+confinement = 0.5
+"#;
+
+/// A model whose every parameter is away from its starting zero.
+fn model(metadata: &str, device: &burn::tensor::Device) -> EnergyModel {
+    let spec = EnergySpec::from_metadata(metadata).expect("a valid energy");
+    let model = EnergyModel::init(spec, 3, device).expect("it fits");
+    let theta = model
+        .theta()
+        .iter()
+        .enumerate()
+        .map(|(i, tensor)| {
+            let [n] = tensor.dims();
+            let noise = Stream::new(4, Purpose::Init).lane(100 + i as u32).normals(n, 1);
+            tensor.clone() + Tensor::from_data(TensorData::new(noise, [n]), device).mul_scalar(0.3)
+        })
+        .collect();
+    model.with_theta(theta)
+}
+
+fn points(model: &EnergyModel, n: usize) -> Tensor<2> {
+    let x = Stream::new(5, Purpose::Data).normals(n, model.dim());
+    Tensor::from_data(TensorData::new(x, [n, model.dim()]), model.device())
+}
+
+fn close(a: &[f32], b: &[f32], tolerance: f32) {
+    let scale = b.iter().map(|b| b.abs()).fold(1e-3, f32::max);
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        assert!((a - b).abs() <= tolerance * scale, "element {i}: {a} vs {b} (scale {scale})");
+    }
+}
+
+/// ∇ₓU against central differences in every coordinate, for every energy.
+#[test]
+fn position_gradients_match_finite_differences() {
+    for metadata in [MIXTURE, MLP, CONV] {
+        let model = model(metadata, &cpu());
+        let x = points(&model, 3);
+        let (u, grad) = model.energy_and_grad(x.clone());
+        close(&download(u), &download(model.energy(x.clone())), 1e-5);
+        let (values, dim, h) = (download(x), model.dim(), 1e-2f32);
+        let grad = download(grad);
+        for row in 0..3 {
+            for j in 0..dim {
+                let shifted = |delta: f32| {
+                    let mut moved = values[row * dim..(row + 1) * dim].to_vec();
+                    moved[j] += delta;
+                    f64::from(download(model.energy(Tensor::from_data(TensorData::new(moved, [1, dim]), &cpu())))[0])
+                };
+                let slope = (shifted(h) - shifted(-h)) / (2.0 * f64::from(h));
+                let found = f64::from(grad[row * dim + j]);
+                assert!((slope - found).abs() < 2e-2 * (1.0 + slope.abs()), "{metadata}: {found} vs {slope}");
+            }
+        }
+    }
+}
+
+/// Weighted parameter gradients: the explicit forms against the plain one by autodiff, term by term.
+#[test]
+fn weighted_parameter_gradients_match_autodiff() {
+    for metadata in [MIXTURE, MLP, CONV] {
+        let spec = EnergySpec::from_metadata(metadata).expect("a valid energy");
+        let architecture = spec.build().expect("it fits");
+        let model = model(metadata, &cpu());
+        let (x, y) = (points(&model, 700), points(&model, 5));
+        let weights = |n: usize, sign: f32| {
+            let values = Stream::new(6, Purpose::Data).uniforms(n, 1).into_iter().map(|u| sign * u / n as f32);
+            Tensor::<1>::from_data(TensorData::new(values.collect::<Vec<_>>(), [n]), &cpu())
+        };
+        let terms = [(x, weights(700, 1.0)), (y, weights(5, -1.0))];
+        let plain = weighted_param_grads_by_autodiff(architecture.as_ref(), model.theta(), &terms);
+        let explicit = model.weighted_param_grads(&terms);
+        for (i, (plain, explicit)) in plain.grads.iter().zip(&explicit.grads).enumerate() {
+            let (mut plain, explicit) = (download(plain.clone()), download(explicit.clone()));
+            if metadata == MIXTURE && i == 1 {
+                plain[0] = 0.0; // The first logit is frozen.
+            }
+            close(&explicit, &plain, 2e-5);
+        }
+        for (plain, explicit) in plain.energies.iter().zip(&explicit.energies) {
+            close(&download(explicit.clone()), &download(plain.clone()), 2e-6);
+        }
+    }
+}
+
+/// The mixture's one-pass CPU form and its tensor form are the same energy: GPU path against CPU.
+#[test]
+fn energies_agree_between_cpu_and_gpu_path() {
+    let Some(device) = gpu() else { return };
+    for metadata in [MIXTURE, MLP, CONV] {
+        let (here, there) = (model(metadata, &cpu()), model(metadata, &device));
+        for (a, b) in here.host_theta().iter().zip(there.host_theta()) {
+            close(a, &b, 1e-6);
+        }
+        let (u, grad) = here.energy_and_grad(points(&here, 100));
+        let (v, there_grad) = there.energy_and_grad(points(&there, 100));
+        close(&download(v), &download(u), 1e-4);
+        close(&download(there_grad), &download(grad), 1e-4);
+    }
+}
+
+fn config(objective: &str, kernel: &str) -> Config {
+    let text = format!(
+        r#"
+steps = 400
+[dataset]
+kind = "gaussian_mixture"
+dim = 1
+means = [[-10.0], [10.0]]
+weights = [0.2, 0.8]
+train_size = 2000
+test_size = 100
+[energy]
+kind = "gaussian_mixture"
+means = [[-10.0], [10.0]]
+train_means = false
+[walkers]
+count = 2000
+[kernel]
+{kernel}
+[objective]
+{objective}
+[optimizer]
+kind = "sgd"
+learning_rate = 0.1
+"#
+    );
+    Config::from_toml(&text, "test").expect("a valid config")
+}
+
+fn train(config: Config) -> Trainer {
+    let steps = config.steps;
+    let mut trainer = Trainer::new(config, &cpu()).expect("a trainer");
+    for _ in 0..steps {
+        trainer.update(false).expect("an update");
+    }
+    trainer
+}
+
+/// `ż = q(z) − q*`: after 400 updates of .1 weighted walkers have found the mass; the baselines fail the way they must.
+#[test]
+fn only_weighted_walkers_find_the_mass() {
+    let ula = "kind = \"ula\"\nstep_size = 0.1";
+    let mass = |trainer: &Trainer| trainer.model.mixture().expect("a mixture").masses[1];
+    let jarzynski = train(config("kind = \"jarzynski\"", ula));
+    let data = jarzynski.data.train_fractions()[1];
+    let found = mass(&jarzynski);
+    assert!((found - data).abs() < 0.02, "jarzynski: {found}, data {data}");
+    let mala = train(config("kind = \"jarzynski\"", "kind = \"mala\"\nstep_size = 0.1"));
+    assert!((mass(&mala) - data).abs() < 0.02, "jarzynski with mala: {}, data {data}", mass(&mala));
+    let pcd = mass(&train(config("kind = \"persistent_cd\"", ula)));
+    assert!(pcd > 0.97, "PCD from the model must collapse, found {pcd}");
+    let cd = mass(&train(config("kind = \"contrastive_divergence\"\nrestart_every = 1", ula)));
+    assert!((cd - 0.5).abs() < 0.02, "CD must stay at .5, found {cd}");
+}
+
+/// K steps cost K gradients with ULA and K + 1 with MALA.
+#[test]
+fn gradient_evaluations_are_counted() {
+    use ember_sampler::kernel::{Mala, Ula};
+    use ember_sampler::{Kernel, Noise, Walkers};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    struct Counted(AtomicUsize);
+    impl Energy for Counted {
+        fn dim(&self) -> usize {
+            2
+        }
+        fn energy(&self, x: Tensor<2>) -> Tensor<1> {
+            (x.clone() * x).sum_dim(1).squeeze_dim::<1>(1)
+        }
+        fn energy_and_grad(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            (self.energy(x.clone()), x.mul_scalar(2.0))
+        }
+    }
+    let kernels: [(&dyn Kernel, usize); 2] = [(&Ula { step_size: 0.1 }, 5), (&Mala { step_size: 0.1 }, 6)];
+    for (kernel, expected) in kernels {
+        let energy = Counted(AtomicUsize::new(0));
+        let mut walkers = Walkers::new(&energy, Tensor::zeros([7, 2], &cpu()), 0.0);
+        energy.0.store(0, Ordering::Relaxed);
+        walkers = kernel.prepare(&energy, walkers);
+        for k in 0..5 {
+            walkers = kernel.step(&energy, walkers, &Noise::at(0, 0, k, 1, 0).expect("fits")).0;
+        }
+        assert_eq!(energy.0.load(Ordering::Relaxed), expected, "{kernel:?}");
+    }
+}
+
+/// CPU and GPU path train to the same parameters while nothing is resampled.
+#[test]
+fn cpu_and_gpu_path_train_alike() {
+    let Some(device) = gpu() else { return };
+    let mixture = config("kind = \"jarzynski\"", "kind = \"ula\"\nstep_size = 0.1");
+    let mlp = mlp2d(50);
+    for mut config in [mixture, mlp] {
+        config.resampling.scheme = None;
+        let run = |device| {
+            let mut trainer = Trainer::new(config.clone(), device).expect("a trainer");
+            for _ in 0..50 {
+                trainer.update(false).expect("an update");
+            }
+            trainer.model.host_theta()
+        };
+        for (here, there) in run(&cpu()).iter().zip(run(&device)) {
+            close(&there, here, 1e-4);
+        }
+    }
+}
+
+fn mlp2d(steps: u64) -> Config {
+    let text = format!(
+        r#"
+steps = {steps}
+[dataset]
+kind = "gaussian_mixture"
+dim = 2
+means = [[-1.5], [1.5]]
+weights = [0.3, 0.7]
+std = 0.5
+train_size = 512
+test_size = 100
+[energy]
+kind = "mlp"
+hidden = [32, 32]
+confinement = 1.0
+[walkers]
+count = 256
+[kernel]
+kind = "ula"
+step_size = 0.02
+[objective]
+kind = "jarzynski"
+[optimizer]
+kind = "sgd"
+learning_rate = 0.01
+"#
+    );
+    Config::from_toml(&text, "test").expect("a valid config")
+}
+
+/// Batches smaller than the data: every row once an epoch, the same for the same seed.
+#[test]
+fn batches_deal_every_row_once_an_epoch() {
+    use ember_train::batches::Batches;
+    let data: Vec<f32> = (0..10).map(|i| i as f32).collect();
+    let mut batches = Batches::new(&data, 1, 3, 7, &cpu());
+    let mut epoch: Vec<f32> = (0..3).flat_map(|k| download(batches.batch(k).expect("a batch"))).collect();
+    let again = download(batches.batch(1).expect("a batch"));
+    assert_eq!(epoch[3..6], again);
+    epoch.sort_by(f32::total_cmp);
+    epoch.dedup();
+    assert_eq!(epoch.len(), 9);
+    assert_ne!(again, download(batches.batch(4).expect("a batch")), "epochs differ");
+}
