@@ -304,3 +304,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn zz_probe() {
+    let Some(gpu) = gpu() else { return };
+    for kind in MILLIONS {
+        let log_weights = million(kind);
+        let t = Tensor::<1>::from_data(TensorData::new(log_weights.clone(), [log_weights.len()]), &gpu);
+        let max: f32 = t.max().into_scalar();
+        let hmax = log_weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        eprintln!("{kind}: max {max} host {hmax} equal {}", max.to_bits() == hmax.to_bits());
+        for scheme in Scheme::ALL {
+            let expected = ancestors(*scheme, &log_weights, stream(5), &cpu());
+            let found = ancestors(*scheme, &log_weights, stream(5), &gpu);
+            let d: Vec<usize> = (0..expected.len()).filter(|i| expected[*i] != found[*i]).collect();
+            eprintln!("  {scheme:?} differ {} first {:?}", d.len(),
+                d.iter().take(6).map(|i| (*i, expected[*i], found[*i])).collect::<Vec<_>>());
+        }
+    }
+}

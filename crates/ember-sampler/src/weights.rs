@@ -39,12 +39,8 @@ impl LogWeights {
 
     /// `A += delta` (Knuth's two-sum; no branch, no f64).
     pub fn add(self, delta: Tensor<1>) -> Self {
-        let b = delta + self.lo;
-        let sum = self.hi.clone() + b.clone();
-        let b_seen = sum.clone() - self.hi.clone();
-        let a_seen = sum.clone() - b_seen.clone();
-        let lo = (self.hi - a_seen) + (b - b_seen);
-        Self { hi: sum, lo }
+        let (hi, lo) = crate::device::accumulate(self.hi, self.lo, delta);
+        Self { hi, lo }
     }
 
     /// The log-weights of `indices`, in their order.

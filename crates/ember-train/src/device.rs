@@ -80,7 +80,7 @@ pub fn select(spec: &str) -> Result<Selected, Error> {
 
 #[cfg(feature = "wgpu")]
 fn auto() -> Result<Selected, Error> {
-    match adapters::list().into_iter().find(|adapter| adapter.kind == "discrete") {
+    match adapters::list().iter().find(|adapter| adapter.kind == "discrete") {
         Some(adapter) => adapter.open("auto"),
         None => select("flex"),
     }
@@ -93,7 +93,7 @@ fn auto() -> Result<Selected, Error> {
 
 #[cfg(feature = "wgpu")]
 fn wgpu(spec: &str, index: usize) -> Result<Selected, Error> {
-    let Some(adapter) = adapters::list().into_iter().nth(index) else {
+    let Some(adapter) = adapters::list().get(index) else {
         let message = match adapters::list().len() {
             0 => format!(
                 "no adapter answers to {}: is a driver installed? (GL is not used)",

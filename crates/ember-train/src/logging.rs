@@ -1,6 +1,6 @@
 //! Log lines on stderr, as `RUST_LOG` asks for them.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
@@ -15,6 +15,7 @@ pub fn init() {
         .compact()
         .with_env_filter(filter)
         .with_target(false)
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
         .try_init();
     drop(started);

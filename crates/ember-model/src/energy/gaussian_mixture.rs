@@ -219,10 +219,19 @@ impl Architecture for MixtureEnergy {
 
     fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>> {
         let mixture = self.mixture(theta)?;
-        let modes = stream.lane(1).categorical(count, &mixture.masses);
         let mut draws = stream.normals(count, self.dim);
-        for (row, &mode) in draws.chunks_exact_mut(self.dim).zip(&modes) {
-            for (x, &mean) in row.iter_mut().zip(&mixture.means[mode as usize]) {
+        // The mode comes from the block after the coordinates', so that it shares no words with them.
+        let block = self.dim.div_ceil(4) as u32;
+        for (i, row) in draws.chunks_exact_mut(self.dim).enumerate() {
+            let [high, low, ..] = stream.bits(block, i as u32);
+            let u = ((u64::from(high) << 32 | u64::from(low)) >> 11) as f64 / (1u64 << 53) as f64;
+            let mut cumulative = 0.0;
+            let mode = mixture.masses.iter().position(|mass| {
+                cumulative += mass;
+                u < cumulative
+            });
+            let mean = &mixture.means[mode.unwrap_or(mixture.masses.len() - 1)];
+            for (x, &mean) in row.iter_mut().zip(mean) {
                 *x = (f64::from(*x) + mean) as f32;
             }
         }

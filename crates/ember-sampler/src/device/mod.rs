@@ -5,6 +5,7 @@
 //! | [`langevin_proposal`] | `normals.rs` | `cube/noise.rs` | [`langevin_proposal_reference`] |
 //! | [`standard_normal`], [`uniform`] | `normals.rs` | `cube/noise.rs` | [`Stream::normals`], [`Stream::uniforms`] |
 //! | [`ula_log_weight_increment`] | `increment.rs` | tensor operations | [`ula_log_weight_increment_reference`] |
+//! | [`accumulate`] | tensor operations | `cube/accumulate.rs` | `f64` in `tests/tests/weights.rs` |
 //! | [`resample`](crate::resampling::resample) | `masses.rs`, `resampling/` | `cube/` | `f64` in `tests/tests/resampling.rs` |
 //!
 //! Tensors given to these functions are off the autodiff tape.
@@ -60,6 +61,21 @@ pub trait DeviceOps: Backend {
         let work = Self::float_sum_dim(Self::float_mul(Self::float_add(gx, gy), path), 1);
         let work = Self::float_mul_scalar(Self::float_reshape(work, shape), 0.5f32.into());
         Self::float_add(Self::float_sub(ux, uy), work)
+    }
+
+    /// See [`accumulate`].
+    #[fusion(meta = |hi, _lo, _delta| (hi.clone(), hi.clone()))]
+    fn accumulate(
+        hi: FloatTensor<Self>,
+        lo: FloatTensor<Self>,
+        delta: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let b = Self::float_add(delta, lo);
+        let sum = Self::float_add(hi.clone(), b.clone());
+        let b_seen = Self::float_sub(sum.clone(), hi.clone());
+        let a_seen = Self::float_sub(sum.clone(), b_seen.clone());
+        let lo = Self::float_add(Self::float_sub(hi, a_seen), Self::float_sub(b, b_seen));
+        (sum, lo)
     }
 
     /// See [`resample`](crate::resampling::resample).
@@ -179,6 +195,19 @@ pub fn ula_log_weight_increment_reference(
     };
     // A += α_k(x, y) − α_{k+1}(y, x)
     alpha(&x, &y, ux, gx) - alpha(&y, &x, uy, gy)
+}
+
+/// `hi + lo + delta` as an unevaluated sum of two floats (Knuth's two-sum of `hi` and `delta + lo`): nothing but the
+/// rounding of `delta + lo` is lost. All `[walkers]`; → the new `(hi, lo)`.
+///
+/// An operation of its own because shader compilers simplify the plain tensor form away.
+pub fn accumulate(hi: Tensor<1>, lo: Tensor<1>, delta: Tensor<1>) -> (Tensor<1>, Tensor<1>) {
+    let [walkers] = hi.dims();
+    assert_shape!(lo, [walkers]);
+    assert_shape!(delta, [walkers]);
+    let (hi, lo) =
+        <Dispatch as DeviceOps>::accumulate(hi.into_dispatch(), lo.into_dispatch(), delta.into_dispatch());
+    (Tensor::from_dispatch(hi), Tensor::from_dispatch(lo))
 }
 
 pub(crate) fn resample(scheme: Scheme, log_weights: Tensor<1>, stream: Stream) -> Tensor<1, Int> {

@@ -21,9 +21,7 @@ use crate::objective::ObjectiveConfig;
 use document::Document;
 pub use optimizer::{Adam, OptimizerConfig, Schedule, Sgd};
 pub use overrides::Overrides;
-pub use tables::{
-    AuditConfig, KernelTable, OutputConfig, ResamplingConfig, WalkerInit, WalkersConfig,
-};
+pub use tables::{AuditConfig, KernelTable, OutputConfig, ResamplingConfig, WalkerInit, WalkersConfig};
 
 /// A run, with every default filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

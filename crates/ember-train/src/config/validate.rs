@@ -177,11 +177,7 @@ impl Config {
                 ),
             );
         }
-        self.check_population(
-            "audit",
-            "walkers",
-            audit.walkers.saturating_mul(audit.repeats),
-        )?;
+        self.check_population("audit", "walkers", audit.walkers.saturating_mul(audit.repeats))?;
         if audit.repeats as u64 >= 1 << 16 {
             return fail("audit", "repeats", format!("found {}, expected less than 65536", audit.repeats));
         }

@@ -1,6 +1,6 @@
 //! The GPUs and software renderers that wgpu finds.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use burn::tensor::wgpu::WgpuBackend;
 use burn::tensor::wgpu::wgpu::{self, Backend, DeviceType};
@@ -50,15 +50,15 @@ pub(super) struct Adapter {
     selector: DeviceKind,
 }
 
+/// Asked for once in a process: the Vulkan loader crashes when instances come and go on several threads.
+static FOUND: OnceLock<Vec<Adapter>> = OnceLock::new();
+
 /// The adapters of the first API that has any, in the order of their numbers. Opens none of them.
-pub(super) fn list() -> Vec<Adapter> {
-    for &(backend, api) in APIS {
-        let adapters = list_on(backend, api);
-        if !adapters.is_empty() {
-            return adapters;
-        }
-    }
-    Vec::new()
+pub(super) fn list() -> &'static [Adapter] {
+    FOUND.get_or_init(|| {
+        let found = APIS.iter().map(|&(backend, api)| list_on(backend, api));
+        found.into_iter().find(|adapters| !adapters.is_empty()).unwrap_or_default()
+    })
 }
 
 fn list_on(backend: Backend, api: WgpuBackend) -> Vec<Adapter> {

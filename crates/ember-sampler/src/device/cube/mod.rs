@@ -1,6 +1,7 @@
 //! The device operations on GPUs, as CubeCL kernels. Integers only where bits must agree with the processor; no `f64`, no 64-bit
 //! words, no float atomics.
 
+mod accumulate;
 mod launch;
 mod masses;
 mod noise;
@@ -29,6 +30,14 @@ impl DeviceOps for CubeBackend {
 
     fn uniform(like: FloatTensor<Self>, stream: Stream) -> FloatTensor<Self> {
         noise::uniform(like, stream)
+    }
+
+    fn accumulate(
+        hi: FloatTensor<Self>,
+        lo: FloatTensor<Self>,
+        delta: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        accumulate::accumulate(hi, lo, delta)
     }
 
     fn resample(log_weights: FloatTensor<Self>, scheme: Scheme, stream: Stream) -> IntTensor<Self> {
