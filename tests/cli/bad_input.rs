@@ -20,9 +20,15 @@ fn bad_configs() {
     rejected(&TOY.replace("[0.25, 0.75]", "[0.25, 0.85]"), &["dataset.weights", "1.1"]);
     rejected(&TOY.replace("count = 300", "count = 0"), &["walkers.count"]);
     rejected(&format!("{TOY}\n[resampling]\ness_threshold = 1.5\n"), &["ess_threshold", "1.5"]);
-    rejected(&TOY.replace("means = [[-2.0], [2.0]]", "means = [[1.0, 2.0, 3.0, 4.0], [2.0]]"), &["dataset.means", "3"]);
-    rejected(&TOY.replace("means = [[-0.5], [0.5]]", "means = [[1.0, 2.0, 3.0, 4.0], [2.0]]"), &["means", "4"]);
-    rejected(&MLP.replace("confinement = 1.0", ""), &["confinement", "unweighted_start"]);
+    rejected(
+        &TOY.replace("means = [[-2.0], [2.0]]", "means = [[1.0, 2.0, 3.0, 4.0], [2.0]]"),
+        &["dataset.means", "3"],
+    );
+    rejected(
+        &TOY.replace("means = [[-0.5], [0.5]]", "means = [[1.0, 2.0, 3.0, 4.0], [2.0]]"),
+        &["means", "4"],
+    );
+    rejected(&MLP.replace("confinement = 1.0", ""), &["walkers.init", "energy.confinement"]);
     rejected(&TOY.replace("count = 300", "count = 300\ninit = \"data\""), &["init", "unweighted_start"]);
     rejected(&TOY.replace("seed = 3", "seed = "), &["toy.toml:2"]);
 }
@@ -57,7 +63,11 @@ fn a_device_that_is_not_there() {
 fn an_output_folder_that_cannot_be_written() {
     let scratch = Scratch::new(TOY);
     // A folder of a read-only file system, and a path below a file: neither lets even root in.
-    scratch.fails(&["train", "toy.toml", "--device", "flex", "--out", "/proc/ember-run"], 2, &["/proc/ember-run"]);
+    scratch.fails(
+        &["train", "toy.toml", "--device", "flex", "--out", "/proc/ember-run"],
+        2,
+        &["/proc/ember-run"],
+    );
     scratch.fails(&["train", "toy.toml", "--device", "flex", "--out", "toy.toml/run"], 2, &["toy.toml/run"]);
     assert_eq!(scratch.leftovers(), Vec::<String>::new());
 }
@@ -73,7 +83,8 @@ fn a_full_disk_ends_the_run_and_keeps_the_last_checkpoint() {
         "trap '' XFSZ; ulimit -f 20; exec {} resume run --device flex --steps 4000",
         env!("CARGO_BIN_EXE_ember")
     );
-    let output = std::process::Command::new("bash").args(["-c", &script]).current_dir(scratch.path("")).output();
+    let output =
+        std::process::Command::new("bash").args(["-c", &script]).current_dir(scratch.path("")).output();
     let output = output.expect("bash runs");
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
@@ -89,7 +100,11 @@ fn a_diverging_run_names_the_step_and_keeps_the_last_good_checkpoint() {
         .replace("kind = \"mala\"", "kind = \"ula\"")
         .replace("checkpoint_every = 10", "checkpoint_every = 1");
     let scratch = Scratch::new(&config);
-    let text = scratch.fails(&["train", "toy.toml", "--out", "run", "--device", "flex"], 1, &["step ", "not finite"]);
+    let text = scratch.fails(
+        &["train", "toy.toml", "--out", "run", "--device", "flex"],
+        1,
+        &["step ", "not finite"],
+    );
     assert!(text.contains("walkers") || text.contains("parameter"), "{text}");
     // Whatever was kept is finite.
     if scratch.path("run/checkpoints/latest").exists() {

@@ -24,8 +24,20 @@ fn train_leaves_what_the_contract_says() {
         assert!(run.join(file).is_file(), "{file} is missing");
     }
     let lines = metrics(&run);
-    assert_eq!(lines.iter().map(|line| line["step"].as_u64().expect("a step")).collect::<Vec<_>>(), [10, 20, 30, 40, 50, 60]);
-    for key in ["energy_data", "energy_walkers", "ess_fraction", "resamplings", "log_z_online", "distinct_ancestors", "grad_norm", "learning_rate"] {
+    assert_eq!(
+        lines.iter().map(|line| line["step"].as_u64().expect("a step")).collect::<Vec<_>>(),
+        [10, 20, 30, 40, 50, 60]
+    );
+    for key in [
+        "energy_data",
+        "energy_walkers",
+        "ess_fraction",
+        "resamplings",
+        "log_z_online",
+        "distinct_ancestors",
+        "grad_norm",
+        "learning_rate",
+    ] {
         assert!(lines[0][key].is_number(), "{key}: {}", lines[0]);
     }
     assert!(lines[1]["log_z_audit"]["standard_error"].is_number(), "{}", lines[1]);
@@ -36,7 +48,8 @@ fn train_leaves_what_the_contract_says() {
 fn eval_tells_log_z_with_its_method() {
     let scratch = Scratch::new(TOY);
     scratch.ok(&["train", "toy.toml", "--out", "mix", "--device", "flex"]);
-    let json: serde_json::Value = serde_json::from_str(&scratch.ok(&["eval", "mix", "--json", "--device", "flex"])).expect("JSON");
+    let json: serde_json::Value =
+        serde_json::from_str(&scratch.ok(&["eval", "mix", "--json", "--device", "flex"])).expect("JSON");
     assert_eq!(json["log_z"]["method"], "exact");
     assert_eq!(json["step"], 60);
     assert!(json["kl"]["standard_error"].as_f64().expect("a number") > 0.0);
@@ -45,12 +58,21 @@ fn eval_tells_log_z_with_its_method() {
 
     let scratch = Scratch::new(MLP);
     scratch.ok(&["train", "toy.toml", "--out", "net", "--device", "flex"]);
-    let json: serde_json::Value = serde_json::from_str(&scratch.ok(&["eval", "net", "--json", "--repeats", "4", "--device", "flex"])).expect("JSON");
+    let json: serde_json::Value =
+        serde_json::from_str(&scratch.ok(&["eval", "net", "--json", "--repeats", "4", "--device", "flex"]))
+            .expect("JSON");
     assert_eq!(json["log_z"]["method"], "smc");
-    let (value, se) = (json["log_z"]["value"].as_f64().expect("a number"), json["log_z"]["standard_error"].as_f64().expect("a number"));
+    let (value, se) = (
+        json["log_z"]["value"].as_f64().expect("a number"),
+        json["log_z"]["standard_error"].as_f64().expect("a number"),
+    );
     let grid = json["log_z_grid"].as_f64().expect("a number");
     assert!((value - grid).abs() < 8.0 * se + 1e-3, "SMC {value} ± {se}, grid {grid}");
-    assert!(metrics(&scratch.path("net")).iter().all(|line| line["accept_rate"].as_f64().is_some_and(|rate| rate > 0.3)));
+    assert!(
+        metrics(&scratch.path("net"))
+            .iter()
+            .all(|line| line["accept_rate"].as_f64().is_some_and(|rate| rate > 0.3))
+    );
 }
 
 #[test]
@@ -64,7 +86,12 @@ fn export_loads_elsewhere_and_sample_draws() {
     assert_eq!(tensors.tensor("walkers.position").expect("walkers").shape(), [128, 2]);
     let info = scratch.ok(&["info", "m.safetensors"]);
     assert!(info.contains("mlp") && info.contains("layers.2.bias"), "{info}");
-    for (from, out) in [("net", "a.npz"), ("m.safetensors", "b.csv"), ("net/checkpoints/step_00000010", "c.safetensors"), ("net", "d.png")] {
+    for (from, out) in [
+        ("net", "a.npz"),
+        ("m.safetensors", "b.csv"),
+        ("net/checkpoints/step_00000010", "c.safetensors"),
+        ("net", "d.png"),
+    ] {
         scratch.ok(&["sample", from, "--count", "50", "--steps", "3", "--out", out, "--device", "flex"]);
         assert!(std::fs::metadata(scratch.path(out)).expect("a file").len() > 100, "{out}");
     }
@@ -72,11 +99,24 @@ fn export_loads_elsewhere_and_sample_draws() {
     assert_eq!(csv.lines().count(), 51);
     let output = scratch.ember(&["sample", "net", "--count", "1000", "--out", "e.npz", "--device", "flex"]);
     assert!(stderr(&output).contains("repeat"), "{}", stderr(&output));
-    scratch.fails(&["sample", "net", "--count", "5", "--out", "x.gif", "--device", "flex"], 2, &["gif", ".npz"]);
+    scratch.fails(
+        &["sample", "net", "--count", "5", "--out", "x.gif", "--device", "flex"],
+        2,
+        &["gif", ".npz"],
+    );
     scratch.fails(&["sample", "net", "--count", "0", "--out", "x.npz", "--device", "flex"], 2, &["count"]);
     // The bare weights are sampled by tempered SMC, and say so.
     scratch.ok(&["export", "net", "--out", "bare.safetensors"]);
-    let output = scratch.ember(&["sample", "bare.safetensors", "--count", "100", "--out", "f.npz", "--device", "flex"]);
+    let output = scratch.ember(&[
+        "sample",
+        "bare.safetensors",
+        "--count",
+        "100",
+        "--out",
+        "f.npz",
+        "--device",
+        "flex",
+    ]);
     assert!(output.status.success() && stderr(&output).contains("tempered"), "{}", stderr(&output));
 }
 
@@ -99,8 +139,29 @@ fn bench_prints_one_json_line() {
         assert_eq!(text.lines().count(), 1);
         serde_json::from_str(&text).expect("JSON")
     };
-    let train = json(&["bench", "train", "toy.toml", "--updates", "5", "--json", "--device", "flex", "--threads", "1"]);
+    let train = json(&[
+        "bench",
+        "train",
+        "toy.toml",
+        "--updates",
+        "5",
+        "--json",
+        "--device",
+        "flex",
+        "--threads",
+        "1",
+    ]);
     assert!(train["updates_per_s"].as_f64().expect("a number") > 0.0);
-    let resample = json(&["bench", "resample", "--count", "10000", "--scheme", "systematic", "--json", "--device", "flex"]);
+    let resample = json(&[
+        "bench",
+        "resample",
+        "--count",
+        "10000",
+        "--scheme",
+        "systematic",
+        "--json",
+        "--device",
+        "flex",
+    ]);
     assert!(resample["max_count_deviation"].as_f64().expect("a number") < 1.001);
 }

@@ -23,7 +23,8 @@ fn a_resumed_run_equals_one_never_interrupted() {
 
 #[test]
 fn a_run_killed_at_random_moments_equals_one_never_interrupted() {
-    let config = TOY.replace("steps = 60", "steps = 1500").replace("checkpoint_every = 20", "checkpoint_every = 50");
+    let config =
+        TOY.replace("steps = 60", "steps = 1500").replace("checkpoint_every = 20", "checkpoint_every = 50");
     let scratch = Scratch::new(&config);
     let start = Instant::now();
     scratch.ok(&["train", "toy.toml", "--out", "whole", "--device", "flex"]);
@@ -52,9 +53,14 @@ fn a_run_killed_at_random_moments_equals_one_never_interrupted() {
 #[test]
 fn signals_end_the_update_write_a_checkpoint_and_say_how_to_go_on() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
-        let config = TOY.replace("steps = 60", "steps = 200000").replace("checkpoint_every = 20", "checkpoint_every = 100000");
+        let config = TOY
+            .replace("steps = 60", "steps = 200000")
+            .replace("checkpoint_every = 20", "checkpoint_every = 100000");
         let scratch = Scratch::new(&config);
-        let child = scratch.command(&["train", "toy.toml", "--out", "run", "--device", "flex"]).spawn().expect("ember starts");
+        let child = scratch
+            .command(&["train", "toy.toml", "--out", "run", "--device", "flex"])
+            .spawn()
+            .expect("ember starts");
         let deadline = Instant::now() + Duration::from_secs(30);
         while std::fs::read(scratch.path("run/metrics.jsonl")).map_or(0, |bytes| bytes.len()) == 0 {
             assert!(Instant::now() < deadline, "no metrics in 30 s");

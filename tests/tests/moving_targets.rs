@@ -59,7 +59,7 @@ fn ula_without_half_terms(h: f64) -> impl Fn(&dyn Energy, Walkers, &Noise) -> Wa
         let (u, grad_y) = energy.energy_and_grad(y.clone());
         let square = |g: Tensor<2>| (g.clone() * g).sum_dim(1).squeeze_dim::<1>(1).mul_scalar(0.25 * h);
         let increment = walkers.energy.clone() + square(grad) - u.clone() - square(grad_y.clone());
-        let log_weights = walkers.log_weights.clone().add(increment);
+        let log_weights = walkers.log_weights.clone().accumulate(increment);
         Walkers { position: y, energy: u, energy_grad: grad_y, log_weights, ..walkers }
     }
 }
@@ -203,7 +203,12 @@ fn moving_masses(follow: Follow<'_>, device: &Device) {
     // P(x₀ > 0): almost all of one mode, with the tails Φ(−3) exchanged.
     let tail = 0.001_349_898;
     let mass = (e2 * (1.0 - tail) + tail) / (1.0 + e2);
-    println!("moving masses: log Z ratio {:?} (exact {}), mass {:?} (exact {mass})", found.log_z, ((1.0 + e2) / 2.0).ln(), found.square);
+    println!(
+        "moving masses: log Z ratio {:?} (exact {}), mass {:?} (exact {mass})",
+        found.log_z,
+        ((1.0 + e2) / 2.0).ln(),
+        found.square
+    );
     assert_within_se(found.log_z.0, ((1.0 + e2) / 2.0).ln(), found.log_z.1, four_se(REPEATS));
     assert_within_se(found.square.0, mass, found.square.1, four_se(REPEATS));
 }

@@ -68,7 +68,10 @@ fn position_gradients_match_finite_differences() {
                 let shifted = |delta: f32| {
                     let mut moved = values[row * dim..(row + 1) * dim].to_vec();
                     moved[j] += delta;
-                    f64::from(download(model.energy(Tensor::from_data(TensorData::new(moved, [1, dim]), &cpu())))[0])
+                    f64::from(
+                        download(model.energy(Tensor::from_data(TensorData::new(moved, [1, dim]), &cpu())))
+                            [0],
+                    )
                 };
                 let slope = (shifted(h) - shifted(-h)) / (2.0 * f64::from(h));
                 let found = f64::from(grad[row * dim + j]);
@@ -87,7 +90,8 @@ fn weighted_parameter_gradients_match_autodiff() {
         let model = model(metadata, &cpu());
         let (x, y) = (points(&model, 700), points(&model, 5));
         let weights = |n: usize, sign: f32| {
-            let values = Stream::new(6, Purpose::Data).uniforms(n, 1).into_iter().map(|u| sign * u / n as f32);
+            let values =
+                Stream::new(6, Purpose::Data).uniforms(n, 1).into_iter().map(|u| sign * u / n as f32);
             Tensor::<1>::from_data(TensorData::new(values.collect::<Vec<_>>(), [n]), &cpu())
         };
         let terms = [(x, weights(700, 1.0)), (y, weights(5, -1.0))];
@@ -208,58 +212,6 @@ fn gradient_evaluations_are_counted() {
         }
         assert_eq!(energy.0.load(Ordering::Relaxed), expected, "{kernel:?}");
     }
-}
-
-/// CPU and GPU path train to the same parameters while nothing is resampled.
-#[test]
-fn cpu_and_gpu_path_train_alike() {
-    let Some(device) = gpu() else { return };
-    let mixture = config("kind = \"jarzynski\"", "kind = \"ula\"\nstep_size = 0.1");
-    let mlp = mlp2d(50);
-    for mut config in [mixture, mlp] {
-        config.resampling.scheme = None;
-        let run = |device| {
-            let mut trainer = Trainer::new(config.clone(), device).expect("a trainer");
-            for _ in 0..50 {
-                trainer.update(false).expect("an update");
-            }
-            trainer.model.host_theta()
-        };
-        for (here, there) in run(&cpu()).iter().zip(run(&device)) {
-            close(&there, here, 1e-4);
-        }
-    }
-}
-
-fn mlp2d(steps: u64) -> Config {
-    let text = format!(
-        r#"
-steps = {steps}
-[dataset]
-kind = "gaussian_mixture"
-dim = 2
-means = [[-1.5], [1.5]]
-weights = [0.3, 0.7]
-std = 0.5
-train_size = 512
-test_size = 100
-[energy]
-kind = "mlp"
-hidden = [32, 32]
-confinement = 1.0
-[walkers]
-count = 256
-[kernel]
-kind = "ula"
-step_size = 0.02
-[objective]
-kind = "jarzynski"
-[optimizer]
-kind = "sgd"
-learning_rate = 0.01
-"#
-    );
-    Config::from_toml(&text, "test").expect("a valid config")
 }
 
 /// Batches smaller than the data: every row once an epoch, the same for the same seed.

@@ -23,7 +23,7 @@ fn drift(steps: u64, device: &Device) -> (f64, f64) {
             *exact += f64::from(d);
             *plain += d;
         }
-        sum = sum.add(Tensor::from_data(TensorData::new(delta, [WALKERS]), device));
+        sum = sum.accumulate(Tensor::from_data(TensorData::new(delta, [WALKERS]), device));
     }
     let (hi, lo) = (download(sum.value()), download(sum.compensation()));
     let parts = hi.iter().zip(&lo).map(|(&hi, &lo)| f64::from(hi) + f64::from(lo));
@@ -55,7 +55,7 @@ proptest! {
     fn two_sum_is_exact_for_one_addition(a in -1e6f32..1e6, b in -1e3f32..1e3) {
         let device = cpu();
         let start = Tensor::<1>::from_floats([a], &device);
-        let sum = LogWeights::from_parts(start.clone(), start.zeros_like()).add(Tensor::from_floats([b], &device));
+        let sum = LogWeights::from_parts(start.clone(), start.zeros_like()).accumulate(Tensor::from_floats([b], &device));
         let total = f64::from(download(sum.value())[0]) + f64::from(download(sum.compensation())[0]);
         prop_assert_eq!(total, f64::from(a) + f64::from(b));
     }

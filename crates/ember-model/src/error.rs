@@ -57,9 +57,6 @@ pub enum ModelError {
 impl ModelError {
     /// An out-of-range value under `energy.{key}`.
     pub fn invalid(key: &'static str, message: impl Into<String>) -> Self {
-        Self::Invalid {
-            key,
-            message: message.into(),
-        }
+        Self::Invalid { key, message: message.into() }
     }
 }

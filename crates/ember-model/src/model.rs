@@ -40,19 +40,12 @@ impl EnergyModel {
         device: &Device,
     ) -> Result<Self, ModelError> {
         let architecture: Arc<dyn Architecture> = spec.build()?.into();
-        let present = tensors
-            .iter()
-            .map(|t| format!("`{}` {:?}", t.name, t.shape))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let present =
+            tensors.iter().map(|t| format!("`{}` {:?}", t.name, t.shape)).collect::<Vec<_>>().join(", ");
         let mut theta = Vec::new();
         for param in architecture.params() {
             let Some(found) = tensors.iter().position(|t| t.name == param.name) else {
-                return Err(ModelError::TensorMissing {
-                    name: param.name,
-                    expected: param.shape,
-                    present,
-                });
+                return Err(ModelError::TensorMissing { name: param.name, expected: param.shape, present });
             };
             let tensor = tensors.swap_remove(found);
             if tensor.shape != param.shape {
@@ -66,9 +59,7 @@ impl EnergyModel {
         }
         if !tensors.is_empty() {
             let names: Vec<_> = tensors.iter().map(|t| format!("`{}`", t.name)).collect();
-            return Err(ModelError::TensorUnknown {
-                names: names.join(", "),
-            });
+            return Err(ModelError::TensorUnknown { names: names.join(", ") });
         }
         Ok(Self::new(spec, architecture, theta, device))
     }
@@ -79,25 +70,14 @@ impl EnergyModel {
         theta: Vec<Vec<f32>>,
         device: &Device,
     ) -> Self {
-        let theta = theta
-            .into_iter()
-            .map(|values| upload(values, device))
-            .collect();
-        Self {
-            spec,
-            architecture,
-            theta,
-            device: device.clone(),
-        }
+        let theta = theta.into_iter().map(|values| upload(values, device)).collect();
+        Self { spec, architecture, theta, device: device.clone() }
     }
 
     /// The same energy at another θ: flat tensors in the order of [`EnergyModel::params`].
     pub fn with_theta(&self, theta: Vec<Tensor<1>>) -> Self {
         assert_eq!(theta.len(), self.theta.len(), "one tensor per parameter");
-        Self {
-            theta,
-            ..self.clone()
-        }
+        Self { theta, ..self.clone() }
     }
 
     /// The energy's table with the sample shape.

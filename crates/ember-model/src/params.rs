@@ -16,11 +16,7 @@ pub struct ParamSpec {
 impl ParamSpec {
     /// A trained tensor with the common learning rate.
     pub fn new(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
-        Self {
-            name: name.into(),
-            shape: shape.into(),
-            learning_rate_scale: 1.0,
-        }
+        Self { name: name.into(), shape: shape.into(), learning_rate_scale: 1.0 }
     }
 
     /// Number of elements.

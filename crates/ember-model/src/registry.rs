@@ -68,12 +68,7 @@ impl EnergySpec {
             SampleShape::Flat(dim) => table.insert("dim".into(), toml::Value::Integer(dim as i64)),
             SampleShape::Image(shape) => table.insert(
                 "shape".into(),
-                toml::Value::Array(
-                    shape
-                        .iter()
-                        .map(|&side| toml::Value::Integer(side as i64))
-                        .collect(),
-                ),
+                toml::Value::Array(shape.iter().map(|&side| toml::Value::Integer(side as i64)).collect()),
             ),
         };
         if let Ok(toml::Value::Table(energy)) = toml::Value::try_from(&self.energy) {
@@ -88,24 +83,18 @@ impl EnergySpec {
     /// Text that is not TOML, lacks `dim` or `shape`, or does not describe an energy.
     pub fn from_metadata(text: &str) -> Result<Self, ModelError> {
         let metadata = |message: String| ModelError::Metadata(message);
-        let mut table: toml::Table = text
-            .parse()
-            .map_err(|error: toml::de::Error| metadata(error.message().to_owned()))?;
+        let mut table: toml::Table =
+            text.parse().map_err(|error: toml::de::Error| metadata(error.message().to_owned()))?;
         let side = |value: &toml::Value| {
-            value
-                .as_integer()
-                .and_then(|side| usize::try_from(side).ok())
-                .filter(|&side| side > 0)
+            value.as_integer().and_then(|side| usize::try_from(side).ok()).filter(|&side| side > 0)
         };
         let shape = match (table.remove("dim"), table.remove("shape")) {
             (Some(dim), None) => SampleShape::Flat(
                 side(&dim).ok_or_else(|| metadata(format!("dim = {dim} is no positive integer")))?,
             ),
             (None, Some(shape)) => {
-                let sides: Option<Vec<usize>> = shape
-                    .as_array()
-                    .map(|sides| sides.iter().map(side).collect())
-                    .unwrap_or(None);
+                let sides: Option<Vec<usize>> =
+                    shape.as_array().map(|sides| sides.iter().map(side).collect()).unwrap_or(None);
                 match sides.as_deref() {
                     Some(&[c, h, w]) => SampleShape::Image([c, h, w]),
                     _ => return Err(metadata(format!("shape = {shape} is not [c, h, w]"))),

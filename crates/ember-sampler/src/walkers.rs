@@ -60,31 +60,19 @@ impl Walkers {
     /// `A += U_{θ_k}(X) − U_{θ_{k+1}}(X)` (ALGORITHMS 1.2). One gradient evaluation.
     pub fn reweight(self, energy: &dyn Energy) -> Self {
         let (u, grad) = energy.energy_and_grad(self.position.clone());
-        let log_weights = self.log_weights.add(self.energy - u.clone());
-        Self {
-            energy: u,
-            energy_grad: grad,
-            log_weights,
-            ..self
-        }
+        let log_weights = self.log_weights.accumulate(self.energy - u.clone());
+        Self { energy: u, energy_grad: grad, log_weights, ..self }
     }
 
     /// Brings cached energies to the energy passed in *without* weights: for objectives that carry none.
     pub fn refresh(self, energy: &dyn Energy) -> Self {
         let (u, grad) = energy.energy_and_grad(self.position.clone());
-        Self {
-            energy: u,
-            energy_grad: grad,
-            ..self
-        }
+        Self { energy: u, energy_grad: grad, ..self }
     }
 
     /// The same walkers with equal weights, for objectives that carry none.
     pub fn unweighted(self) -> Self {
-        Self {
-            log_weights: LogWeights::zeros(&self.energy),
-            ..self
-        }
+        Self { log_weights: LogWeights::zeros(&self.energy), ..self }
     }
 
     /// Replaces the population by `ancestors` (indices into it, `[walkers]`) and banks the mean weight:
@@ -104,9 +92,7 @@ impl Walkers {
 
     /// ess, mean weight, mean energy and health, still on the device.
     pub fn stats(&self) -> WeightStats {
-        let square = (self.energy_grad.clone() * self.energy_grad.clone())
-            .sum_dim(1)
-            .squeeze_dim::<1>(1);
+        let square = (self.energy_grad.clone() * self.energy_grad.clone()).sum_dim(1).squeeze_dim::<1>(1);
         WeightStats::new(self.log_weights.value(), self.energy.clone(), square)
     }
 

@@ -16,10 +16,7 @@ pub struct LogWeights {
 impl LogWeights {
     /// Equal weights: `A = 0`.
     pub fn zeros(like: &Tensor<1>) -> Self {
-        Self {
-            hi: like.zeros_like(),
-            lo: like.zeros_like(),
-        }
+        Self { hi: like.zeros_like(), lo: like.zeros_like() }
     }
 
     /// From stored parts; `lo` is the compensation.
@@ -38,17 +35,9 @@ impl LogWeights {
     }
 
     /// `A += delta` (Knuth's two-sum; no branch, no f64).
-    pub fn add(self, delta: Tensor<1>) -> Self {
+    pub fn accumulate(self, delta: Tensor<1>) -> Self {
         let (hi, lo) = crate::device::accumulate(self.hi, self.lo, delta);
         Self { hi, lo }
-    }
-
-    /// The log-weights of `indices`, in their order.
-    pub fn select(self, indices: Tensor<1, burn::tensor::Int>) -> Self {
-        Self {
-            hi: self.hi.select(0, indices.clone()),
-            lo: self.lo.select(0, indices),
-        }
     }
 }
 
@@ -108,10 +97,7 @@ impl WeightStats {
         let ess = sum.clone() * sum.clone() / (weights.clone() * weights.clone()).sum();
         let mean_energy = (weights * energy).sum() / sum.clone();
         let log_mean_exp = sum.log() + max - (n as f64).ln();
-        Self(Tensor::cat(
-            vec![ess, log_mean_exp, mean_energy, non_finite],
-            0,
-        ))
+        Self(Tensor::cat(vec![ess, log_mean_exp, mean_energy, non_finite], 0))
     }
 
     /// The packed statistics, `[4]`: for a read shared with other small tensors; see [`Summary::unpack`].

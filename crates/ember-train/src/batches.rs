@@ -19,12 +19,7 @@ impl Batches {
     pub fn new(train: &[f32], dim: usize, batch_size: usize, seed: u64, device: &Device) -> Self {
         let n = train.len() / dim;
         let data = Tensor::from_data(TensorData::new(train.to_vec(), [n, dim]), device);
-        Self {
-            data,
-            batch_size,
-            seed,
-            order: None,
-        }
+        Self { data, batch_size, seed, order: None }
     }
 
     /// The data of update `step`, `[batch_size, dim]`. An epoch holds ⌊n / batch_size⌋ batches; the order of each epoch comes

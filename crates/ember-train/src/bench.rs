@@ -9,7 +9,7 @@ use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
 use ember_sampler::device::langevin_proposal;
 use ember_sampler::weights::LogWeights;
-use ember_sampler::{KernelConfig, Noise, Scheme, WeightRule, Walkers, resample};
+use ember_sampler::{KernelConfig, Noise, Scheme, Walkers, WeightRule, resample};
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -86,7 +86,8 @@ pub fn langevin(bench: &Langevin<'_>, device: &Device, label: &str) -> Result<Va
             walkers = one_step(bench, &model, walkers, &noise, &mut accepted);
         }
         let (wall, cpu) = clock.stop(device)?;
-        let rate = if accepted.is_empty() { 1.0 } else { f64::from(download(Tensor::cat(accepted, 0).mean())[0]) };
+        let rate =
+            if accepted.is_empty() { 1.0 } else { f64::from(download(Tensor::cat(accepted, 0).mean())[0]) };
         Ok((walkers, wall, cpu, rate))
     };
     run(WARM_UP)?;

@@ -46,11 +46,7 @@ impl Ensembles {
 
     /// `repeats` equal consecutive groups of `walkers`, each starting from the walkers' `log_z`.
     pub fn new(walkers: Walkers, repeats: usize, lane: u32) -> Self {
-        Self {
-            log_z: vec![walkers.log_z; repeats],
-            walkers,
-            lane,
-        }
+        Self { log_z: vec![walkers.log_z; repeats], walkers, lane }
     }
 
     /// Brings the ensembles to the model's θ: K kernel steps with weights.
@@ -94,10 +90,7 @@ impl Ensembles {
         let repeats = self.log_z.len();
         let per_repeat = self.walkers.count() / repeats;
         let (ess, log_mean_exp) = stats.split_at(repeats);
-        let due: Vec<bool> = ess
-            .iter()
-            .map(|&ess| ess < threshold * per_repeat as f64)
-            .collect();
+        let due: Vec<bool> = ess.iter().map(|&ess| ess < threshold * per_repeat as f64).collect();
         if !due.contains(&true) {
             return Ok(());
         }
@@ -114,9 +107,7 @@ impl Ensembles {
                 kept.push(ones);
                 continue;
             }
-            let stream = Stream::new(seed, Purpose::Resampling)
-                .lane(self.lane + 1 + r as u32)
-                .at(update)?;
+            let stream = Stream::new(seed, Purpose::Resampling).lane(self.lane + 1 + r as u32).at(update)?;
             let slice = log_weights.clone().narrow(0, first, per_repeat);
             ancestors.push(resample(scheme, slice, stream).add_scalar(first as i64));
             kept.push(ones.zeros_like());
@@ -128,10 +119,7 @@ impl Ensembles {
         let walkers = self.walkers.clone().resampled(ancestors, 0.0);
         // Repeats that were not due keep their log-weights: they kept their walkers in place.
         self.walkers = Walkers {
-            log_weights: LogWeights::from_parts(
-                old.value() * kept.clone(),
-                old.compensation() * kept,
-            ),
+            log_weights: LogWeights::from_parts(old.value() * kept.clone(), old.compensation() * kept),
             ..walkers
         };
         Ok(())

@@ -129,13 +129,16 @@ pub fn evaluate(subject: &Opened, repeats: usize, seed: u64) -> Result<Evaluatio
     Ok(evaluation)
 }
 
+/// Independent weighted walkers, and what they are called.
+type Independent = (Ensembles, &'static str);
+
 /// log Z, and the independent weighted walkers behind it where it is an estimate.
 fn log_z(
     model: &EnergyModel,
     audit: Option<&Ensembles>,
     repeats: usize,
     seed: u64,
-) -> Result<(LogZ, Option<(Ensembles, &'static str)>), Error> {
+) -> Result<(LogZ, Option<Independent>), Error> {
     if let Some(value) = model.log_z() {
         let exact = LogZ {
             value,
@@ -162,7 +165,7 @@ fn judge_against_data(
     evaluation: &mut Evaluation,
     model: &EnergyModel,
     config: &Config,
-    independent: Option<&(Ensembles, &'static str)>,
+    independent: Option<&Independent>,
 ) -> Result<(), Error> {
     let dataset = config.dataset.as_dyn();
     let data = dataset.generate(config.seed)?;
@@ -228,7 +231,7 @@ fn masses(
     model: &EnergyModel,
     modes: &Mixture,
     data: &Data,
-    independent: Option<&(Ensembles, &'static str)>,
+    independent: Option<&Independent>,
 ) -> Option<Masses> {
     if let Some(mixture) = model.mixture() {
         let value = mixture_masses(&mixture, modes);
@@ -240,8 +243,7 @@ fn masses(
     let (ensembles, method) = independent?;
     let repeats = ensemble_masses(ensembles, modes);
     let per_mode = |k: usize| repeats.iter().map(|masses| masses[k]).collect::<Vec<_>>();
-    let estimates: Vec<Estimate> =
-        (0..modes.means.len()).map(|k| Estimate::mean(&per_mode(k))).collect();
+    let estimates: Vec<Estimate> = (0..modes.means.len()).map(|k| Estimate::mean(&per_mode(k))).collect();
     Some(Masses {
         value: estimates.iter().map(|e| e.value).collect(),
         method,

@@ -23,20 +23,13 @@ impl EnergyGrid {
             1 => (0..cells).map(|i| centre(range[0], cells, i) as f32).collect(),
             2 => (0..cells * cells)
                 .flat_map(|i| {
-                    [
-                        centre(range[0], cells, i / cells) as f32,
-                        centre(range[1], cells, i % cells) as f32,
-                    ]
+                    [centre(range[0], cells, i / cells) as f32, centre(range[1], cells, i % cells) as f32]
                 })
                 .collect(),
             _ => return None,
         };
         debug_assert_eq!(model.dim(), range.len());
-        Some(Self {
-            energy: energies(model, &centres),
-            range,
-            cells,
-        })
+        Some(Self { energy: energies(model, &centres), range, cells })
     }
 
     /// A range that holds all rows of `points` (row-major `[n, dim]`) with `margin` on every side.
@@ -98,9 +91,7 @@ fn centre((low, high): (f64, f64), cells: usize, i: usize) -> f64 {
 
 /// Index of the centre nearest to `x`.
 pub fn nearest(centres: &[Vec<f64>], x: &[f64]) -> usize {
-    let square = |centre: &[f64]| -> f64 {
-        centre.iter().zip(x).map(|(c, x)| (c - x).powi(2)).sum()
-    };
+    let square = |centre: &[f64]| -> f64 { centre.iter().zip(x).map(|(c, x)| (c - x).powi(2)).sum() };
     let mut best = (0, f64::INFINITY);
     for (k, centre) in centres.iter().enumerate() {
         let distance = square(centre);

@@ -43,11 +43,7 @@ impl Optimizer {
                 vec![None; params.len()],
             ),
         };
-        Self {
-            config: config.clone(),
-            rule,
-            params,
-        }
+        Self { config: config.clone(), rule, params }
     }
 
     /// The learning rate of update `step`: a pure function of the config.
@@ -96,10 +92,7 @@ impl Optimizer {
                 }
             });
         }
-        let info = OptimizerInfo {
-            grad_norm,
-            learning_rate,
-        };
+        let info = OptimizerInfo { grad_norm, learning_rate };
         (updated, info)
     }
 

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use ember_model::{Energy, EnergyModel};
 use ember_model::energy::Mixture;
 use ember_model::params::download;
+use ember_model::{Energy, EnergyModel};
 
 use crate::checkpoint::dir_name;
 use crate::error::Error;

@@ -207,7 +207,8 @@ fn weight_file(path: &Path, device: &Device) -> Result<Opened, Error> {
             "no metadata `ember.config`: it must hold the energy's TOML table with `dim` or `shape = [c, h, w]`",
         )
     })?;
-    let spec = EnergySpec::from_metadata(config).map_err(|error| Error::checkpoint(path, error.to_string()))?;
+    let spec =
+        EnergySpec::from_metadata(config).map_err(|error| Error::checkpoint(path, error.to_string()))?;
     let step = file.metadata.get("ember.step").and_then(|step| step.parse().ok()).unwrap_or(0);
     let (carried, weights): (Vec<_>, Vec<_>) =
         file.into_host_tensors(path)?.into_iter().partition(|tensor| tensor.name.starts_with(WALKERS_PREFIX));
@@ -218,11 +219,16 @@ fn weight_file(path: &Path, device: &Device) -> Result<Opened, Error> {
 }
 
 /// The walkers of `ember export --walkers`: `walkers.position` `[N, d]` and `walkers.log_weights` `[N]`.
-fn carried_walkers(tensors: Vec<HostTensor>, model: &EnergyModel, path: &Path) -> Result<Option<Walkers>, Error> {
+fn carried_walkers(
+    tensors: Vec<HostTensor>,
+    model: &EnergyModel,
+    path: &Path,
+) -> Result<Option<Walkers>, Error> {
     let find = |name: &str| tensors.iter().find(|tensor| tensor.name == format!("{WALKERS_PREFIX}{name}"));
     let Some(position) = find("position") else { return Ok(None) };
     let &[n, d] = position.shape.as_slice() else {
-        let message = format!("`walkers.position` has shape {:?}, expected [N, {}]", position.shape, model.dim());
+        let message =
+            format!("`walkers.position` has shape {:?}, expected [N, {}]", position.shape, model.dim());
         return Err(Error::checkpoint(path, message));
     };
     if d != model.dim() {

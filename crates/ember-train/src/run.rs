@@ -73,7 +73,12 @@ impl Run {
         result
     }
 
-    fn updates(&mut self, trainer: &mut Trainer, signals: &Signals, progress: &Progress) -> Result<(), Error> {
+    fn updates(
+        &mut self,
+        trainer: &mut Trainer,
+        signals: &Signals,
+        progress: &Progress,
+    ) -> Result<(), Error> {
         let output = trainer.config.output.clone();
         let start = Instant::now();
         let mut last_log = (trainer.step, Instant::now());
@@ -102,7 +107,10 @@ impl Run {
                 }
             }
             if let Some(signal) = signal {
-                progress.note(&format!("checkpoint of step {saved} written; go on with: ember resume {}", self.dir.display()));
+                progress.note(&format!(
+                    "checkpoint of step {saved} written; go on with: ember resume {}",
+                    self.dir.display()
+                ));
                 return Err(Error::Interrupted { signal });
             }
         }
@@ -115,6 +123,7 @@ impl Run {
     /// A non-finite state, or an I/O error.
     pub fn save(&self, trainer: &Trainer) -> Result<PathBuf, Error> {
         trainer.check()?;
+        self.metrics.sync()?;
         let state = record::checkpoint(trainer, &self.device_label);
         checkpoint::save(&self.dir, &state, trainer.config.output.keep_checkpoints)
     }
@@ -128,11 +137,8 @@ fn metrics_line(trainer: &Trainer, info: UpdateInfo, time_s: f64, updates_per_s:
     let count = walkers.count();
     let weighted = trainer.config.objective.as_dyn().carries_weights();
     let truth = trainer.config.dataset.as_dyn().truth();
-    let mode_weights = trainer
-        .model
-        .mixture()
-        .zip(truth)
-        .map(|(model, truth)| mixture_masses(&model, &truth.mixture));
+    let mode_weights =
+        trainer.model.mixture().zip(truth).map(|(model, truth)| mixture_masses(&model, &truth.mixture));
     MetricsLine {
         step: trainer.step,
         time_s,
@@ -149,7 +155,9 @@ fn metrics_line(trainer: &Trainer, info: UpdateInfo, time_s: f64, updates_per_s:
         grad_norm: scalars[2],
         learning_rate: info.learning_rate,
         walker_steps_per_s: updates_per_s * trainer.config.kernel.steps_per_update as f64 * count as f64,
-        log_z_audit: info.log_z_audit.map(|e| metrics::Estimate { value: e.value, standard_error: e.standard_error }),
+        log_z_audit: info
+            .log_z_audit
+            .map(|e| metrics::Estimate { value: e.value, standard_error: e.standard_error }),
         mode_weights,
     }
 }

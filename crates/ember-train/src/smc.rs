@@ -40,13 +40,7 @@ pub struct SmcOptions {
 
 impl Default for SmcOptions {
     fn default() -> Self {
-        Self {
-            walkers: 2_000,
-            repeats: 8,
-            moves: 4,
-            conditional_ess: 0.9,
-            seed: 0,
-        }
+        Self { walkers: 2_000, repeats: 8, moves: 4, conditional_ess: 0.9, seed: 0 }
     }
 }
 
@@ -71,10 +65,7 @@ impl GaussianStart {
     /// `N(0, I/c)` for a confined network, moments matched for a mixture; `None` where neither is known.
     pub fn of(model: &EnergyModel) -> Option<Self> {
         if let Some(c) = model.confinement() {
-            return Some(Self {
-                mean: vec![0.0; model.dim()],
-                std: vec![c.sqrt().recip(); model.dim()],
-            });
+            return Some(Self { mean: vec![0.0; model.dim()], std: vec![c.sqrt().recip(); model.dim()] });
         }
         let mixture = model.mixture()?;
         let moment = |power: i32, j: usize| -> f64 {
@@ -82,11 +73,8 @@ impl GaussianStart {
             terms.map(|(mean, mass)| mass * mean[j].powi(power)).sum()
         };
         let mean: Vec<f64> = (0..model.dim()).map(|j| moment(1, j)).collect();
-        let std = mean
-            .iter()
-            .enumerate()
-            .map(|(j, m)| (1.0 + moment(2, j) - m * m).max(1.0).sqrt())
-            .collect();
+        let std =
+            mean.iter().enumerate().map(|(j, m)| (1.0 + moment(2, j) - m * m).max(1.0).sqrt()).collect();
         Some(Self { mean, std })
     }
 
@@ -130,12 +118,7 @@ impl<'a> Tempered<'a> {
     }
 
     fn at(&self, beta: f64) -> Self {
-        Self {
-            model: self.model,
-            mean: self.mean.clone(),
-            precision: self.precision.clone(),
-            beta,
-        }
+        Self { model: self.model, mean: self.mean.clone(), precision: self.precision.clone(), beta }
     }
 
     /// `(U_0, ∇U_0)`.
@@ -187,9 +170,7 @@ struct Rung {
 /// No tractable start (a network without confinement), or a path that needs more than 2,000 temperatures.
 pub fn tempered(model: &EnergyModel, options: SmcOptions) -> Result<SmcResult, Error> {
     let start = GaussianStart::of(model).ok_or_else(|| {
-        Error::usage(
-            "log Z of this energy needs a tractable start: a network needs energy.confinement > 0",
-        )
+        Error::usage("log Z of this energy needs a tractable start: a network needs energy.confinement > 0")
     })?;
     let rungs = pilot(model, &start, options)?;
     let tempered = Tempered::new(model, &start);
@@ -200,9 +181,7 @@ pub fn tempered(model: &EnergyModel, options: SmcOptions) -> Result<SmcResult, E
         REPEAT_LANE,
     );
     for (t, rung) in rungs.iter().enumerate() {
-        let kernel = Mala {
-            step_size: rung.step_size,
-        };
+        let kernel = Mala { step_size: rung.step_size };
         // A MALA kernel reweights to the new temperature before it moves.
         let energy = tempered.at(rung.beta);
         ensembles.advance(&kernel, &energy, options.seed, t as u64, options.moves as u64)?;
@@ -213,11 +192,7 @@ pub fn tempered(model: &EnergyModel, options: SmcOptions) -> Result<SmcResult, E
             ensembles.resample(&stats, scheme, ESS_THRESHOLD, options.seed, t as u64)?;
         }
     }
-    Ok(SmcResult {
-        log_z: ensembles.log_z(),
-        temperatures: rungs.len(),
-        ensembles,
-    })
+    Ok(SmcResult { log_z: ensembles.log_z(), temperatures: rungs.len(), ensembles })
 }
 
 fn starting_walkers(
@@ -235,18 +210,11 @@ fn starting_walkers(
 }
 
 /// Chooses temperatures and step sizes on one population.
-fn pilot(
-    model: &EnergyModel,
-    start: &GaussianStart,
-    options: SmcOptions,
-) -> Result<Vec<Rung>, Error> {
+fn pilot(model: &EnergyModel, start: &GaussianStart, options: SmcOptions) -> Result<Vec<Rung>, Error> {
     let tempered = Tempered::new(model, start);
     let count = options.walkers;
-    let mut pilot = Ensembles::new(
-        starting_walkers(&tempered, start, count, options.seed, PILOT_LANE),
-        1,
-        PILOT_LANE,
-    );
+    let mut pilot =
+        Ensembles::new(starting_walkers(&tempered, start, count, options.seed, PILOT_LANE), 1, PILOT_LANE);
     let mut rungs: Vec<Rung> = Vec::new();
     let (mut beta, mut step_size) = (0.0, 0.5 / (model.dim() as f64).cbrt());
     while beta < 1.0 {

@@ -44,11 +44,7 @@ pub fn walkers(
                 .collect()
         }
         WalkerInit::Normal => stream.normals(count, dim),
-        WalkerInit::Uniform => stream
-            .uniforms(count, dim)
-            .into_iter()
-            .map(|u| 2.0 * u - 1.0)
-            .collect(),
+        WalkerInit::Uniform => stream.uniforms(count, dim).into_iter().map(|u| 2.0 * u - 1.0).collect(),
     };
     let position = Tensor::from_data(TensorData::new(values, [count, dim]), device);
     let log_z = match init {

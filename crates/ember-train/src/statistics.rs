@@ -14,10 +14,7 @@ pub struct Estimate {
 impl Estimate {
     /// An exact value.
     pub fn exact(value: f64) -> Self {
-        Self {
-            value,
-            standard_error: 0.0,
-        }
+        Self { value, standard_error: 0.0 }
     }
 
     /// The mean of independent values, `standard_error = s/√n`. NaN standard error for fewer than two.
@@ -25,10 +22,7 @@ impl Estimate {
         let n = values.len() as f64;
         let mean = values.iter().sum::<f64>() / n;
         let square = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
-        Self {
-            value: mean,
-            standard_error: (square / (n - 1.0) / n).sqrt(),
-        }
+        Self { value: mean, standard_error: (square / (n - 1.0) / n).sqrt() }
     }
 
     /// `self + other` for independent estimates.
@@ -46,22 +40,16 @@ pub fn log_mean_z(log_z: &[f64]) -> Estimate {
     let max = log_z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let scaled: Vec<f64> = log_z.iter().map(|l| (l - max).exp()).collect();
     let mean = Estimate::mean(&scaled);
-    Estimate {
-        value: max + mean.value.ln(),
-        standard_error: mean.standard_error / mean.value,
-    }
+    Estimate { value: max + mean.value.ln(), standard_error: mean.standard_error / mean.value }
 }
 
 /// The two-sided 95 % quantile of Student's t with `degrees` degrees of freedom: tabulated to 10, then Hill's expansion of the
 /// normal quantile (error below 10⁻³).
 pub fn t95(degrees: usize) -> f64 {
-    const TABLE: [f64; 10] = [
-        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    ];
+    const TABLE: [f64; 10] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
     if (1..=TABLE.len()).contains(&degrees) {
         return TABLE[degrees - 1];
     }
     let (z, n) = (1.959_963_985_f64, degrees as f64);
-    z + (z.powi(3) + z) / (4.0 * n)
-        + (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * n * n)
+    z + (z.powi(3) + z) / (4.0 * n) + (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * n * n)
 }

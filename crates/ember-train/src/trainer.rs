@@ -5,10 +5,10 @@ use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
 use ember_sampler::{Noise, Scheme, Summary, Walkers, resample};
 
-use crate::ensembles::Ensembles;
 use crate::batches::Batches;
 use crate::config::Config;
 use crate::dataset::Data;
+use crate::ensembles::Ensembles;
 use crate::error::Error;
 use crate::objective::Schedule;
 use crate::optimizer::Optimizer;
@@ -137,28 +137,16 @@ impl Trainer {
         let batch = self.batches.batch(update)?;
 
         // The whole run's step numbers were checked when the state was assembled.
-        let noise = |sub_step| Noise {
-            seed,
-            lane: 0,
-            step: first_step + sub_step,
-        };
+        let noise = |sub_step| Noise { seed, lane: 0, step: first_step + sub_step };
         let schedule = Schedule { update, steps };
-        let (walkers, info) = objective.advance(
-            kernel,
-            &self.model,
-            self.walkers.clone(),
-            &batch,
-            schedule,
-            &noise,
-        );
+        let (walkers, info) =
+            objective.advance(kernel, &self.model, self.walkers.clone(), &batch, schedule, &noise);
         self.walkers = walkers;
         if let Some(audit) = &mut self.audit {
             audit.advance(kernel, &self.model, seed, update, steps)?;
         }
         let (summary, log_z_audit) = self.settle(log)?;
-        let log_z_online = summary
-            .filter(|_| self.log_z_is_known())
-            .map(|summary| summary.1);
+        let log_z_online = summary.filter(|_| self.log_z_is_known()).map(|summary| summary.1);
         let summary = summary.map(|(summary, _)| summary);
 
         // G = (1/n) Σ_j ∂_θU(x_j) − Σ_i W_i ∂_θU(X_i)   (Carbone et al. 2023, Alg. 1)
@@ -174,9 +162,7 @@ impl Trainer {
             (batch, data_weights),
             (self.walkers.position.clone(), weights.clone().neg()),
         ]);
-        let (theta, step) = self
-            .optimizer
-            .step(update, self.model.theta(), gradient.grads);
+        let (theta, step) = self.optimizer.step(update, self.model.theta(), gradient.grads);
         self.model = self.model.with_theta(theta);
         self.step += 1;
         Ok(UpdateInfo {
@@ -195,11 +181,8 @@ impl Trainer {
     /// where ess asks for it. Returns the summary with the on-line log Z, both from before the resampling.
     #[allow(clippy::type_complexity)]
     fn settle(&mut self, log: bool) -> Result<(Option<(Summary, f64)>, Option<Estimate>), Error> {
-        let resampling = self
-            .config
-            .resampling
-            .scheme
-            .filter(|_| self.config.objective.as_dyn().carries_weights());
+        let resampling =
+            self.config.resampling.scheme.filter(|_| self.config.objective.as_dyn().carries_weights());
         if !log && resampling.is_none() && self.audit.is_none() {
             return Ok((None, None));
         }
@@ -218,10 +201,7 @@ impl Trainer {
         {
             let stream = Stream::new(self.config.seed, Purpose::Resampling).at(self.step)?;
             let ancestors = resample(scheme, self.walkers.log_weights.value(), stream);
-            self.walkers = self
-                .walkers
-                .clone()
-                .resampled(ancestors, summary.log_mean_exp);
+            self.walkers = self.walkers.clone().resampled(ancestors, summary.log_mean_exp);
         }
         let mut estimate = None;
         if let Some(audit) = &mut self.audit {

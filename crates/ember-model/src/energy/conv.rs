@@ -56,11 +56,7 @@ impl Conv {
     /// # Errors
     /// Flat samples, a layer that does not fit its input, a last layer that does not leave `1 × 1 × 1`.
     pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
-        let misfit = |message: String| ModelError::Shape {
-            kind: "conv",
-            shape,
-            message,
-        };
+        let misfit = |message: String| ModelError::Shape { kind: "conv", shape, message };
         let SampleShape::Image(image) = shape else {
             return Err(misfit("it needs images `[c, h, w]`".into()));
         };
@@ -75,9 +71,7 @@ impl Conv {
                 ));
             }
             let side = |side: usize| {
-                (side + 2 * layer.padding)
-                    .checked_sub(layer.kernel)
-                    .map(|free| free / layer.stride + 1)
+                (side + 2 * layer.padding).checked_sub(layer.kernel).map(|free| free / layer.stride + 1)
             };
             let (Some(h), Some(w)) = (side(height), side(width)) else {
                 return Err(misfit(format!(
@@ -93,11 +87,7 @@ impl Conv {
                 "the last layer leaves [{channels}, {height}, {width}], an energy needs [1, 1, 1]"
             )));
         }
-        Ok(Box::new(ConvEnergy {
-            image,
-            weights,
-            config: self.clone(),
-        }))
+        Ok(Box::new(ConvEnergy { image, weights, config: self.clone() }))
     }
 }
 
@@ -130,19 +120,8 @@ impl Architecture for ConvEnergy {
         let [n, _] = x.dims();
         let [c, h, w] = self.image;
         let mut hidden = x.clone().reshape([n, c, h, w]);
-        for (i, (layer, params)) in self
-            .config
-            .layers
-            .iter()
-            .zip(theta.chunks_exact(2))
-            .enumerate()
-        {
-            let shape = [
-                self.weights[i][0],
-                self.weights[i][1],
-                layer.kernel,
-                layer.kernel,
-            ];
+        for (i, (layer, params)) in self.config.layers.iter().zip(theta.chunks_exact(2)).enumerate() {
+            let shape = [self.weights[i][0], self.weights[i][1], layer.kernel, layer.kernel];
             let options = ConvOptions::new([layer.stride; 2], [layer.padding; 2], [1, 1], 1);
             let weight = params[0].clone().reshape(shape);
             hidden = conv2d(hidden, weight, Some(params[1].clone()), options);

@@ -54,10 +54,7 @@ impl GaussianMixture {
             if mean.len() > dim {
                 return Err(ModelError::invalid(
                     "means",
-                    format!(
-                        "mean {k} has {} coordinates, the samples have dim = {dim}",
-                        mean.len()
-                    ),
+                    format!("mean {k} has {} coordinates, the samples have dim = {dim}", mean.len()),
                 ));
             }
             if let Some(bad) = mean.iter().find(|m| !m.is_finite()) {
@@ -67,21 +64,14 @@ impl GaussianMixture {
                 ));
             }
         }
-        for (key, value) in [
-            ("means_noise", self.means_noise),
-            ("logit_learning_rate_scale", self.logit_learning_rate_scale),
-        ] {
+        for (key, value) in
+            [("means_noise", self.means_noise), ("logit_learning_rate_scale", self.logit_learning_rate_scale)]
+        {
             if !value.is_finite() || value < 0.0 {
-                return Err(ModelError::invalid(
-                    key,
-                    format!("{value} is not a finite number ≥ 0"),
-                ));
+                return Err(ModelError::invalid(key, format!("{value} is not a finite number ≥ 0")));
             }
         }
-        Ok(Box::new(MixtureEnergy {
-            dim,
-            config: self.clone(),
-        }))
+        Ok(Box::new(MixtureEnergy { dim, config: self.clone() }))
     }
 }
 
@@ -118,11 +108,7 @@ fn negative_log_sum_exp(terms: Tensor<2>) -> Tensor<1> {
 
 fn logsumexp(logits: &[f32]) -> f64 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
-    max + logits
-        .iter()
-        .map(|&l| (f64::from(l) - max).exp())
-        .sum::<f64>()
-        .ln()
+    max + logits.iter().map(|&l| (f64::from(l) - max).exp()).sum::<f64>().ln()
 }
 
 impl Architecture for MixtureEnergy {
@@ -174,11 +160,7 @@ impl Architecture for MixtureEnergy {
         (negative_log_sum_exp(terms), grad)
     }
 
-    fn weighted_param_grads(
-        &self,
-        theta: &[Tensor<1>],
-        terms: &[(Tensor<2>, Tensor<1>)],
-    ) -> WeightedGrads {
+    fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
         let (k, d) = (self.modes(), self.dim);
         let device = theta[0].device();
         let mut means_grad = Tensor::<1>::zeros([k * d], &device);
@@ -193,23 +175,19 @@ impl Architecture for MixtureEnergy {
             }
             let [n, _] = x.dims();
             let log_terms = self.log_terms(theta, x.clone());
-            let weighted =
-                activation::softmax(log_terms.clone(), 1) * weights.clone().reshape([n, 1]);
+            let weighted = activation::softmax(log_terms.clone(), 1) * weights.clone().reshape([n, 1]);
             let mass = weighted.clone().sum_dim(0).reshape([k, 1]);
             // Σ_b w r_k (m_k − x)
-            let pull = theta[0].clone().reshape([k, d]) * mass.clone()
-                - weighted.transpose().matmul(x.clone());
+            let pull =
+                theta[0].clone().reshape([k, d]) * mass.clone() - weighted.transpose().matmul(x.clone());
             means_grad = means_grad + pull.reshape([k * d]);
             logits_grad = logits_grad - mass.reshape([k]);
             energies.push(negative_log_sum_exp(log_terms));
         }
         // The first logit is frozen.
-        let free = Tensor::<1>::ones([k], &device)
-            .slice_assign([0..1], Tensor::<1>::zeros([1], &device));
-        WeightedGrads {
-            grads: vec![means_grad, logits_grad * free],
-            energies,
-        }
+        let free: Vec<f32> = (0..k).map(|mode| if mode == 0 { 0.0 } else { 1.0 }).collect();
+        let free = crate::params::upload(free, &device);
+        WeightedGrads { grads: vec![means_grad, logits_grad * free], energies }
     }
 
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {
@@ -245,27 +223,17 @@ impl Architecture for MixtureEnergy {
                 .chunks_exact(self.dim)
                 .map(|mean| mean.iter().map(|&m| f64::from(m)).collect())
                 .collect(),
-            masses: theta[1]
-                .iter()
-                .map(|&l| (f64::from(l) - log_sum).exp())
-                .collect(),
+            masses: theta[1].iter().map(|&l| (f64::from(l) - log_sum).exp()).collect(),
         })
     }
 
     fn export(&self, theta: &[Vec<f32>]) -> Vec<HostTensor> {
         let log_sum = logsumexp(&theta[1]);
-        let normalised = theta[1]
-            .iter()
-            .map(|&l| (f64::from(l) - log_sum) as f32)
-            .collect();
+        let normalised = theta[1].iter().map(|&l| (f64::from(l) - log_sum) as f32).collect();
         self.params()
             .into_iter()
             .zip([theta[0].clone(), normalised])
-            .map(|(spec, values)| HostTensor {
-                name: spec.name,
-                shape: spec.shape,
-                values,
-            })
+            .map(|(spec, values)| HostTensor { name: spec.name, shape: spec.shape, values })
             .collect()
     }
 }

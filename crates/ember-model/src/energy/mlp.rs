@@ -41,10 +41,7 @@ impl Mlp {
             ));
         }
         check_confinement(self.confinement)?;
-        Ok(Box::new(MlpEnergy {
-            dim: shape.dim(),
-            config: self.clone(),
-        }))
+        Ok(Box::new(MlpEnergy { dim: shape.dim(), config: self.clone() }))
     }
 }
 

@@ -65,11 +65,7 @@ pub trait Architecture: Debug + Send + Sync {
 
     /// The seam of the loss: weighted parameter gradients of the terms `(x_t: [batch_t, dim], w_t: [batch_t])`.
     /// The weights are constants. Here by one backward pass over all terms.
-    fn weighted_param_grads(
-        &self,
-        theta: &[Tensor<1>],
-        terms: &[(Tensor<2>, Tensor<1>)],
-    ) -> WeightedGrads {
+    fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
         weighted_param_grads_by_autodiff(self, theta, terms)
     }
 
@@ -94,11 +90,7 @@ pub trait Architecture: Debug + Send + Sync {
         self.params()
             .into_iter()
             .zip(theta)
-            .map(|(spec, values)| HostTensor {
-                name: spec.name,
-                shape: spec.shape,
-                values: values.clone(),
-            })
+            .map(|(spec, values)| HostTensor { name: spec.name, shape: spec.shape, values: values.clone() })
             .collect()
     }
 }
@@ -121,11 +113,7 @@ impl Mixture {
             .iter()
             .zip(&self.masses)
             .map(|(mean, mass)| {
-                let square: f64 = mean
-                    .iter()
-                    .zip(x)
-                    .map(|(m, &x)| (f64::from(x) - m).powi(2))
-                    .sum();
+                let square: f64 = mean.iter().zip(x).map(|(m, &x)| (f64::from(x) - m).powi(2)).sum();
                 mass.ln() - 0.5 * square / (std * std)
             })
             .collect();
@@ -135,10 +123,7 @@ impl Mixture {
     }
 }
 
-fn grad_by_autodiff(
-    energy: impl Fn(Tensor<2>) -> Tensor<1>,
-    x: Tensor<2>,
-) -> (Tensor<1>, Tensor<2>) {
+fn grad_by_autodiff(energy: impl Fn(Tensor<2>) -> Tensor<1>, x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
     let x = x.autodiff().require_grad();
     let u = energy(x.clone());
     let mut grads = u.clone().sum().backward();
@@ -156,10 +141,7 @@ pub fn weighted_param_grads_by_autodiff<A: Architecture + ?Sized>(
     theta: &[Tensor<1>],
     terms: &[(Tensor<2>, Tensor<1>)],
 ) -> WeightedGrads {
-    let theta: Vec<Tensor<1>> = theta
-        .iter()
-        .map(|tensor| tensor.clone().autodiff().require_grad())
-        .collect();
+    let theta: Vec<Tensor<1>> = theta.iter().map(|tensor| tensor.clone().autodiff().require_grad()).collect();
     let mut loss: Option<Tensor<1>> = None;
     let mut energies = Vec::with_capacity(terms.len());
     for (x, weights) in terms {

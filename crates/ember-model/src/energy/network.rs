@@ -64,12 +64,7 @@ pub(super) fn gaussian_log_z(dim: usize, confinement: f64) -> f64 {
 }
 
 /// Draws of `N(0, I/c)`, row-major `[count, dim]`.
-pub(super) fn gaussian_draws(
-    dim: usize,
-    confinement: f64,
-    count: usize,
-    stream: Stream,
-) -> Vec<f32> {
+pub(super) fn gaussian_draws(dim: usize, confinement: f64, count: usize, stream: Stream) -> Vec<f32> {
     let std = confinement.sqrt().recip() as f32;
     let mut draws = stream.normals(count, dim);
     draws.iter_mut().for_each(|z| *z *= std);
@@ -81,8 +76,5 @@ pub(super) fn check_confinement(confinement: f64) -> Result<(), ModelError> {
     if confinement.is_finite() && confinement >= 0.0 {
         return Ok(());
     }
-    Err(ModelError::invalid(
-        "confinement",
-        format!("{confinement} is not a finite number ≥ 0"),
-    ))
+    Err(ModelError::invalid("confinement", format!("{confinement} is not a finite number ≥ 0")))
 }

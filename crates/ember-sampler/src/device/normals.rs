@@ -5,6 +5,9 @@
 //! the single precision polynomials of Moshier's Cephes library (`logf.c`, `sinf.c`), after exact range reductions on
 //! the integers: within `1e-6` of the reference in [`ember_model::random`].
 
+// Coefficients as published; loops by index over fixed-size arrays, which is what the compiler vectorises.
+#![allow(clippy::excessive_precision, clippy::needless_range_loop)]
+
 use ember_model::random::{PHILOX_M, PHILOX_ROUNDS, PHILOX_W, Stream};
 use multiversion::multiversion;
 use rayon::prelude::*;
@@ -17,6 +20,9 @@ const SCRATCH_BLOCKS: usize = 1024;
 const PARALLEL_FROM: usize = 1 << 16;
 
 type Lane = [u32; LANES];
+
+/// A chunk of the output, of the positions and of the gradients.
+type Rows<'a> = ((&'a mut [f32], &'a [f32]), &'a [f32]);
 
 /// `out = x − h·grad + s·ξ` for `dim` coordinates a walker, ξ from `stream`; all slices are row-major `[walkers, dim]`.
 pub(super) fn langevin_proposal(
@@ -34,7 +40,8 @@ pub(super) fn langevin_proposal(
     let blocks = dim.div_ceil(4);
     let rows = (SCRATCH_BLOCKS / blocks).max(1);
     let chunk = rows * dim;
-    let work = |(index, ((out, x), grad)): (usize, ((&mut [f32], &[f32]), &[f32]))| {
+    let work = |(index, rows_of): (usize, Rows<'_>)| {
+        let ((out, x), grad) = rows_of;
         let mut noise = vec![0.0; (out.len() / dim * blocks).next_multiple_of(LANES) * 4];
         fill_normals(&mut noise, (index * rows) as u32, blocks, stream);
         let rows = out.chunks_mut(dim).zip(x.chunks(dim)).zip(grad.chunks(dim)).zip(noise.chunks(4 * blocks));

@@ -54,7 +54,7 @@ impl Kernel for Ula {
             position: y,
             energy: u_y,
             energy_grad: grad_y,
-            log_weights: walkers.log_weights.add(increment),
+            log_weights: walkers.log_weights.accumulate(increment),
             ..walkers
         };
         (walkers, StepInfo { accept_rate: None })

@@ -21,7 +21,8 @@ pub(super) fn run(args: &ExportArgs) -> Result<(), Error> {
         let walkers = subject.walkers.clone().ok_or_else(|| {
             Error::checkpoint(&args.path, "it holds no walkers to export; leave --walkers away")
         })?;
-        let weighted = subject.config.as_ref().is_none_or(|config| config.objective.as_dyn().carries_weights());
+        let weighted =
+            subject.config.as_ref().is_none_or(|config| config.objective.as_dyn().carries_weights());
         let walkers = walkers_at_theta(&subject.model, walkers, weighted);
         let (n, d) = (walkers.count(), walkers.dim());
         let tensor = |name: &str, shape: Vec<usize>, values: Vec<f32>| HostTensor {

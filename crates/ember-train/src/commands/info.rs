@@ -33,16 +33,23 @@ pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
         let _ = writeln!(text, "objective   {}", config.objective.kind());
     }
     if let Some(walkers) = &subject.walkers {
-        let _ = writeln!(text, "walkers     {} × {}, {} resamplings", walkers.count(), walkers.dim(), walkers.resamplings);
+        let _ = writeln!(
+            text,
+            "walkers     {} × {}, {} resamplings",
+            walkers.count(),
+            walkers.dim(),
+            walkers.resamplings
+        );
     }
     if let Some(audit) = &subject.audit {
         let repeats = audit.log_z.len();
-        let _ = writeln!(text, "audit       {repeats} repeats of {} walkers", audit.walkers.count() / repeats);
+        let _ =
+            writeln!(text, "audit       {repeats} repeats of {} walkers", audit.walkers.count() / repeats);
     }
-    if let Source::Run { dir, .. } = &source {
-        if let Some(last) = metrics::read(dir).ok().and_then(|lines| lines.into_iter().last()) {
-            let _ = writeln!(text, "trained     {:.0} s to update {}", last.time_s, last.step);
-        }
+    if let Source::Run { dir, .. } = &source
+        && let Some(last) = metrics::read(dir)?.last()
+    {
+        let _ = writeln!(text, "trained     {:.0} s to update {}", last.time_s, last.step);
     }
     super::print(&text)
 }

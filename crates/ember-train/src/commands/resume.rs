@@ -64,8 +64,12 @@ fn restore(dir: &Path, config: Config, device: &Device, label: &str) -> Result<T
     if found.environment != now {
         tracing::warn!(
             "the checkpoint is from {} on {} with {} threads, this is {} on {} with {}: the run goes on, but not bit for bit",
-            found.environment.ember_version, found.environment.device, found.environment.threads,
-            now.ember_version, now.device, now.threads
+            found.environment.ember_version,
+            found.environment.device,
+            found.environment.threads,
+            now.ember_version,
+            now.device,
+            now.threads
         );
     }
     record::trainer(config, &found, &origin, device)

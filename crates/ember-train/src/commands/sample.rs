@@ -52,7 +52,8 @@ fn draw(subject: &Opened, args: &SampleArgs) -> Result<Walkers, Error> {
     let model = &subject.model;
     let stream = Stream::new(args.seed, Purpose::Sample);
     if let Some(walkers) = subject.walkers.clone() {
-        let weighted = subject.config.as_ref().is_none_or(|config| config.objective.as_dyn().carries_weights());
+        let weighted =
+            subject.config.as_ref().is_none_or(|config| config.objective.as_dyn().carries_weights());
         let walkers = walkers_at_theta(model, walkers, weighted);
         return Ok(by_weight(walkers, args.count, stream));
     }
@@ -63,7 +64,8 @@ fn draw(subject: &Opened, args: &SampleArgs) -> Result<Walkers, Error> {
         "a bare weight file of a network: sampling it by tempered SMC from its tractable start; modes the SMC \
          does not visit are missing (`ember export --walkers` takes the training walkers along)"
     );
-    let options = SmcOptions { walkers: args.count.max(1_000), seed: args.seed, repeats: 2, ..SmcOptions::default() };
+    let options =
+        SmcOptions { walkers: args.count.max(1_000), seed: args.seed, repeats: 2, ..SmcOptions::default() };
     let result = tempered(model, options)?;
     Ok(by_weight(result.ensembles.walkers, args.count, stream))
 }

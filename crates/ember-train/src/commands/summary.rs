@@ -80,7 +80,8 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
     }
     if let Some(ess) = evaluation.ess_fraction {
         let ancestors = evaluation.distinct_ancestors.unwrap_or(0);
-        let _ = writeln!(text, "walkers    ess {ess:.3} of them, {ancestors} starting walkers still represented");
+        let _ =
+            writeln!(text, "walkers    ess {ess:.3} of them, {ancestors} starting walkers still represented");
     }
     text
 }

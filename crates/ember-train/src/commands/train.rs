@@ -13,10 +13,8 @@ use crate::{device, logging};
 pub(super) fn run(args: &TrainArgs) -> Result<(), Error> {
     logging::init();
     let Loaded { config, name } = Config::load(&args.config, &args.overrides())?;
-    let dir = args
-        .out
-        .clone()
-        .unwrap_or_else(|| Path::new("runs").join(format!("{name}-seed{}", config.seed)));
+    let dir =
+        args.out.clone().unwrap_or_else(|| Path::new("runs").join(format!("{name}-seed{}", config.seed)));
     if dir.symlink_metadata().is_ok() {
         let hint = format!("Continue it with `{}`, or give another --out.", resume_command(&dir));
         return Err(Error::OutputExists { path: dir, hint });
@@ -27,12 +25,8 @@ pub(super) fn run(args: &TrainArgs) -> Result<(), Error> {
     let mut trainer = Trainer::new(config, &selected.device)?;
     create(&dir, &trainer.config)?;
     tracing::info!(run = %dir.display(), device = %selected.name, parameters = trainer.model.param_count(), "training");
-    let mut run = Run {
-        metrics: MetricsWriter::create(&dir)?,
-        dir,
-        device_label: selected.label,
-        time_before: 0.0,
-    };
+    let mut run =
+        Run { metrics: MetricsWriter::create(&dir)?, dir, device_label: selected.label, time_before: 0.0 };
     run.train(&mut trainer, &signals)?;
     super::summary::print(&run.dir, trainer)
 }

@@ -38,10 +38,10 @@ impl Config {
 
     fn check_energy(&self) -> Result<(), Error> {
         // Sizes first: building an energy multiplies them.
-        if let Ok(table) = Value::try_from(&self.energy) {
-            if let Some(size) = too_large(&table) {
-                return fail("energy", "", format!("the size {size} is beyond {}", i32::MAX));
-            }
+        if let Ok(table) = Value::try_from(&self.energy)
+            && let Some(size) = too_large(&table)
+        {
+            return fail("energy", "", format!("the size {size} is beyond {}", i32::MAX));
         }
         let architecture = self.energy_spec().build().map_err(energy_error)?;
         for param in architecture.params() {

@@ -38,10 +38,7 @@ impl Objective for ContrastiveDivergence {
         noise: &dyn Fn(u64) -> Noise,
     ) -> (Walkers, Option<StepInfo>) {
         let walkers = if schedule.update.is_multiple_of(self.restart_every) {
-            Walkers {
-                position: restart_positions(batch, walkers.count()),
-                ..walkers
-            }
+            Walkers { position: restart_positions(batch, walkers.count()), ..walkers }
         } else {
             walkers
         };
@@ -54,10 +51,6 @@ impl Objective for ContrastiveDivergence {
 fn restart_positions(batch: &Tensor<2>, count: usize) -> Tensor<2> {
     let [n, _] = batch.dims();
     let copies = count.div_ceil(n);
-    let rows = if copies == 1 {
-        batch.clone()
-    } else {
-        Tensor::cat(vec![batch.clone(); copies], 0)
-    };
+    let rows = if copies == 1 { batch.clone() } else { Tensor::cat(vec![batch.clone(); copies], 0) };
     rows.narrow(0, 0, count)
 }

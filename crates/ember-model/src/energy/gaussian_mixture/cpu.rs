@@ -13,10 +13,7 @@ const ROWS: usize = 512;
 const LANES: usize = 16;
 
 /// `(U [n], ∇U [n, d])`, or `None` where `x` is not a plain CPU tensor.
-pub(super) fn energy_and_grad(
-    theta: &[Tensor<1>],
-    x: &Tensor<2>,
-) -> Option<(Tensor<1>, Tensor<2>)> {
+pub(super) fn energy_and_grad(theta: &[Tensor<1>], x: &Tensor<2>) -> Option<(Tensor<1>, Tensor<2>)> {
     let [n, d] = x.dims();
     let means = theta[0].clone().try_into_primitive::<Flex>().ok()?;
     let logits = theta[1].clone().try_into_primitive::<Flex>().ok()?;
@@ -33,10 +30,8 @@ pub(super) fn energy_and_grad(
         .zip(position.par_chunks(ROWS * d))
         .for_each(|((energy, grad), position)| {
             let mut r = vec![0.0f32; k];
-            for ((u, grad), x) in energy
-                .iter_mut()
-                .zip(grad.chunks_exact_mut(d))
-                .zip(position.chunks_exact(d))
+            for ((u, grad), x) in
+                energy.iter_mut().zip(grad.chunks_exact_mut(d)).zip(position.chunks_exact(d))
             {
                 *u = responsibilities(x, means, logits, &mut r);
                 // ∇U = Σ_k r_k (x − m_k)
@@ -66,11 +61,7 @@ pub(super) fn weighted_param_grads(
     let logits = theta[1].clone().try_into_primitive::<Flex>().ok()?;
     let position = x.clone().try_into_primitive::<Flex>().ok()?.to_contiguous();
     let weights = weights.clone().try_into_primitive::<Flex>().ok()?;
-    let (means, logits, weights) = (
-        means.to_contiguous(),
-        logits.to_contiguous(),
-        weights.to_contiguous(),
-    );
+    let (means, logits, weights) = (means.to_contiguous(), logits.to_contiguous(), weights.to_contiguous());
     let (means, logits): (&[f32], &[f32]) = (means.as_slice()?, logits.as_slice()?);
     let (position, weights): (&[f32], &[f32]) = (position.as_slice()?, weights.as_slice()?);
     let k = logits.len();
@@ -84,11 +75,7 @@ pub(super) fn weighted_param_grads(
             let mut sums = vec![0.0f32; k * d + k];
             let (pull, mass) = sums.split_at_mut(k * d);
             let mut r = vec![0.0f32; k];
-            for ((u, x), &w) in energy
-                .iter_mut()
-                .zip(position.chunks_exact(d))
-                .zip(weights)
-            {
+            for ((u, x), &w) in energy.iter_mut().zip(position.chunks_exact(d)).zip(weights) {
                 *u = responsibilities(x, means, logits, &mut r);
                 for ((pull, mass), &r) in pull.chunks_exact_mut(d).zip(&mut *mass).zip(&r) {
                     let wr = w * r;
@@ -147,12 +134,8 @@ fn responsibilities(x: &[f32], means: &[f32], logits: &[f32], r: &mut [f32]) -> 
 fn square_distance(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (a_blocks, b_blocks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = a_blocks
-        .remainder()
-        .iter()
-        .zip(b_blocks.remainder())
-        .map(|(a, b)| (a - b) * (a - b))
-        .sum();
+    let rest: f32 =
+        a_blocks.remainder().iter().zip(b_blocks.remainder()).map(|(a, b)| (a - b) * (a - b)).sum();
     for (a, b) in a_blocks.zip(b_blocks) {
         for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
             let gap = a - b;

@@ -38,9 +38,8 @@ fn accumulate_kernel(
 pub(super) fn accumulate(hi: CubeTensor, lo: CubeTensor, delta: CubeTensor) -> (CubeTensor, CubeTensor) {
     let (hi, lo, delta) = (into_contiguous(hi), into_contiguous(lo), into_contiguous(delta));
     let shape = hi.meta.shape().clone();
-    let output = || {
-        empty_device_contiguous_dtype(hi.client.clone(), hi.device.clone(), shape.clone(), hi.dtype)
-    };
+    let output =
+        || empty_device_contiguous_dtype(hi.client.clone(), hi.device.clone(), shape.clone(), hi.dtype);
     let (sum_hi, sum_lo) = (output(), output());
     let elements = shape.num_elements();
     if elements == 0 {

@@ -5,7 +5,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::launch::{empty, grid, upload};
-use super::scan::load;
+use super::scan::{Combine, fold_all, load};
 use super::words::{Wide, Wider, less, multiply_high, narrow, shift_left, shift_right, subtract};
 use crate::device::masses::{EXP2_TABLE, LN_2, LOG2_E, SIXTH};
 
@@ -52,12 +52,46 @@ fn exp2_minus(t: &Wide, table: &[u32]) -> Wide {
     shift_right(&value, select(bits > 63u32, 63u32, bits))
 }
 
+/// Unsigned words in the order of the floats; NaN counts as `−∞`.
 #[cube(launch)]
-fn mass_kernel(log_weights: &[f32], max: &[f32], table: &[u32], masses: &mut [u32]) {
+fn key_kernel(log_weights: &[u32], keys: &mut [u32]) {
+    if ABSOLUTE_POS < keys.len() {
+        let bits = log_weights[ABSOLUTE_POS];
+        let number = (bits & 0x7FFF_FFFFu32) <= 0x7F80_0000u32;
+        let bits = select(number, bits, 0xFF80_0000u32);
+        keys[ABSOLUTE_POS] = bits ^ select(bits >> 31u32 == 1u32, 0xFFFF_FFFFu32, 0x8000_0000u32);
+    }
+}
+
+/// The float of a key.
+#[cube]
+fn bits_of(key: u32) -> u32 {
+    key ^ select(key >> 31u32 == 1u32, 0x8000_0000u32, 0xFFFF_FFFFu32)
+}
+
+/// The key of the largest log-weight.
+///
+/// Not burn's maximum, which one thread looks for alone: lavapipe ends loops after 65,535 rounds, so it missed most of a million.
+fn largest(log_weights: CubeTensor) -> CubeTensor {
+    let n = log_weights.meta.num_elements();
+    let keys = empty(&log_weights, n, DType::U32);
+    let (count, dim) = grid(&keys.client, n);
+    key_kernel::launch(
+        &keys.client,
+        count,
+        dim,
+        log_weights.into_buffer_arg(),
+        keys.clone().into_buffer_arg(),
+    );
+    fold_all(keys, Combine::Maximum)
+}
+
+#[cube(launch)]
+fn mass_kernel(log_weights: &[f32], max: &[u32], table: &[u32], masses: &mut [u32]) {
     let n = log_weights.len();
     if ABSOLUTE_POS < n {
         let bits = u32::reinterpret(log_weights[ABSOLUTE_POS]);
-        let max_bits = u32::reinterpret(max[0]);
+        let max_bits = bits_of(max[0]);
         let max_exponent = exponent_field(max_bits);
         let mut mass = Wide { low: 0u32, high: 0u32 };
         if max_exponent >= 157u32 {
@@ -87,8 +121,9 @@ fn mass_kernel(log_weights: &[f32], max: &[f32], table: &[u32], masses: &mut [u3
 }
 
 /// Masses `q_i`, in planes of low and high words.
-pub(super) fn masses(log_weights: CubeTensor, max: CubeTensor) -> CubeTensor {
+pub(super) fn masses(log_weights: CubeTensor) -> CubeTensor {
     let n = log_weights.meta.num_elements();
+    let max = largest(log_weights.clone());
     let table: Vec<u32> =
         EXP2_TABLE.iter().flat_map(|entry| [*entry as u32, (*entry >> 32) as u32]).collect();
     let table = upload(&log_weights, &table);

@@ -1,6 +1,14 @@
 //! The device operations on GPUs, as CubeCL kernels. Integers only where bits must agree with the processor; no `f64`, no 64-bit
 //! words, no float atomics.
 
+// Coefficients as published; kernels are translated by a macro that does not know every method of the host language.
+#![allow(
+    clippy::excessive_precision,
+    clippy::assign_op_pattern,
+    clippy::manual_div_ceil,
+    clippy::needless_range_loop
+)]
+
 mod accumulate;
 mod launch;
 mod masses;

@@ -1,8 +1,6 @@
 //! The resampling schemes as sequences of kernels; see `resampling/host.rs` for the same in plain loops.
 
-use burn::backend::ops::FloatTensorOps;
 use burn::tensor::DType;
-use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
@@ -11,7 +9,7 @@ use ember_model::random::Stream;
 use super::launch::{empty, grid, zeros};
 use super::masses::{constants, masses, to_slots};
 use super::philox::{Counter, counter, philox, word};
-use super::scan::{Combine, load, scan, scan_wide};
+use super::scan::{Combine, fold_all, load, scan, scan_wide};
 use super::words::{Wide, carry, less};
 
 /// Where the position lies within a slot.
@@ -138,9 +136,7 @@ fn split_kernel(masses: &[u32], constants: &[u32], offspring: &mut [u32], rests:
 }
 
 fn masses_of(log_weights: CubeTensor) -> CubeTensor {
-    let log_weights = into_contiguous(log_weights);
-    let max = CubeBackend::float_max(log_weights.clone());
-    masses(log_weights, max)
+    masses(into_contiguous(log_weights))
 }
 
 /// Slots filled up to each walker.
@@ -262,5 +258,5 @@ pub(super) fn distinct(ancestors: CubeTensor, n: usize) -> CubeTensor {
         ancestors.into_buffer_arg(),
         seen.clone().into_buffer_arg(),
     );
-    super::scan::total(seen)
+    fold_all(seen, Combine::Sum)
 }

@@ -89,10 +89,10 @@ fn fold(input: CubeTensor, how: Combine) -> CubeTensor {
     output
 }
 
-/// The sum of all words, `[1]`.
-pub(super) fn total(mut input: CubeTensor) -> CubeTensor {
+/// All words in one, `[1]`.
+pub(super) fn fold_all(mut input: CubeTensor, how: Combine) -> CubeTensor {
     loop {
-        input = fold(input, Combine::Sum);
+        input = fold(input, how);
         if input.meta.num_elements() == 1 {
             return input;
         }

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# The figures of benches/RESULTS.md, one row at a time. Restartable: a row whose result is there is not run again.
+#
+#   benches/figures.sh                 all rows
+#   benches/figures.sh seeds toy       some rows
+#
+# EMBER      the program (default: target/release/ember, built first where it is missing)
+# FIGURES    the folder of results (default: figures/), one text file a row; remove one to run its row again
+# Rows: seeds baselines toy mlp2d coverage gpu speed memory
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+out="${FIGURES:-figures}"
+mkdir -p "$out"
+target="${CARGO_TARGET_DIR:-target}"
+ember="${EMBER:-$target/release/ember}"
+[ -x "$ember" ] || cargo build --release --workspace
+export RAYON_NUM_THREADS="${RAYON_NUM_THREADS:-1}"
+
+# train_eval NAME CONFIG [ARGS...]: one run and its evaluation, as one line of JSON
+train_eval() {
+  local name="$1" config="$2"
+  shift 2
+  if [ ! -s "$out/$name.json" ]; then
+    if [ -d "$out/runs/$name" ]; then "$ember" resume "$out/runs/$name" --device flex >/dev/null
+    else "$ember" train "configs/$config.toml" --out "$out/runs/$name" --device flex "$@" >/dev/null; fi
+    "$ember" eval "$out/runs/$name" --json --device flex >"$out/$name.json.new"
+    mv "$out/$name.json.new" "$out/$name.json"
+  fi
+  printf '%s ' "$name"
+  cat "$out/$name.json"
+}
+
+row() {
+  echo "== $1" >&2
+  case "$1" in
+    seeds) for seed in 0 1 2 3 4; do train_eval "mixture50_jarzynski-$seed" mixture50_jarzynski --seed "$seed"; done ;;
+    baselines) for kind in pcd cd; do train_eval "mixture50_$kind" "mixture50_$kind"; done ;;
+    toy) for kind in jarzynski pcd cd; do train_eval "toy1d_$kind" "toy1d_$kind"; done ;;
+    mlp2d) train_eval mlp2d_jarzynski mlp2d_jarzynski ;;
+    coverage) EMBER_FULL=1 cargo test --release --workspace --test coverage -- --nocapture --test-threads 1 ;;
+    gpu) EMBER_FULL=1 cargo test --release --workspace --test gpu_path -- --nocapture --test-threads 1 ;;
+    speed)
+      for _ in 1 2 3 4 5; do "$ember" bench train configs/mixture50_jarzynski.toml --updates 400 --json --device flex --threads 1; done
+      for scheme in systematic stratified multinomial residual; do
+        for _ in 1 2 3; do "$ember" bench resample --count 1000000 --scheme "$scheme" --json --device flex --threads 1; done
+      done ;;
+    memory)
+      # Linear in the walkers; then flat over 10⁵ updates: the peak after 10³ and after 10⁵ updates of the same run.
+      for walkers in 1000 10000 100000 1000000; do
+        sed "s/^count = .*/count = $walkers/; s/^train_size = .*/train_size = 1000/; s/^batch_size = .*/batch_size = 1000/" \
+          configs/mixture50_jarzynski.toml >"$out/memory.toml"
+        printf 'walkers %s ' "$walkers"
+        "$ember" bench train "$out/memory.toml" --updates 20 --json --device flex --threads 1
+      done
+      sed 's/^count = .*/count = 1000/; s/^train_size = .*/train_size = 1000/; s/^batch_size = .*/batch_size = 1000/' \
+        configs/mixture50_jarzynski.toml >"$out/memory.toml"
+      for updates in 1000 100000; do
+        printf 'updates %s ' "$updates"
+        "$ember" bench train "$out/memory.toml" --updates "$updates" --json --device flex --threads 1
+      done ;;
+    *) echo "no row '$1'; rows: seeds baselines toy mlp2d coverage gpu speed memory" >&2; exit 2 ;;
+  esac
+}
+
+rows=("$@")
+[ "${#rows[@]}" -gt 0 ] || rows=(seeds baselines toy mlp2d coverage gpu speed memory)
+for name in "${rows[@]}"; do
+  if [ ! -s "$out/$name.txt" ]; then
+    row "$name" | tee "$out/$name.txt.new"
+    mv "$out/$name.txt.new" "$out/$name.txt"
+  else
+    cat "$out/$name.txt"
+  fi
+done
