@@ -38,7 +38,7 @@ row() {
     baselines) for kind in pcd cd; do train_eval "mixture50_$kind" "mixture50_$kind"; done ;;
     toy) for kind in jarzynski pcd cd; do train_eval "toy1d_$kind" "toy1d_$kind"; done ;;
     mlp2d) train_eval mlp2d_jarzynski mlp2d_jarzynski ;;
-    coverage) EMBER_FULL=1 cargo test --release --workspace --test coverage -- --nocapture --test-threads 1 ;;
+    coverage) cargo test --release --workspace --test coverage -- --nocapture --test-threads 1 ;;
     gpu) EMBER_FULL=1 cargo test --release --workspace --test gpu_path -- --nocapture --test-threads 1 ;;
     speed)
       for _ in 1 2 3 4 5; do "$ember" bench train configs/mixture50_jarzynski.toml --updates 400 --json --device flex --threads 1; done

@@ -70,7 +70,7 @@ fn fifty_updates_agree() {
 #[test]
 fn masses_agree_after_resampling() {
     let Some(device) = gpu() else { return };
-    let (seeds, count) = if full() { (8, 2000) } else { (6, 300) };
+    let (seeds, count) = if full() { (8, 2000) } else { (4, 200) };
     let mut set = vec![format!("walkers.count={count}"), "dataset.dim=10".to_owned()];
     set.extend([format!("dataset.train_size={count}"), format!("dataset.batch_size={count}")]);
     set.push("optimizer.learning_rate=0.02".to_owned());

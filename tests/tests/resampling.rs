@@ -325,30 +325,3 @@ proptest! {
         }
     }
 }
-
-#[test]
-fn zz_slice() {
-    let Some(gpu) = gpu() else { return };
-    let n = 1_000_000usize;
-    for r in 0..6u64 {
-        let w = million("rising");
-        let w: Vec<f32> = w.iter().map(|a| a * (1.0 + r as f32 * 0.3)).collect();
-        let t = Tensor::<1>::from_data(TensorData::new(w.clone(), [n]), &gpu);
-        let expected = ancestors(Scheme::Systematic, &w, stream(r), &cpu());
-        let begin = std::time::Instant::now();
-        let a = resample(Scheme::Systematic, t.clone(), stream(r)).slice([500_000..500_001]);
-        let got = a.into_data().iter::<i64>().next().unwrap();
-        let first = begin.elapsed().as_secs_f64() * 1e3;
-        let begin = std::time::Instant::now();
-        let a = resample(Scheme::Systematic, t.clone(), stream(r)).slice([500_000..500_001]);
-        let again = a.into_data().iter::<i64>().next().unwrap();
-        let second = begin.elapsed().as_secs_f64() * 1e3;
-        let begin = std::time::Instant::now();
-        let _: f32 = t.clone().max().into_scalar();
-        let third = begin.elapsed().as_secs_f64() * 1e3;
-        eprintln!(
-            "slice {r}: {got} {again} expected {} in {first:.2} and {second:.2} ms; burn max {third:.2} ms",
-            expected[500_000]
-        );
-    }
-}

@@ -60,3 +60,48 @@ proptest! {
         prop_assert_eq!(total, f64::from(a) + f64::from(b));
     }
 }
+
+/// One bad walker among many is seen, whatever the device's compiler thinks of NaN.
+#[test]
+fn a_non_finite_walker_is_seen() {
+    use ember_sampler::WeightStats;
+    for device in [Some(cpu()), gpu()].into_iter().flatten() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for (which, at) in [(0, 0), (1, 1_999), (2, 777)] {
+                let vector = |i: usize| {
+                    let mut values = vec![0.5f32; 2_000];
+                    // A log-weight of −∞ is a walker without weight, not an error.
+                    if i == which && !(i == 0 && bad == f32::NEG_INFINITY) {
+                        values[at] = bad;
+                    } else if i == which {
+                        values[at] = f32::NAN;
+                    }
+                    Tensor::<1>::from_data(TensorData::new(values, [2_000]), &device)
+                };
+                assert!(!WeightStats::new(vector(0), vector(1), vector(2)).read().finite, "{bad} in {which}");
+            }
+        }
+        let good = Tensor::<1>::ones([2_000], &device);
+        let summary = WeightStats::new(good.clone(), good.clone(), good).read();
+        assert!(summary.finite && (summary.ess - 2_000.0).abs() < 0.01, "{summary:?}");
+    }
+}
+
+/// Two-stage reductions against f64 on the host, around every fold size, at a million too.
+#[test]
+fn reductions_match_the_host() {
+    use ember_sampler::reduce;
+    for device in [Some(cpu()), gpu()].into_iter().flatten() {
+        for n in [1, 2, 1_024, 1_025, 1_600, 70_001, 1_000_000] {
+            let mut values = Stream::new(9, Purpose::Data).uniforms(n, 1);
+            values[n - 1] = 7.0;
+            let exact: f64 = values.iter().map(|&v| f64::from(v)).sum();
+            let x = || Tensor::<1>::from_data(TensorData::new(values.clone(), [n]), &device);
+            let sum = f64::from(download(reduce::sum(x()))[0]);
+            assert!((sum / exact - 1.0).abs() < 1e-5, "n = {n}: {sum} for {exact}");
+            let mean = f64::from(download(reduce::mean(x()))[0]);
+            assert!((mean * n as f64 / exact - 1.0).abs() < 1e-5, "n = {n}: mean {mean}");
+            assert_eq!(download(reduce::max(x()))[0], 7.0, "n = {n}");
+        }
+    }
+}

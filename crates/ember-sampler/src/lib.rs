@@ -9,6 +9,7 @@
 pub mod device;
 pub mod kernel;
 pub mod noise;
+pub mod reduce;
 pub mod resampling;
 pub mod walkers;
 pub mod weights;

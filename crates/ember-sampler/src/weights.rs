@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 
+use crate::reduce::{max, sum};
+
 /// Log-weights `A` carried as an unevaluated sum `hi + lo` of two f32 tensors, `[walkers]` each.
 ///
 /// One f32 loses half a unit in the last place of `A` at every addition: after 10⁵ steps with `|A| ~ 100` that is a
@@ -49,9 +51,9 @@ pub fn normalised(log_weights: Tensor<1>) -> Tensor<1> {
 
 /// `exp(A − max A)`, its sum `[1]` and `max A` `[1]`.
 fn scaled(log_weights: Tensor<1>) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
-    let max = log_weights.clone().max();
+    let max = max(log_weights.clone());
     let weights = (log_weights - max.clone()).exp();
-    let sum = weights.clone().sum();
+    let sum = sum(weights.clone());
     (weights, sum, max)
 }
 
@@ -81,23 +83,21 @@ pub struct Summary {
     pub log_mean_exp: f64,
     /// `Σ W_i U_i`.
     pub energy: f64,
-    /// Walkers whose energy, gradient or log-weight is NaN or infinite.
-    pub non_finite: f64,
+    /// Whether every energy, gradient and log-weight is finite.
+    pub finite: bool,
 }
 
 impl WeightStats {
-    /// Statistics of log-weights `A` `[walkers]` at energies `[walkers]`; `grad_square` is `|∇U|²` `[walkers]` or any tensor that is
-    /// non-finite where the state is.
+    /// Statistics of log-weights `A` `[walkers]` at energies `[walkers]`; `grad_square` is `|∇U|²` `[walkers]`.
     pub fn new(log_weights: Tensor<1>, energy: Tensor<1>, grad_square: Tensor<1>) -> Self {
-        // 0·x is 0 for finite x and NaN otherwise; NaN ≠ NaN.
-        let probe = (log_weights.clone() + energy.clone() + grad_square).mul_scalar(0.0);
-        let non_finite = probe.clone().not_equal(probe).float().sum();
         let [n] = log_weights.dims();
-        let (weights, sum, max) = scaled(log_weights);
-        let ess = sum.clone() * sum.clone() / (weights.clone() * weights.clone()).sum();
-        let mean_energy = (weights * energy).sum() / sum.clone();
-        let log_mean_exp = sum.log() + max - (n as f64).ln();
-        Self(Tensor::cat(vec![ess, log_mean_exp, mean_energy, non_finite], 0))
+        // A sum is finite only if every term is; a test for NaN on the device would be compiled away by shader compilers.
+        let health = sum(energy.clone() + grad_square);
+        let (weights, total, max) = scaled(log_weights);
+        let ess = total.clone() * total.clone() / sum(weights.clone() * weights.clone());
+        let mean_energy = sum(weights * energy) / total.clone();
+        let log_mean_exp = total.log() + max - (n as f64).ln();
+        Self(Tensor::cat(vec![ess, log_mean_exp, mean_energy, health], 0))
     }
 
     /// The packed statistics, `[4]`: for a read shared with other small tensors; see [`Summary::unpack`].
@@ -118,7 +118,7 @@ impl Summary {
             ess: f64::from(v[0]),
             log_mean_exp: f64::from(v[1]),
             energy: f64::from(v[2]),
-            non_finite: f64::from(v[3]),
+            finite: v[1..4].iter().all(|v| v.is_finite()),
         }
     }
 }

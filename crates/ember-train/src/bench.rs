@@ -9,7 +9,7 @@ use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
 use ember_sampler::device::langevin_proposal;
 use ember_sampler::weights::LogWeights;
-use ember_sampler::{KernelConfig, Noise, Scheme, Walkers, WeightRule, resample};
+use ember_sampler::{KernelConfig, Noise, Scheme, Walkers, WeightRule, reduce, resample};
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -75,7 +75,7 @@ pub fn langevin(bench: &Langevin<'_>, device: &Device, label: &str) -> Result<Va
     let model = record::open(bench.model, device)?.model;
     let (position, [n, d]) = positions(bench.positions, &model)?;
     let start = Tensor::<2>::from_data(TensorData::new(position, [n, d]), device);
-    let mean_energy_start = f64::from(download(model.energy(start.clone()).mean())[0]);
+    let mean_energy_start = f64::from(download(reduce::mean(model.energy(start.clone())))[0]);
     let run = |steps: u64| -> Result<(Walkers, f64, f64, f64), Error> {
         let mut walkers = Walkers::new(&model, start.clone(), 0.0);
         let mut accepted = Vec::new();

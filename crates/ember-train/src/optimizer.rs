@@ -5,6 +5,7 @@ use burn::optim::{Adam, AdamConfig, AdamState, AdaptiveMomentumState, Optimizer 
 use burn::tensor::{Device, Tensor};
 use ember_model::params::{download, upload};
 use ember_model::{HostTensor, ParamSpec};
+use ember_sampler::reduce::sum;
 
 use crate::config::OptimizerConfig;
 use crate::error::Error;
@@ -65,7 +66,7 @@ impl Optimizer {
             .iter()
             .zip(&grads)
             .filter(|(spec, _)| trained(spec))
-            .map(|(_, grad)| (grad.clone() * grad.clone()).sum())
+            .map(|(_, grad)| sum(grad.clone() * grad.clone()))
             .reduce(|a, b| a + b);
         let grad_norm = match square {
             Some(square) => square.sqrt(),

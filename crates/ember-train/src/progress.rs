@@ -65,11 +65,12 @@ impl Progress {
         }
     }
 
-    /// A line above the bar, or a tracing line.
+    /// A line for the user: above the bar, or on stderr.
     pub fn note(&self, message: &str) {
         match &self.bar {
             Some(bar) => bar.println(message),
-            None => tracing::info!("{message}"),
+            // Not a log line: it must be seen whatever RUST_LOG says.
+            None => eprintln!("{message}"),
         }
     }
 

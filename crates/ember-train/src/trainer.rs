@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
-use ember_sampler::{Noise, Scheme, Summary, Walkers, resample};
+use ember_sampler::{Noise, Scheme, Summary, Walkers, reduce, resample};
 
 use crate::batches::Batches;
 use crate::config::Config;
@@ -166,8 +166,8 @@ impl Trainer {
         self.model = self.model.with_theta(theta);
         self.step += 1;
         Ok(UpdateInfo {
-            energy_data: gradient.energies[0].clone().mean(),
-            energy_walkers: (gradient.energies[1].clone() * weights).sum(),
+            energy_data: reduce::mean(gradient.energies[0].clone()),
+            energy_walkers: reduce::sum(gradient.energies[1].clone() * weights),
             grad_norm: step.grad_norm,
             accept_rate: info.and_then(|info| info.accept_rate),
             learning_rate: step.learning_rate,
@@ -191,7 +191,7 @@ impl Trainer {
         let values = ember_model::params::download(Tensor::cat(packed, 0));
         let (own, rest) = values.split_at(4);
         let summary = Summary::unpack(own);
-        if summary.non_finite > 0.0 || !summary.log_mean_exp.is_finite() {
+        if !summary.finite {
             return Err(self.non_finite());
         }
         let log_z_online = self.walkers.log_z + summary.log_mean_exp;
@@ -221,10 +221,10 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::update`].
     pub fn check(&self) -> Result<(), Error> {
-        if self.walkers.summary().non_finite > 0.0 {
+        if !self.walkers.summary().finite {
             return Err(self.non_finite());
         }
-        let theta = self.model.theta().iter().map(|t| t.clone().sum()).collect();
+        let theta = self.model.theta().iter().map(|t| reduce::sum(t.clone())).collect();
         let sums = ember_model::params::download(Tensor::cat(theta, 0));
         match sums.iter().position(|sum| !sum.is_finite()) {
             Some(i) => Err(Error::NonFinite {

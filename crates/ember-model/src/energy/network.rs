@@ -7,8 +7,11 @@ use crate::params::ParamSpec;
 use crate::random::{Purpose, Stream};
 
 /// `layers.{i}.weight` and `layers.{i}.bias` for each weight shape `[out, ..]`.
+///
+/// The last bias is frozen, as the first logit of a mixture is: it shifts `U` by a constant, so its gradient is zero but for
+/// rounding, which an adaptive optimiser would blow up to full steps.
 pub(super) fn layer_params(weights: &[Vec<usize>]) -> Vec<ParamSpec> {
-    weights
+    let mut params: Vec<ParamSpec> = weights
         .iter()
         .enumerate()
         .flat_map(|(i, shape)| {
@@ -17,7 +20,11 @@ pub(super) fn layer_params(weights: &[Vec<usize>]) -> Vec<ParamSpec> {
                 ParamSpec::new(format!("layers.{i}.bias"), vec![shape[0]]),
             ]
         })
-        .collect()
+        .collect();
+    if let Some(last_bias) = params.last_mut() {
+        last_bias.learning_rate_scale = 0.0;
+    }
+    params
 }
 
 /// Kaiming-normal hidden weights (He et al. 2015: variance `2 / fan_in`), zero biases, and a zero last layer, so that the

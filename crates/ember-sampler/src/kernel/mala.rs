@@ -59,7 +59,7 @@ impl Kernel for Mala {
             energy_grad: walkers.energy_grad.mask_where(rows, grad_y),
             ..walkers
         };
-        let info = StepInfo { accept_rate: Some(accepted.mean()) };
+        let info = StepInfo { accept_rate: Some(crate::reduce::mean(accepted)) };
         (walkers, info)
     }
 
