@@ -1,5 +1,8 @@
 //! The command line: parsed into typed arguments, nothing is done here.
 
+// The doc comments are the help texts, with a command line's brackets.
+#![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

@@ -1,6 +1,6 @@
 //! `--device`: which device a run is on, and which ones there are.
 //!
-//! Adapters are listed through wgpu on the native graphics APIs only ([`APIS`]), numbered discrete, integrated, virtual,
+//! Adapters are listed through wgpu on the native graphics APIs only (`adapters.rs`), numbered discrete, integrated, virtual,
 //! software, and opened with that API pinned: burn's own choice falls back to GL without a word where no Vulkan driver works.
 //! `flex` and `ndarray` are had without asking wgpu for anything.
 

@@ -1,7 +1,7 @@
 //! The config: what a run is, read from TOML with every mistake named, and written back with the defaults filled in.
 //!
-//! `load` = read the file, apply the overrides, deserialise table by table ([`document`]), then check every value and
-//! how the tables go together ([`validate`]). Unknown keys are errors at every level.
+//! `load` = read the file, apply the overrides, deserialise table by table (`document.rs`), then check every value and
+//! how the tables go together (`validate.rs`). Unknown keys are errors at every level.
 
 mod document;
 mod explain;
