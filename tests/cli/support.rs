@@ -101,7 +101,11 @@ impl Scratch {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ember"));
-        command.current_dir(self.folder.path()).args(args).env("RAYON_NUM_THREADS", "1").env_remove("RUST_LOG");
+        command
+            .current_dir(self.folder.path())
+            .args(args)
+            .env("RAYON_NUM_THREADS", "1")
+            .env_remove("RUST_LOG");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -207,7 +207,10 @@ impl Trainer {
         if let Some(audit) = &mut self.audit {
             let stats: Vec<f64> = rest.iter().map(|&v| f64::from(v)).collect();
             let every = self.config.audit.as_ref().map_or(1, |audit| audit.every);
-            if (self.step + 1).is_multiple_of(every) {
+            // A report that came due since the last log step goes into this one's line.
+            let next = self.step + 1;
+            let last_log = next.saturating_sub(self.config.output.log_every);
+            if log && next / every > last_log / every {
                 estimate = Some(audit.log_z_from(&stats));
             }
             let scheme = resampling.unwrap_or(Scheme::Systematic);
