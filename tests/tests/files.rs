@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use ember_train::metrics::{Estimate, EvalWriter, MetricsLine, MetricsWriter, read};
+use ember_train::metrics::{EvalWriter, MetricsLine, MetricsWriter, read};
 use ember_train::plot::{self, Cloud, Grid2d, Model};
 use ember_train::samples::Samples;
+use ember_train::statistics::Estimate;
 use ember_train::tensor_file::{NamedTensor, TensorFile, Values};
 use proptest::prelude::*;
 

@@ -49,9 +49,4 @@ impl Batches {
         let rows = order.narrow(0, slot * self.batch_size, self.batch_size);
         Ok(self.data.clone().select(0, rows))
     }
-
-    /// All training data, `[n, dim]`.
-    pub fn all(&self) -> Tensor<2> {
-        self.data.clone()
-    }
 }

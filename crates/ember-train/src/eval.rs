@@ -7,7 +7,6 @@
 use ember_model::energy::Mixture;
 use ember_model::params::download;
 use ember_model::{Energy, EnergyModel};
-use ember_sampler::Walkers;
 use serde::Serialize;
 
 use crate::config::Config;
@@ -117,8 +116,7 @@ pub fn evaluate(subject: &Opened, repeats: usize, seed: u64) -> Result<Evaluatio
         ess_fraction: None,
         distinct_ancestors: None,
     };
-    let weighted = subject.config.as_ref().is_none_or(|config| config.objective.as_dyn().carries_weights());
-    if let Some(walkers) = subject.walkers.clone().filter(|_| weighted) {
+    if let Some(walkers) = subject.walkers.clone().filter(|_| subject.is_weighted()) {
         let walkers = walkers.reweight(model);
         evaluation.ess_fraction = Some(walkers.summary().ess / walkers.count() as f64);
         evaluation.distinct_ancestors = Some(walkers.distinct_ancestors());
@@ -279,9 +277,4 @@ fn grid(model: &EnergyModel, data: &Data) -> Option<EnergyGrid> {
     let cells = *CELLS.get(dim.checked_sub(1)?)?;
     let range = EnergyGrid::range_of(&data.train, dim, 4.0);
     EnergyGrid::new(model, range, cells)
-}
-
-/// The walkers of a subject at its θ, weighted where the objective carries weights.
-pub fn walkers_at_theta(model: &EnergyModel, walkers: Walkers, weighted: bool) -> Walkers {
-    if weighted { walkers.reweight(model) } else { walkers.refresh(model).unweighted() }
 }

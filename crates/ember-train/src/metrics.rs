@@ -4,10 +4,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::atomic;
 use crate::error::Error;
+use crate::statistics::{Estimate, nan_if_null};
 
 /// The file of metric lines in a run folder.
 pub const METRICS: &str = "metrics.jsonl";
@@ -56,21 +57,6 @@ pub struct MetricsLine {
     /// Masses of the modes, where the energy is a mixture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode_weights: Option<Vec<f64>>,
-}
-
-/// An estimate with its standard error.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
-    /// The estimate.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub value: f64,
-    /// Its standard error.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub standard_error: f64,
-}
-
-fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// Appends to a run's `metrics.jsonl`.

@@ -159,6 +159,13 @@ pub struct Opened {
     pub run: Option<PathBuf>,
 }
 
+impl Opened {
+    /// Whether the walkers' log-weights count: always, unless the run's objective carries none.
+    pub fn is_weighted(&self) -> bool {
+        self.config.as_ref().is_none_or(|config| config.objective.as_dyn().carries_weights())
+    }
+}
+
 /// Opens a run folder, a checkpoint folder or a weight file.
 ///
 /// # Errors

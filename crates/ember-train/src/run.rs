@@ -11,7 +11,7 @@ use ember_model::params::download;
 use crate::checkpoint;
 use crate::error::Error;
 use crate::eval::mixture_masses;
-use crate::metrics::{self, MetricsLine, MetricsWriter};
+use crate::metrics::{MetricsLine, MetricsWriter};
 use crate::picture;
 use crate::progress::Progress;
 use crate::record;
@@ -108,8 +108,8 @@ impl Run {
             }
             if let Some(signal) = signal {
                 progress.note(&format!(
-                    "checkpoint of step {saved} written; go on with: ember resume {}",
-                    self.dir.display()
+                    "checkpoint of step {saved} written; go on with: {}",
+                    resume_command(&self.dir)
                 ));
                 return Err(Error::Interrupted { signal });
             }
@@ -155,9 +155,7 @@ fn metrics_line(trainer: &Trainer, info: UpdateInfo, time_s: f64, updates_per_s:
         grad_norm: scalars[2],
         learning_rate: info.learning_rate,
         walker_steps_per_s: updates_per_s * trainer.config.kernel.steps_per_update as f64 * count as f64,
-        log_z_audit: info
-            .log_z_audit
-            .map(|e| metrics::Estimate { value: e.value, standard_error: e.standard_error }),
+        log_z_audit: info.log_z_audit,
         mode_weights,
     }
 }

@@ -1,22 +1,24 @@
 //! Estimates and their standard errors.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A value with its standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// The estimate.
+    #[serde(deserialize_with = "nan_if_null")]
     pub value: f64,
     /// Its standard error.
+    #[serde(deserialize_with = "nan_if_null")]
     pub standard_error: f64,
 }
 
-impl Estimate {
-    /// An exact value.
-    pub fn exact(value: f64) -> Self {
-        Self { value, standard_error: 0.0 }
-    }
+/// JSON has no NaN: it is written as `null` and read back as NaN.
+pub(crate) fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
 
+impl Estimate {
     /// The mean of independent values, `standard_error = s/√n`. NaN standard error for fewer than two.
     pub fn mean(values: &[f64]) -> Self {
         let n = values.len() as f64;

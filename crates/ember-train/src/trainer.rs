@@ -250,16 +250,8 @@ impl Trainer {
 
     /// The walkers brought to the current θ: with weights where the objective carries them, without elsewhere.
     pub fn walkers_at_theta(&self) -> Walkers {
-        if self.config.objective.as_dyn().carries_weights() {
-            self.walkers.clone().reweight(&self.model)
-        } else {
-            self.walkers.clone().refresh(&self.model)
-        }
-    }
-
-    /// `U_θ` of rows in host memory, `[n]`, in blocks that fit any device.
-    pub fn energies(&self, rows: &[f32]) -> Vec<f32> {
-        energies(&self.model, rows)
+        let weighted = self.config.objective.as_dyn().carries_weights();
+        walkers_at_theta(&self.model, self.walkers.clone(), weighted)
     }
 }
 
@@ -272,4 +264,9 @@ pub fn energies(model: &EnergyModel, rows: &[f32]) -> Vec<f32> {
             ember_model::params::download(model.energy(Tensor::from_data(x, model.device())))
         })
         .collect()
+}
+
+/// Walkers brought to the model's θ: with weights where the objective carries them, without elsewhere.
+pub fn walkers_at_theta(model: &EnergyModel, walkers: Walkers, weighted: bool) -> Walkers {
+    if weighted { walkers.reweight(model) } else { walkers.refresh(model).unweighted() }
 }

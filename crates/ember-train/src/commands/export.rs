@@ -7,9 +7,9 @@ use ember_model::params::download;
 
 use crate::cli::ExportArgs;
 use crate::error::Error;
-use crate::eval::walkers_at_theta;
 use crate::record::{self, WALKERS_PREFIX};
 use crate::tensor_file::{NamedTensor, TensorFile};
+use crate::trainer::walkers_at_theta;
 use crate::{device, logging};
 
 pub(super) fn run(args: &ExportArgs) -> Result<(), Error> {
@@ -21,8 +21,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<(), Error> {
         let walkers = subject.walkers.clone().ok_or_else(|| {
             Error::checkpoint(&args.path, "it holds no walkers to export; leave --walkers away")
         })?;
-        let weighted =
-            subject.config.as_ref().is_none_or(|config| config.objective.as_dyn().carries_weights());
+        let weighted = subject.is_weighted();
         let walkers = walkers_at_theta(&subject.model, walkers, weighted);
         let (n, d) = (walkers.count(), walkers.dim());
         let tensor = |name: &str, shape: Vec<usize>, values: Vec<f32>| HostTensor {

@@ -9,10 +9,10 @@ use ember_sampler::{KernelConfig, Noise, Walkers};
 
 use crate::cli::SampleArgs;
 use crate::error::Error;
-use crate::eval::walkers_at_theta;
 use crate::record::{self, Opened};
 use crate::samples::Samples;
 use crate::smc::{SmcOptions, tempered};
+use crate::trainer::walkers_at_theta;
 use crate::{device, logging};
 
 /// Lane of the generator that sampling uses, apart from training's.
@@ -52,8 +52,7 @@ fn draw(subject: &Opened, args: &SampleArgs) -> Result<Walkers, Error> {
     let model = &subject.model;
     let stream = Stream::new(args.seed, Purpose::Sample);
     if let Some(walkers) = subject.walkers.clone() {
-        let weighted =
-            subject.config.as_ref().is_none_or(|config| config.objective.as_dyn().carries_weights());
+        let weighted = subject.is_weighted();
         let walkers = walkers_at_theta(model, walkers, weighted);
         return Ok(by_weight(walkers, args.count, stream));
     }

@@ -129,9 +129,4 @@ impl Config {
     pub fn energy_spec(&self) -> EnergySpec {
         EnergySpec { shape: self.dataset.as_dyn().shape(), energy: self.energy.clone() }
     }
-
-    /// Langevin steps of the whole run.
-    pub fn langevin_steps(&self) -> u64 {
-        self.steps.saturating_mul(self.kernel.steps_per_update)
-    }
 }
