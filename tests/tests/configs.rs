@@ -105,7 +105,7 @@ fn data_is_a_pure_function_of_the_seed() {
     let (first, again, other) = (data(&config, 3), data(&config, 3), data(&config, 4));
     assert_eq!(first, again);
     assert_ne!(first.train, other.train);
-    assert_ne!(first.train[..200], first.test[..200], "held-out samples are other samples");
+    assert_ne!(first.train.values()[..200], first.test.values()[..200], "held-out samples are other samples");
     assert_eq!(first.train.len(), 2 * config.dataset.as_dyn().train_size());
     assert_eq!(first.train_labels.len(), config.dataset.as_dyn().train_size());
 }
@@ -115,13 +115,14 @@ fn drawn_data_has_the_declared_moments() {
     let config = named("mlp2d_jarzynski");
     let truth = config.dataset.as_dyn().truth().expect("a mixture");
     let data = data(&config, 11);
+    let train = data.train.values();
     let n = data.train_labels.len() as f64;
     for (k, mass) in truth.mixture.masses.iter().enumerate() {
         // 4 standard errors of a binomial fraction, and of a mean and a variance of Gaussians.
         let fraction = data.train_fractions()[k];
         assert!((fraction - mass).abs() < 4.0 * (mass * (1.0 - mass) / n).sqrt(), "{k}: {fraction}");
         for j in 0..2 {
-            let rows = data.train.chunks_exact(2).zip(&data.train_labels);
+            let rows = train.chunks_exact(2).zip(&data.train_labels);
             let x: Vec<f64> =
                 rows.filter(|(_, label)| **label == k as u32).map(|(row, _)| f64::from(row[j])).collect();
             let count = x.len() as f64;

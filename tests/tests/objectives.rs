@@ -219,7 +219,7 @@ fn gradient_evaluations_are_counted() {
 fn batches_deal_every_row_once_an_epoch() {
     use ember_train::batches::Batches;
     let data: Vec<f32> = (0..10).map(|i| i as f32).collect();
-    let mut batches = Batches::new(&data, 1, 3, 7, &cpu());
+    let mut batches = Batches::new(&ember_train::dataset::Rows::F32(data), 1, 3, 7, &cpu());
     let mut epoch: Vec<f32> = (0..3).flat_map(|k| download(batches.batch(k).expect("a batch"))).collect();
     let again = download(batches.batch(1).expect("a batch"));
     assert_eq!(epoch[3..6], again);

@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ember_model::random::{Purpose, Stream};
 
+use crate::dataset::Rows;
 use crate::error::Error;
 
 /// The training set on the device, dealt in shuffled epochs (or whole, where the batch is the set).
@@ -16,9 +17,9 @@ pub struct Batches {
 
 impl Batches {
     /// Uploads `train`, row-major `[n, dim]`.
-    pub fn new(train: &[f32], dim: usize, batch_size: usize, seed: u64, device: &Device) -> Self {
+    pub fn new(train: &Rows, dim: usize, batch_size: usize, seed: u64, device: &Device) -> Self {
         let n = train.len() / dim;
-        let data = Tensor::from_data(TensorData::new(train.to_vec(), [n, dim]), device);
+        let data = Tensor::from_data(TensorData::new(train.values().into_owned(), [n, dim]), device);
         Self { data, batch_size, seed, order: None }
     }
 

@@ -10,6 +10,7 @@ use ember_sampler::weights::{LogWeights, grouped_stats};
 use ember_sampler::{Kernel, Noise, Scheme, Walkers, resample};
 
 use crate::config::{AuditConfig, WalkerInit};
+use crate::dataset::Rows;
 use crate::error::Error;
 use crate::statistics::{Estimate, log_mean_z};
 
@@ -40,7 +41,8 @@ impl Ensembles {
     ) -> Result<Self, Error> {
         let count = config.repeats * config.walkers;
         let init = WalkerInit::Model;
-        let walkers = crate::start::walkers(model, init, count, &[], seed, AUDIT_LANE, device)?;
+        let walkers =
+            crate::start::walkers(model, init, count, &Rows::F32(Vec::new()), seed, AUDIT_LANE, device)?;
         Ok(Self::new(walkers, config.repeats, AUDIT_LANE))
     }
 

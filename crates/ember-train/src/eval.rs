@@ -168,7 +168,7 @@ fn judge_against_data(
     let dataset = config.dataset.as_dyn();
     let data = dataset.generate(config.seed)?;
     let log_z = Estimate { value: evaluation.log_z.value, standard_error: evaluation.log_z.standard_error };
-    let u: Vec<f64> = energies(model, &data.test).into_iter().map(f64::from).collect();
+    let u: Vec<f64> = energies(model, &data.test.values()).into_iter().map(f64::from).collect();
     if !u.is_empty() {
         evaluation.cross_entropy = Some(Estimate::mean(&u).plus(log_z));
     }
@@ -195,6 +195,7 @@ fn divergence(truth: &Truth, data: &Data, u: &[f64], log_z: Estimate) -> (Estima
     // log ρ*(x) − log ρ_θ(x), log ρ_θ = −U − log Z
     let ratios: Vec<f64> = data
         .test
+        .values()
         .chunks_exact(dim)
         .zip(u)
         .map(|(x, u)| truth.mixture.log_prob(x, truth.std) + u + log_z.value)
@@ -275,6 +276,6 @@ fn ensemble_masses(ensembles: &Ensembles, modes: &Mixture) -> Vec<Vec<f64>> {
 fn grid(model: &EnergyModel, data: &Data) -> Option<EnergyGrid> {
     let dim = data.shape.dim();
     let cells = *CELLS.get(dim.checked_sub(1)?)?;
-    let range = EnergyGrid::range_of(&data.train, dim, 4.0);
+    let range = EnergyGrid::range_of(&data.train.values(), dim, 4.0);
     EnergyGrid::new(model, range, cells)
 }

@@ -6,6 +6,10 @@ use std::time::Instant;
 use clap::Parser;
 use ember_train::{cli::Cli, commands};
 
+// Tensors come and go by the megabyte: an allocator that keeps its pages spares the system a fault for each of them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let start = Instant::now();
     let cli = Cli::parse();

@@ -31,7 +31,8 @@ pub fn samples(trainer: &Trainer, run: &Path) -> Result<PathBuf, Error> {
     let weighted = trainer.config.objective.as_dyn().carries_weights();
     let dim = walkers.dim();
     let cloud = Cloud { position: &position, dim, log_weights: weighted.then_some(&log_weights) };
-    let data = Cloud::unweighted(&trainer.data.train, dim);
+    let train = trainer.data.train.values();
+    let data = Cloud::unweighted(&train, dim);
     let truth = trainer.config.dataset.as_dyn().truth();
     let title = format!("{} · update {}", trainer.config.objective.kind(), trainer.step);
     let model = &trainer.model;
@@ -46,7 +47,7 @@ pub fn samples(trainer: &Trainer, run: &Path) -> Result<PathBuf, Error> {
         let known = Model { grid: Some(&grid), ..Model::default() };
         plot::population(&path, &title, &cloud, Some(&data), &known)?;
     } else {
-        let density = first_coordinate(model, &trainer.data.train);
+        let density = first_coordinate(model, &train);
         let known = Model { density: density.as_deref(), truth: truth_density, ..Model::default() };
         plot::population(&path, &title, &cloud, Some(&data), &known)?;
     }

@@ -6,6 +6,7 @@ use ember_model::{Energy, EnergyModel};
 use ember_sampler::Walkers;
 
 use crate::config::WalkerInit;
+use crate::dataset::Rows;
 use crate::error::Error;
 
 /// `count` walkers at the start `init` asks for. `data` is the training set, row-major `[n, dim]`; `lane` separates
@@ -17,7 +18,7 @@ pub fn walkers(
     model: &EnergyModel,
     init: WalkerInit,
     count: usize,
-    data: &[f32],
+    data: &Rows,
     seed: u64,
     lane: u32,
     device: &Device,
@@ -35,13 +36,7 @@ pub fn walkers(
             let n = data.len() / dim;
             // A fixed shuffle, repeated where there are more walkers than data.
             let order = stream.permutation(n);
-            order
-                .iter()
-                .cycle()
-                .take(count)
-                .flat_map(|&i| &data[i as usize * dim..(i as usize + 1) * dim])
-                .copied()
-                .collect()
+            data.gather(dim, order.iter().cycle().take(count).map(|&row| row as usize))
         }
         WalkerInit::Normal => stream.normals(count, dim),
         WalkerInit::Uniform => stream.uniforms(count, dim).into_iter().map(|u| 2.0 * u - 1.0).collect(),

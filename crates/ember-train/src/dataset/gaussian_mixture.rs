@@ -8,7 +8,7 @@ use ember_model::energy::Mixture;
 use ember_model::random::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 
-use super::{Data, Dataset, Truth};
+use super::{Data, Dataset, Rows, Truth};
 use crate::error::Error;
 
 /// How far the weights' sum may be from 1.
@@ -104,7 +104,14 @@ impl Dataset for GaussianMixtureData {
         let stream = Stream::new(seed, Purpose::Data);
         let (train, train_labels) = self.draw(self.train_size, stream, [0, 1]);
         let (test, test_labels) = self.draw(self.test_size, stream, [2, 3]);
-        Ok(Data { shape: self.shape(), train, train_labels, test, test_labels })
+        Ok(Data {
+            shape: self.shape(),
+            train: Rows::F32(train),
+            train_labels,
+            test: Rows::F32(test),
+            test_labels,
+            class_names: Vec::new(),
+        })
     }
 
     fn train_size(&self) -> usize {

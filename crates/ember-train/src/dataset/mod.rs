@@ -1,6 +1,7 @@
 //! Data sets. A new one is one file here and one line in the registry below.
 
 pub mod gaussian_mixture;
+mod rows;
 
 use std::fmt::Debug;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 pub use gaussian_mixture::GaussianMixtureData;
+pub use rows::{Rows, byte, pixel};
 
 /// A data set as a config describes it.
 pub trait Dataset: Debug + Send + Sync {
@@ -55,13 +57,15 @@ pub struct Data {
     /// The shape of one sample.
     pub shape: SampleShape,
     /// Training samples, row-major `[train_size, dim]`.
-    pub train: Vec<f32>,
+    pub train: Rows,
     /// The class or mode of each training sample.
     pub train_labels: Vec<u32>,
     /// Held-out samples, row-major `[test_size, dim]`.
-    pub test: Vec<f32>,
+    pub test: Rows,
     /// The class or mode of each held-out sample.
     pub test_labels: Vec<u32>,
+    /// The name of each class, where the set names them.
+    pub class_names: Vec<String>,
 }
 
 impl Data {
