@@ -21,12 +21,12 @@ fn step(bencher: Bencher<'_, '_>, kernel: &dyn Kernel, name: &str) {
 
 #[divan::bench(args = ["mixture", "mlp"])]
 fn ula(bencher: Bencher<'_, '_>, name: &str) {
-    step(bencher, &Ula { step_size: 0.01 }, name);
+    step(bencher, &Ula::new(0.01), name);
 }
 
 #[divan::bench(args = ["mixture", "mlp"])]
 fn mala(bencher: Bencher<'_, '_>, name: &str) {
-    step(bencher, &Mala { step_size: 0.01 }, name);
+    step(bencher, &Mala::new(0.01), name);
 }
 
 #[divan::bench(args = [true, false])]

@@ -45,7 +45,7 @@ fn ula_with_the_reversible_rule(h: f64) -> impl Fn(&dyn Energy, Walkers, &Noise)
     move |energy, walkers, noise| {
         let walkers = walkers.reweight(energy);
         let log_weights = walkers.log_weights.clone();
-        let moved = Ula { step_size: h }.step(energy, walkers, noise).0;
+        let moved = Ula::new(h).step(energy, walkers, noise).0;
         Walkers { log_weights, ..moved }
     }
 }
@@ -122,21 +122,21 @@ fn gaussian_is_exact(follow: Follow<'_>, dim: usize, walkers: usize, device: &De
 
 #[test]
 fn ula_weights_are_exact_on_a_moving_gaussian() {
-    gaussian_is_exact(&kernel(Ula { step_size: 0.1 }), 2, 4_000, &cpu());
-    gaussian_is_exact(&kernel(Ula { step_size: 0.1 }), 20, 20_000, &cpu());
+    gaussian_is_exact(&kernel(Ula::new(0.1)), 2, 4_000, &cpu());
+    gaussian_is_exact(&kernel(Ula::new(0.1)), 20, 20_000, &cpu());
 }
 
 #[test]
 fn mala_weights_are_exact_on_a_moving_gaussian() {
-    gaussian_is_exact(&kernel(Mala { step_size: 0.1 }), 2, 4_000, &cpu());
-    gaussian_is_exact(&kernel(Mala { step_size: 0.1 }), 20, 40_000, &cpu());
+    gaussian_is_exact(&kernel(Mala::new(0.1)), 2, 4_000, &cpu());
+    gaussian_is_exact(&kernel(Mala::new(0.1)), 20, 40_000, &cpu());
 }
 
 #[test]
 fn weights_are_exact_on_the_gpu_path() {
     let Some(device) = gpu() else { return };
-    gaussian_is_exact(&kernel(Ula { step_size: 0.1 }), 2, 4_000, &device);
-    gaussian_is_exact(&kernel(Mala { step_size: 0.1 }), 2, 4_000, &device);
+    gaussian_is_exact(&kernel(Ula::new(0.1)), 2, 4_000, &device);
+    gaussian_is_exact(&kernel(Mala::new(0.1)), 2, 4_000, &device);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn alpha_without_half_terms_is_wrong() {
 /// A MALA step that starts from a stale pair accepts with mixed energies: the reason for `Kernel::prepare`.
 #[test]
 fn mala_without_reweighting_first_is_wrong() {
-    let mala = Mala { step_size: 0.1 };
+    let mala = Mala::new(0.1);
     let stale = |energy: &dyn Energy, walkers: Walkers, noise: &Noise| {
         mala.step(energy, walkers, noise).0.reweight(energy)
     };
@@ -177,7 +177,7 @@ fn mixture_at(logit: f32, device: &Device) -> EnergyModel {
         train_means: true,
         logit_learning_rate_scale: 1.0,
     });
-    let spec = EnergySpec { shape: SampleShape::Flat(2), energy };
+    let spec = EnergySpec::new(SampleShape::Flat(2), energy);
     let model = EnergyModel::init(spec, 0, device).expect("a valid mixture");
     let theta = vec![model.theta()[0].clone(), upload(vec![0.0, logit], device)];
     model.with_theta(theta)
@@ -215,15 +215,15 @@ fn moving_masses(follow: Follow<'_>, device: &Device) {
 
 #[test]
 fn weights_follow_moving_masses() {
-    moving_masses(&kernel(Ula { step_size: 0.1 }), &cpu());
-    moving_masses(&kernel(Mala { step_size: 0.1 }), &cpu());
+    moving_masses(&kernel(Ula::new(0.1)), &cpu());
+    moving_masses(&kernel(Mala::new(0.1)), &cpu());
 }
 
 /// Resampling in the middle of the path changes nothing in expectation, and banks log Z.
 #[test]
 fn resampling_keeps_the_ratio_of_z() {
     let (dim, walkers) = (2, 4_000);
-    let ula = Ula { step_size: 0.1 };
+    let ula = Ula::new(0.1);
     let z: Vec<(f64, f64)> = (0..REPEATS as u32)
         .map(|lane| {
             let start = Stream::new(13, Purpose::Start).lane(lane).normals(walkers, dim);

@@ -201,7 +201,7 @@ fn gradient_evaluations_are_counted() {
             (self.energy(x.clone()), x.mul_scalar(2.0))
         }
     }
-    let kernels: [(&dyn Kernel, usize); 2] = [(&Ula { step_size: 0.1 }, 5), (&Mala { step_size: 0.1 }, 6)];
+    let kernels: [(&dyn Kernel, usize); 2] = [(&Ula::new(0.1), 5), (&Mala::new(0.1), 6)];
     for (kernel, expected) in kernels {
         let energy = Counted(AtomicUsize::new(0));
         let mut walkers = Walkers::new(&energy, Tensor::zeros([7, 2], &cpu()), 0.0);

@@ -25,4 +25,4 @@ pub use error::ModelError;
 pub use model::EnergyModel;
 pub use params::{HostTensor, ParamSpec};
 pub use registry::{EnergyConfig, EnergySpec};
-pub use shape::SampleShape;
+pub use shape::{SampleShape, Support};

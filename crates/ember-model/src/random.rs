@@ -104,6 +104,11 @@ impl Stream {
         Ok(Self { step, ..self })
     }
 
+    /// The same stream for the given attempt of a rejection sampler, where it is used at one step only.
+    pub fn attempt(self, attempt: u32) -> Self {
+        Self { step: attempt, ..self }
+    }
+
     /// The Philox key: the run's seed, low half first.
     pub fn key(&self) -> [u32; 2] {
         [self.seed as u32, (self.seed >> 32) as u32]

@@ -3,9 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::energy::Architecture;
+use crate::energy::conditioned::Conditioned;
 use crate::energy::{conv::Conv, gaussian_mixture::GaussianMixture, mlp::Mlp};
 use crate::error::ModelError;
-use crate::shape::SampleShape;
+use crate::shape::{SampleShape, Support};
+
+const TEMPERATURE: &str = "temperature";
+const SUPPORT: &str = "support";
+const CUBE: &str = "cube";
 
 macro_rules! energies {
     ($($(#[$doc:meta])* $Variant:ident($Config:ty) = $kind:literal),* $(,)?) => {
@@ -50,18 +55,33 @@ pub struct EnergySpec {
     pub shape: SampleShape,
     /// The `[energy]` table.
     pub energy: EnergyConfig,
+    /// T: the model is `e^{−U/T}`.
+    pub temperature: f64,
+    /// Where the model's density lives.
+    pub support: Support,
 }
 
 impl EnergySpec {
+    /// The energy itself: temperature 1, unbounded.
+    pub fn new(shape: SampleShape, energy: EnergyConfig) -> Self {
+        Self { shape, energy, temperature: 1.0, support: Support::Unbounded }
+    }
+
     /// Builds the architecture.
     ///
     /// # Errors
     /// As [`EnergyConfig::build`].
     pub fn build(&self) -> Result<Box<dyn Architecture>, ModelError> {
-        self.energy.build(self.shape)
+        let inner = self.energy.build(self.shape)?;
+        let (temperature, support) = (self.temperature, self.support);
+        if temperature == 1.0 && support == Support::Unbounded {
+            return Ok(inner);
+        }
+        Ok(Box::new(Conditioned { inner, temperature, support }))
     }
 
-    /// The metadata text: the `[energy]` table with `dim`, or `shape = [c, h, w]`.
+    /// The metadata text: the `[energy]` table with `dim`, or `shape = [c, h, w]`, and with `temperature` where that is not
+    /// 1 and `support = "cube"` where that is not unbounded.
     pub fn to_metadata(&self) -> String {
         let mut table = toml::Table::new();
         match self.shape {
@@ -71,6 +91,12 @@ impl EnergySpec {
                 toml::Value::Array(shape.iter().map(|&side| toml::Value::Integer(side as i64)).collect()),
             ),
         };
+        if self.temperature != 1.0 {
+            table.insert(TEMPERATURE.into(), toml::Value::Float(self.temperature));
+        }
+        if self.support == Support::Cube {
+            table.insert(SUPPORT.into(), toml::Value::String(CUBE.into()));
+        }
         if let Ok(toml::Value::Table(energy)) = toml::Value::try_from(&self.energy) {
             table.extend(energy);
         }
@@ -105,9 +131,22 @@ impl EnergySpec {
                 return Err(metadata("both `dim` and `shape` are there; give one".into()));
             }
         };
+        let temperature = match table.remove(TEMPERATURE) {
+            None => 1.0,
+            Some(value) => value
+                .as_float()
+                .or_else(|| value.as_integer().map(|t| t as f64))
+                .filter(|t| t.is_finite() && *t > 0.0)
+                .ok_or_else(|| metadata(format!("temperature = {value} is no finite number > 0")))?,
+        };
+        let support = match table.remove(SUPPORT) {
+            None => Support::Unbounded,
+            Some(value) if value.as_str() == Some(CUBE) => Support::Cube,
+            Some(value) => return Err(metadata(format!("support = {value} found, expected \"cube\""))),
+        };
         let energy = toml::Value::Table(table)
             .try_into()
             .map_err(|error: toml::de::Error| metadata(error.message().to_owned()))?;
-        Ok(Self { shape, energy })
+        Ok(Self { shape, energy, temperature, support })
     }
 }

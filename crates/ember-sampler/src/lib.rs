@@ -14,7 +14,7 @@ pub mod resampling;
 pub mod walkers;
 pub mod weights;
 
-pub use kernel::{Kernel, KernelConfig, StepInfo, WeightRule};
+pub use kernel::{Boundary, Kernel, KernelConfig, StepInfo, WeightRule};
 pub use noise::Noise;
 pub use resampling::{Scheme, resample};
 pub use walkers::Walkers;

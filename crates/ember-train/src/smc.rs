@@ -181,7 +181,7 @@ pub fn tempered(model: &EnergyModel, options: SmcOptions) -> Result<SmcResult, E
         REPEAT_LANE,
     );
     for (t, rung) in rungs.iter().enumerate() {
-        let kernel = Mala { step_size: rung.step_size };
+        let kernel = Mala::new(rung.step_size);
         // A MALA kernel reweights to the new temperature before it moves.
         let energy = tempered.at(rung.beta);
         ensembles.advance(&kernel, &energy, options.seed, t as u64, options.moves as u64)?;
@@ -228,7 +228,7 @@ fn pilot(model: &EnergyModel, start: &GaussianStart, options: SmcOptions) -> Res
         let weights: Vec<f64> = weights.into_iter().map(f64::from).collect();
         beta = next_beta(beta, &gaps, &weights, options.conditional_ess);
         let energy = tempered.at(beta);
-        let kernel = Mala { step_size };
+        let kernel = Mala::new(step_size);
         let mut walkers = kernel.prepare(&energy, pilot.walkers.clone());
         let mut accepted = 0.0;
         for sub_step in 0..options.moves {

@@ -1,6 +1,7 @@
 //! The energy traits, and one file per energy.
 
 pub mod activation;
+pub(crate) mod conditioned;
 pub mod conv;
 pub mod gaussian_mixture;
 pub mod mlp;

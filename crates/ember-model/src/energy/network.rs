@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use crate::error::ModelError;
 use crate::params::ParamSpec;
 use crate::random::{Purpose, Stream};
+use crate::shape::Support;
 
 /// `layers.{i}.weight` and `layers.{i}.bias` for each weight shape `[out, ..]`.
 ///
@@ -67,15 +68,12 @@ pub(super) fn is_confinement_alone(theta: &[Vec<f32>], confinement: f64) -> bool
 
 /// `log ∫ e^{−½ c |x|²} = (d/2) ln(2π/c)`.
 pub(super) fn gaussian_log_z(dim: usize, confinement: f64) -> f64 {
-    0.5 * dim as f64 * (2.0 * std::f64::consts::PI / confinement).ln()
+    dim as f64 * Support::Unbounded.gaussian_log_z(confinement)
 }
 
 /// Draws of `N(0, I/c)`, row-major `[count, dim]`.
 pub(super) fn gaussian_draws(dim: usize, confinement: f64, count: usize, stream: Stream) -> Vec<f32> {
-    let std = confinement.sqrt().recip() as f32;
-    let mut draws = stream.normals(count, dim);
-    draws.iter_mut().for_each(|z| *z *= std);
-    draws
+    Support::Unbounded.gaussian_draws(dim, confinement, count, stream)
 }
 
 /// Checks `confinement`.

@@ -9,17 +9,35 @@ use ember_model::Energy;
 use ember_model::random::Purpose;
 use serde::{Deserialize, Serialize};
 
+use super::transition::{Boundary, Transition};
 use super::{Kernel, StepInfo, WeightRule};
-use crate::device::{langevin_proposal, ula_log_weight_increment, uniform};
+use crate::device::uniform;
 use crate::noise::Noise;
 use crate::walkers::Walkers;
 
-/// `{ kind = "mala", step_size }`.
+/// `{ kind = "mala", step_size, drift_clip, boundary }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mala {
     /// h in `x − h∇U + √(2h) ξ`.
     pub step_size: f64,
+    /// The largest drift `|h ∂U/∂x_j|` of one coordinate; no limit unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift_clip: Option<f64>,
+    /// What happens at the faces of the cube `[−1, 1]^d`: nothing unless given.
+    #[serde(default, skip_serializing_if = "Boundary::is_none")]
+    pub boundary: Boundary,
+}
+
+impl Mala {
+    /// The plain kernel: no clip, no walls.
+    pub fn new(step_size: f64) -> Self {
+        Self { step_size, drift_clip: None, boundary: Boundary::None }
+    }
+
+    fn transition(&self) -> Transition {
+        Transition { step_size: self.step_size, drift_clip: self.drift_clip, boundary: self.boundary }
+    }
 }
 
 impl Kernel for Mala {
@@ -28,26 +46,14 @@ impl Kernel for Mala {
     }
 
     fn step(&self, energy: &dyn Energy, walkers: Walkers, noise: &Noise) -> (Walkers, StepInfo) {
-        let h = self.step_size;
+        let transition = self.transition();
         let [n, _] = walkers.position.dims();
-        let y = langevin_proposal(
-            walkers.position.clone(),
-            walkers.energy_grad.clone(),
-            h as f32,
-            (2.0 * h).sqrt() as f32,
-            noise.stream(Purpose::Noise),
-        );
+        let (x, grad) = (walkers.position.clone(), walkers.energy_grad.clone());
+        let y = transition.propose(x.clone(), grad.clone(), noise.stream(Purpose::Noise));
         let (u_y, grad_y) = energy.energy_and_grad(y.clone());
         // log a = α_θ(x, y) − α_θ(y, x)
-        let log_ratio = ula_log_weight_increment(
-            walkers.position.clone(),
-            y.clone(),
-            walkers.energy.clone(),
-            walkers.energy_grad.clone(),
-            u_y.clone(),
-            grad_y.clone(),
-            h as f32,
-        );
+        let to = (y.clone(), u_y.clone(), grad_y.clone());
+        let log_ratio = transition.log_ratio((x, walkers.energy.clone(), grad), to);
         let threshold = uniform(n, noise.stream(Purpose::Accept), &y.device()).log();
         // A NaN ratio compares false: rejected.
         let accept = threshold.lower(log_ratio);
@@ -64,7 +70,15 @@ impl Kernel for Mala {
     }
 
     fn with_step_size(&self, step_size: f64) -> Box<dyn Kernel> {
-        Box::new(Self { step_size })
+        Box::new(Self { step_size, ..self.clone() })
+    }
+
+    fn drift_clip(&self) -> Option<f64> {
+        self.drift_clip
+    }
+
+    fn boundary(&self) -> Boundary {
+        self.boundary
     }
 
     fn step_size(&self) -> f64 {

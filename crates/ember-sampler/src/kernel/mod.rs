@@ -1,6 +1,7 @@
 //! Markov kernels, each with its rule for the log-weights. A new kernel is one file and one line in the registry below.
 
 pub mod mala;
+mod transition;
 pub mod ula;
 
 use std::fmt::Debug;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::noise::Noise;
 use crate::walkers::Walkers;
 pub use mala::Mala;
+pub use transition::Boundary;
 pub use ula::Ula;
 
 /// How a kernel keeps the weighted population on target while θ moves, and hence which cached pair it starts from.
@@ -48,6 +50,12 @@ pub trait Kernel: Debug + Send + Sync {
 
     /// h.
     fn step_size(&self) -> f64;
+
+    /// The largest drift of one coordinate, where it is limited.
+    fn drift_clip(&self) -> Option<f64>;
+
+    /// What the kernel does at the faces of the cube `[−1, 1]^d`.
+    fn boundary(&self) -> Boundary;
 
     /// Brings walkers cached at an earlier θ to `energy` if the rule asks for it.
     fn prepare(&self, energy: &dyn Energy, walkers: Walkers) -> Walkers {

@@ -19,8 +19,8 @@ pub(super) fn run(command: &BenchCommand, start: Instant) -> Result<(), Error> {
         BenchCommand::Langevin(args) => {
             let selected = prepare(&args.bench)?;
             let kernel = match args.kernel {
-                BenchKernel::Ula => KernelConfig::Ula(Ula { step_size: args.step_size }),
-                BenchKernel::Mala => KernelConfig::Mala(Mala { step_size: args.step_size }),
+                BenchKernel::Ula => KernelConfig::Ula(Ula::new(args.step_size)),
+                BenchKernel::Mala => KernelConfig::Mala(Mala::new(args.step_size)),
             };
             let langevin = Langevin {
                 model: &args.model,

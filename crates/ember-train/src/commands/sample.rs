@@ -30,7 +30,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     let kernel = match &subject.config {
         Some(config) => config.kernel.kernel.clone(),
         // A weight file names no kernel: MALA leaves the model invariant at any step size.
-        None => KernelConfig::Mala(Mala { step_size: 0.5 / (subject.model.dim() as f64).cbrt() }),
+        None => KernelConfig::Mala(Mala::new(0.5 / (subject.model.dim() as f64).cbrt())),
     };
     for step in 0..args.steps {
         let noise = Noise::at(args.seed, LANE, step, 1, 0)?;

@@ -12,8 +12,6 @@ const LATER_KEYS: &[(&str, &str)] = &[
     ("", "watchdog"),
     ("", "precision"),
     ("walkers", "moved_per_update"),
-    ("kernel", "temperature"),
-    ("kernel", "drift_clip"),
     ("optimizer", "ema"),
 ];
 
@@ -65,7 +63,7 @@ pub(super) fn section(
             valid.insert(0, "kind");
         }
         if name == "kernel" {
-            valid.push(KernelTable::OWN_KEY);
+            valid.extend(KernelTable::OWN_KEYS);
         }
         return (key, unknown_key(name, found, &valid));
     }

@@ -125,8 +125,12 @@ impl Config {
         toml::Table::try_from(self).map(|table| table.to_string()).unwrap_or_default()
     }
 
-    /// The energy with the shape of the data set's samples.
+    /// The energy with the shape of the data set's samples, at the kernel's temperature and on the kernel's support.
     pub fn energy_spec(&self) -> EnergySpec {
-        EnergySpec { shape: self.dataset.as_dyn().shape(), energy: self.energy.clone() }
+        EnergySpec {
+            temperature: self.kernel.temperature,
+            support: self.kernel.kernel.as_dyn().boundary().support(),
+            ..EnergySpec::new(self.dataset.as_dyn().shape(), self.energy.clone())
+        }
     }
 }

@@ -39,11 +39,15 @@ pub struct KernelTable {
     pub kernel: KernelConfig,
     /// Transitions per parameter update.
     pub steps_per_update: u64,
+    /// T: the model is `e^{−U/T}`, in drift, weights, parameter gradient and log Z alike. 1 unless given.
+    pub temperature: f64,
 }
 
 impl KernelTable {
-    /// The key that belongs to the table and not to the kernel.
-    pub(super) const OWN_KEY: &'static str = "steps_per_update";
+    const STEPS: &'static str = "steps_per_update";
+    const TEMPERATURE: &'static str = "temperature";
+    /// The keys that belong to the table and not to the kernel.
+    pub(super) const OWN_KEYS: [&'static str; 2] = [Self::STEPS, Self::TEMPERATURE];
 }
 
 // By hand, because `flatten` and `deny_unknown_fields` do not go together.
@@ -51,12 +55,16 @@ impl<'de> Deserialize<'de> for KernelTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error as _;
         let mut table = toml::Table::deserialize(deserializer)?;
-        let steps_per_update = match table.remove(Self::OWN_KEY) {
+        let steps_per_update = match table.remove(Self::STEPS) {
             Some(value) => u64::deserialize(value).map_err(|e| D::Error::custom(e.message()))?,
             None => 1,
         };
+        let temperature = match table.remove(Self::TEMPERATURE) {
+            Some(value) => f64::deserialize(value).map_err(|e| D::Error::custom(e.message()))?,
+            None => 1.0,
+        };
         let kernel = KernelConfig::deserialize(table).map_err(|e| D::Error::custom(e.message()))?;
-        Ok(Self { kernel, steps_per_update })
+        Ok(Self { kernel, steps_per_update, temperature })
     }
 }
 
@@ -65,7 +73,8 @@ impl Serialize for KernelTable {
         use serde::ser::Error as _;
         let mut table = toml::Table::try_from(&self.kernel).map_err(S::Error::custom)?;
         let steps = i64::try_from(self.steps_per_update).map_err(S::Error::custom)?;
-        table.insert(Self::OWN_KEY.to_owned(), toml::Value::Integer(steps));
+        table.insert(Self::STEPS.to_owned(), toml::Value::Integer(steps));
+        table.insert(Self::TEMPERATURE.to_owned(), toml::Value::Float(self.temperature));
         table.serialize(serializer)
     }
 }

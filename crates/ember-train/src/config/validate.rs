@@ -62,6 +62,10 @@ impl Config {
         at_least_one("walkers", "count", walkers.count as u64)?;
         self.check_population("walkers", "count", walkers.count)?;
         positive("kernel", "step_size", self.kernel.kernel.as_dyn().step_size())?;
+        if let Some(clip) = self.kernel.kernel.as_dyn().drift_clip() {
+            positive("kernel", "drift_clip", clip)?;
+        }
+        positive("kernel", "temperature", self.kernel.temperature)?;
         at_least_one("kernel", "steps_per_update", self.kernel.steps_per_update)?;
         let steps = self.steps.checked_mul(self.kernel.steps_per_update);
         if steps.is_none_or(|steps| steps > u64::from(u32::MAX)) {

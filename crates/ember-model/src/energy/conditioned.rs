@@ -1,0 +1,85 @@
+//! An energy at a temperature, and on a cube: `V = U/T` on `ℝ^d` or on `[−1, 1]^d`.
+//!
+//! `V` replaces `U` everywhere (ALGORITHMS 0): drift, weights, parameter gradient and `log Z` are those of `V`, so that
+//! nothing outside this file knows of the temperature. Parameters and their names stay the energy's own.
+
+use burn::tensor::Tensor;
+
+use super::{Architecture, Mixture, WeightedGrads};
+use crate::params::{HostTensor, ParamSpec};
+use crate::random::Stream;
+use crate::shape::Support;
+
+/// `V = U/T` on a support.
+#[derive(Debug)]
+pub(crate) struct Conditioned {
+    pub inner: Box<dyn Architecture>,
+    pub temperature: f64,
+    pub support: Support,
+}
+
+impl Conditioned {
+    /// `c/T` where `U` is its confinement `½ c |x|²` alone, so that `V` is a Gaussian, perhaps cut to the cube.
+    fn gaussian_alone(&self, theta: &[Vec<f32>]) -> Option<f64> {
+        let c = self.inner.confinement()?;
+        self.inner.log_z(theta).map(|_| c / self.temperature)
+    }
+}
+
+impl Architecture for Conditioned {
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+
+    fn dim(&self) -> usize {
+        self.inner.dim()
+    }
+
+    fn params(&self) -> Vec<ParamSpec> {
+        self.inner.params()
+    }
+
+    fn init(&self, seed: u64) -> Vec<Vec<f32>> {
+        self.inner.init(seed)
+    }
+
+    fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
+        self.inner.energy(theta, x).div_scalar(self.temperature)
+    }
+
+    fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
+        let (u, grad) = self.inner.energy_and_grad(theta, x);
+        (u.div_scalar(self.temperature), grad.div_scalar(self.temperature))
+    }
+
+    fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
+        // Σ w ∂V = Σ (w/T) ∂U
+        let terms: Vec<_> =
+            terms.iter().map(|(x, w)| (x.clone(), w.clone().div_scalar(self.temperature))).collect();
+        let found = self.inner.weighted_param_grads(theta, &terms);
+        let energies = found.energies.into_iter().map(|u| u.div_scalar(self.temperature)).collect();
+        WeightedGrads { energies, ..found }
+    }
+
+    fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {
+        let c = self.gaussian_alone(theta)?;
+        Some(self.dim() as f64 * self.support.gaussian_log_z(c))
+    }
+
+    fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>> {
+        self.gaussian_alone(theta).map(|c| self.support.gaussian_draws(self.dim(), c, count, stream))
+    }
+
+    fn confinement(&self) -> Option<f64> {
+        self.inner.confinement().map(|c| c / self.temperature)
+    }
+
+    fn mixture(&self, _theta: &[Vec<f32>]) -> Option<Mixture> {
+        // At another temperature or on a cube the modes are no unit-covariance Gaussians.
+        None
+    }
+
+    fn export(&self, theta: &[Vec<f32>]) -> Vec<HostTensor> {
+        self.inner.export(theta)
+    }
+}
