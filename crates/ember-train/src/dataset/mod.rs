@@ -36,10 +36,24 @@ pub trait Dataset: Debug + Send + Sync {
     /// A value out of its range, as [`Error::Config`] in section `dataset`.
     fn validate(&self) -> Result<(), Error>;
 
+    /// What is done to every batch; nothing unless the data set says so.
+    fn augmentation(&self) -> Augmentation {
+        Augmentation::default()
+    }
+
     /// The distribution the samples come from, where it is known.
     fn truth(&self) -> Option<Truth> {
         None
     }
+}
+
+/// What is done to the rows of every batch, fresh each time: the model then learns the law of the result.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Augmentation {
+    /// Images are mirrored left to right with probability ½.
+    pub flip: bool,
+    /// Standard deviation of the Gaussian noise added to every coordinate; 0 adds none.
+    pub noise: f64,
 }
 
 /// A known distribution: a mixture of Gaussians with the common covariance `std² I`.
