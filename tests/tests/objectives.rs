@@ -4,9 +4,11 @@ use burn::tensor::{Tensor, TensorData};
 use ember_model::energy::weighted_param_grads_by_autodiff;
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
-use ember_model::{Energy, EnergyModel, EnergySpec};
-use ember_tests::{cpu, gpu};
+use ember_model::{Energy, EnergyModel, EnergySpec, SampleShape};
+use ember_tests::{assert_within_se, cpu, gpu};
+use ember_train::batches::Batches;
 use ember_train::config::Config;
+use ember_train::dataset::{Augmentation, Rows};
 use ember_train::trainer::Trainer;
 
 const MIXTURE: &str = r#"
@@ -217,9 +219,11 @@ fn gradient_evaluations_are_counted() {
 /// Batches smaller than the data: every row once an epoch, the same for the same seed.
 #[test]
 fn batches_deal_every_row_once_an_epoch() {
-    use ember_train::batches::Batches;
     let data: Vec<f32> = (0..10).map(|i| i as f32).collect();
-    let mut batches = Batches::new(&ember_train::dataset::Rows::F32(data), 1, 3, 7, &cpu());
+    let plain = Augmentation::default();
+    let rows = Rows::F32(data);
+    let mut batches = Batches::new(&rows, SampleShape::Flat(1), 3, plain, 7, &cpu()).expect("it fits");
+    assert!(Batches::new(&rows, SampleShape::Flat(1), 11, plain, 7, &cpu()).is_err(), "more than there is");
     let mut epoch: Vec<f32> = (0..3).flat_map(|k| download(batches.batch(k).expect("a batch"))).collect();
     let again = download(batches.batch(1).expect("a batch"));
     assert_eq!(epoch[3..6], again);
@@ -227,4 +231,34 @@ fn batches_deal_every_row_once_an_epoch() {
     epoch.dedup();
     assert_eq!(epoch.len(), 9);
     assert_ne!(again, download(batches.batch(4).expect("a batch")), "epochs differ");
+}
+
+/// Bytes are uniform in their bins, flips take half of the rows, noise has its standard deviation; the numbers are those of
+/// the update.
+#[test]
+fn batches_dequantise_flip_and_add_noise() {
+    let (n, shape) = (4_000, SampleShape::Image([1, 1, 2]));
+    let rows = Rows::U8((0..2 * n).map(|i| if i % 2 == 0 { 10 } else { 200 }).collect());
+    let values = |augmentation: Augmentation, step: u64| {
+        let mut batches = Batches::new(&rows, shape, n, augmentation, 3, &cpu()).expect("it fits");
+        download(batches.batch(step).expect("a batch"))
+    };
+    let plain = values(Augmentation::default(), 0);
+    let (low, high) = (2.0 * 10.0 / 256.0 - 1.0, 2.0 * 11.0 / 256.0 - 1.0);
+    assert!(plain.iter().step_by(2).all(|&x| x >= low && x <= high), "in the bin of the byte 10");
+    let mean = plain.iter().step_by(2).map(|&x| f64::from(x)).sum::<f64>() / n as f64;
+    let bin_se = f64::from(high - low) / (12.0 * n as f64).sqrt();
+    assert_within_se(mean, f64::from(low + high) / 2.0, bin_se, 4.0);
+    assert_eq!(plain, values(Augmentation::default(), 0));
+    assert_ne!(plain, values(Augmentation::default(), 1));
+
+    let flipped = values(Augmentation { flip: true, noise: 0.0 }, 0);
+    let share = flipped.iter().step_by(2).filter(|&&x| x > 0.0).count() as f64 / n as f64;
+    assert_within_se(share, 0.5, 0.5 / (n as f64).sqrt(), 4.0);
+    assert!(flipped.chunks(2).all(|x| (x[0] > 0.0) != (x[1] > 0.0)), "a row is mirrored whole");
+
+    let noisy = values(Augmentation { flip: false, noise: 0.3 }, 0);
+    let square: f64 =
+        noisy.iter().zip(&plain).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / (2 * n) as f64;
+    assert_within_se(square, 0.09, 0.09 * (2.0 / (2 * n) as f64).sqrt(), 4.0);
 }

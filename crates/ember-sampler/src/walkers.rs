@@ -1,5 +1,7 @@
 //! The population of walkers: plain data, off the tape.
 
+use std::ops::Range;
+
 use burn::tensor::{Int, Tensor};
 use ember_model::Energy;
 
@@ -87,6 +89,55 @@ impl Walkers {
             ancestor: self.ancestor.select(0, ancestors),
             log_z: self.log_z + log_mean_exp,
             resamplings: self.resamplings + 1,
+        }
+    }
+
+    /// Replaces a mini-batch of walkers by `ancestors` (indices into it, `[walkers]`) and gives each the batch's mean weight:
+    /// `A = log_mean_exp(A)`, not 0, for the walkers outside the batch keep theirs (ALGORITHMS 1.4).
+    pub fn resampled_within(self, ancestors: Tensor<1, Int>, log_mean_exp: f64) -> Self {
+        let log_z = self.log_z;
+        let walkers = self.resampled(ancestors, 0.0);
+        Self { log_weights: LogWeights::constant(&walkers.energy, log_mean_exp), log_z, ..walkers }
+    }
+
+    /// The walkers of `range`, as a population of their own.
+    pub fn narrow(&self, range: Range<usize>) -> Self {
+        let (start, len) = (range.start, range.len());
+        Self {
+            position: self.position.clone().narrow(0, start, len),
+            energy: self.energy.clone().narrow(0, start, len),
+            energy_grad: self.energy_grad.clone().narrow(0, start, len),
+            log_weights: self.log_weights.map(|part| part.narrow(0, start, len)),
+            ancestor: self.ancestor.clone().narrow(0, start, len),
+            ..*self
+        }
+    }
+
+    /// The population with the walkers from `start` on replaced by `batch`, and its count of resamplings. `log_z` stays.
+    pub fn with_batch(self, start: usize, batch: Self) -> Self {
+        let rows = start..start + batch.count();
+        let columns = 0..self.dim();
+        let merge = |whole: Tensor<1>, part: Tensor<1>| whole.slice_assign([rows.clone()], part);
+        Self {
+            position: self.position.slice_assign([rows.clone(), columns.clone()], batch.position),
+            energy: merge(self.energy, batch.energy),
+            energy_grad: self.energy_grad.slice_assign([rows.clone(), columns], batch.energy_grad),
+            log_weights: self.log_weights.zip(batch.log_weights, merge),
+            ancestor: self.ancestor.slice_assign([rows], batch.ancestor),
+            log_z: self.log_z,
+            resamplings: batch.resamplings,
+        }
+    }
+
+    /// The same walkers in another order: `order` `[walkers]` is a permutation.
+    pub fn permuted(self, order: Tensor<1, Int>) -> Self {
+        Self {
+            position: self.position.select(0, order.clone()),
+            energy: self.energy.select(0, order.clone()),
+            energy_grad: self.energy_grad.select(0, order.clone()),
+            log_weights: self.log_weights.map(|part| part.select(0, order.clone())),
+            ancestor: self.ancestor.select(0, order.clone()),
+            ..self
         }
     }
 

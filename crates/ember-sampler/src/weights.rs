@@ -21,6 +21,24 @@ impl LogWeights {
         Self { hi: like.zeros_like(), lo: like.zeros_like() }
     }
 
+    /// Equal weights `A = value`, to double precision.
+    pub fn constant(like: &Tensor<1>, value: f64) -> Self {
+        let hi = value as f32;
+        let lo = (value - f64::from(hi)) as f32;
+        let zeros = like.zeros_like();
+        Self { hi: zeros.clone().add_scalar(hi), lo: zeros.add_scalar(lo) }
+    }
+
+    /// Both parts through the same rearrangement of walkers.
+    pub(crate) fn map(&self, f: impl Fn(Tensor<1>) -> Tensor<1>) -> Self {
+        Self { hi: f(self.hi.clone()), lo: f(self.lo.clone()) }
+    }
+
+    /// Both parts, each merged with the other's.
+    pub(crate) fn zip(self, other: Self, f: impl Fn(Tensor<1>, Tensor<1>) -> Tensor<1>) -> Self {
+        Self { hi: f(self.hi, other.hi), lo: f(self.lo, other.lo) }
+    }
+
     /// From stored parts; `lo` is the compensation.
     pub fn from_parts(hi: Tensor<1>, lo: Tensor<1>) -> Self {
         Self { hi, lo }

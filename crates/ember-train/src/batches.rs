@@ -1,53 +1,132 @@
-//! Data on the device, and which rows each update sees: a pure function of (seed, update).
+//! Which rows each update sees, and what is done to them: a pure function of (seed, update).
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use ember_model::SampleShape;
 use ember_model::random::{Purpose, Stream};
+use ember_sampler::device::{langevin_proposal, uniform};
 
-use crate::dataset::Rows;
+use crate::dataset::{Augmentation, Rows};
 use crate::error::Error;
 
-/// The training set on the device, dealt in shuffled epochs (or whole, where the batch is the set).
+/// The most bytes of training data kept on the device; a larger set is sent batch by batch.
+const DEVICE_BYTES: usize = 1 << 30;
+/// Width of a pixel's bin: `x = 2 (v + u)/256 − 1`.
+const BIN: f64 = 2.0 / 256.0;
+/// Lanes of [`Purpose::DataNoise`].
+const NOISE_LANE: u32 = 0;
+const DEQUANTISE_LANE: u32 = 1;
+const FLIP_LANE: u32 = 2;
+
+/// The training set, dealt in shuffled epochs (or whole, where the batch is the set), dequantised and augmented.
 pub struct Batches {
-    data: Tensor<2>,
+    store: Store,
+    /// Rows of the set.
+    rows: usize,
+    shape: SampleShape,
+    /// Whether rows are bytes, to be dequantised.
+    bytes: bool,
     batch_size: usize,
+    augmentation: Augmentation,
     seed: u64,
-    /// The epoch whose shuffled order is on the device, and that order `[n]`.
-    order: Option<(u64, Tensor<1, Int>)>,
+    device: Device,
+    /// The epoch whose shuffled order is at hand, and that order, `[n]`.
+    order: Option<(u64, Vec<u32>)>,
+}
+
+/// Where the rows are.
+enum Store {
+    /// `[n, dim]`; bytes as the centres of their bins.
+    Device(Box<Tensor<2>>),
+    Host(Rows),
 }
 
 impl Batches {
-    /// Uploads `train`, row-major `[n, dim]`.
-    pub fn new(train: &Rows, dim: usize, batch_size: usize, seed: u64, device: &Device) -> Self {
-        let n = train.len() / dim;
-        let data = Tensor::from_data(TensorData::new(train.values().into_owned(), [n, dim]), device);
-        Self { data, batch_size, seed, order: None }
+    /// Uploads `train`, row-major `[n, dim]`, where it fits.
+    ///
+    /// # Errors
+    /// Fewer rows than a batch has.
+    pub fn new(
+        train: &Rows,
+        shape: SampleShape,
+        batch_size: usize,
+        augmentation: Augmentation,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let dim = shape.dim();
+        let rows = train.len() / dim;
+        if batch_size > rows {
+            let message = format!("found {batch_size}, but the training set has {rows} samples");
+            return Err(Error::config("config", "dataset", "batch_size", message));
+        }
+        let store = if train.len().saturating_mul(size_of::<f32>()) <= DEVICE_BYTES {
+            let data = TensorData::new(train.values().into_owned(), [rows, dim]);
+            Store::Device(Box::new(Tensor::from_data(data, device)))
+        } else {
+            Store::Host(train.clone())
+        };
+        let bytes = matches!(train, Rows::U8(_));
+        let device = device.clone();
+        Ok(Self { store, rows, shape, bytes, batch_size, augmentation, seed, device, order: None })
     }
 
     /// The data of update `step`, `[batch_size, dim]`. An epoch holds ⌊n / batch_size⌋ batches; the order of each epoch comes
     /// from the counter-based generator, so nothing is remembered between updates.
     ///
     /// # Errors
-    /// An epoch number beyond 32 bits.
+    /// An epoch or update number beyond 32 bits.
     pub fn batch(&mut self, step: u64) -> Result<Tensor<2>, Error> {
-        let [n, _] = self.data.dims();
-        if self.batch_size == n {
-            return Ok(self.data.clone());
+        let x = self.rows(step)?;
+        self.augmented(x, step)
+    }
+
+    fn rows(&mut self, step: u64) -> Result<Tensor<2>, Error> {
+        if let (true, Store::Device(data)) = (self.batch_size == self.rows, &self.store) {
+            return Ok(*data.clone());
         }
-        let per_epoch = (n / self.batch_size) as u64;
+        let per_epoch = (self.rows / self.batch_size) as u64;
         let (epoch, slot) = (step / per_epoch, (step % per_epoch) as usize);
-        let order = match &self.order {
-            Some((current, order)) if *current == epoch => order.clone(),
-            _ => {
-                let stream = Stream::new(self.seed, Purpose::Batch)
-                    .at(epoch)
-                    .map_err(|error| Error::usage(error.to_string()))?;
-                let order: Vec<i32> = stream.permutation(n).into_iter().map(|i| i as i32).collect();
-                let order = Tensor::from_data(TensorData::new(order, [n]), &self.data.device());
-                self.order = Some((epoch, order.clone()));
-                order
+        if self.order.as_ref().is_none_or(|(current, _)| *current != epoch) {
+            let stream = Stream::new(self.seed, Purpose::Batch).at(epoch)?;
+            self.order = Some((epoch, stream.permutation(self.rows)));
+        }
+        let order = self.order.as_ref().map_or(&[][..], |(_, order)| order);
+        let rows = &order[slot * self.batch_size..(slot + 1) * self.batch_size];
+        let n = rows.len();
+        Ok(match &self.store {
+            Store::Device(data) => {
+                let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+                let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [n]), &self.device);
+                (**data).clone().select(0, rows)
             }
-        };
-        let rows = order.narrow(0, slot * self.batch_size, self.batch_size);
-        Ok(self.data.clone().select(0, rows))
+            Store::Host(data) => {
+                let dim = self.shape.dim();
+                let values = data.gather(dim, rows.iter().map(|&row| row as usize));
+                Tensor::from_data(TensorData::new(values, [n, dim]), &self.device)
+            }
+        })
+    }
+
+    /// Flips, dequantisation, then noise.
+    fn augmented(&self, mut x: Tensor<2>, step: u64) -> Result<Tensor<2>, Error> {
+        let Augmentation { flip, noise } = self.augmentation;
+        let stream = Stream::new(self.seed, Purpose::DataNoise).at(step)?;
+        let [n, dim] = x.dims();
+        if flip && let SampleShape::Image([c, h, w]) = self.shape {
+            let coins = uniform(n, stream.lane(FLIP_LANE), &self.device);
+            let mirrored = x.clone().reshape([n, c, h, w]).flip([3]).reshape([n, dim]);
+            let mask = coins.lower_elem(0.5).reshape([n, 1]).expand([n, dim]);
+            x = x.mask_where(mask, mirrored);
+        }
+        if self.bytes {
+            // centre + (u − ½)·bin = 2 (v + u)/256 − 1
+            let u = uniform(n * dim, stream.lane(DEQUANTISE_LANE), &self.device).reshape([n, dim]);
+            x = x + u.sub_scalar(0.5).mul_scalar(BIN);
+        }
+        if noise > 0.0 {
+            let zeros = x.zeros_like();
+            x = langevin_proposal(x, zeros, 0.0, noise as f32, stream.lane(NOISE_LANE));
+        }
+        Ok(x)
     }
 }

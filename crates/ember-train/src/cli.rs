@@ -135,6 +135,9 @@ pub struct SampleArgs {
     /// The seed of the draw
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+    /// From the moving average of the weights (optimizer.ema): the walkers are reweighted to it first
+    #[arg(long)]
+    pub ema: bool,
     /// The device.
     #[command(flatten)]
     pub device: DeviceArg,
@@ -153,6 +156,9 @@ pub struct EvalArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+    /// Judge the moving average of the weights (optimizer.ema) instead of the weights
+    #[arg(long)]
+    pub ema: bool,
     /// Independent repeats of an estimate of log Z
     #[arg(long, value_name = "R", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=65_535))]
     pub repeats: u32,
@@ -177,6 +183,9 @@ pub struct ExportArgs {
     /// Take the walkers along: a network's relative masses are in them
     #[arg(long)]
     pub walkers: bool,
+    /// The moving average of the weights (optimizer.ema) instead of the weights
+    #[arg(long)]
+    pub ema: bool,
 }
 
 /// `ember info`.

@@ -54,6 +54,9 @@ pub struct MetricsLine {
     /// The audit's estimate, at the updates that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_z_audit: Option<Estimate>,
+    /// Passes over all walkers for global figures, where an update moves a mini-batch of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flushes: Option<u64>,
     /// Masses of the modes, where the energy is a mixture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode_weights: Option<Vec<f64>>,
@@ -184,11 +187,19 @@ impl EvalWriter {
     /// Any I/O error.
     pub fn append(run: &Path, result: &serde_json::Value) -> Result<(), Error> {
         let path = run.join(EVAL);
-        append_line(&path, result).map_err(|source| Error::io(&path, source))
+        append_line(&path, result)
     }
 }
 
-fn append_line(path: &Path, value: &impl Serialize) -> io::Result<()> {
+/// Appends one object as a line of its own, durable when this returns.
+///
+/// # Errors
+/// Any I/O error.
+pub(crate) fn append_line(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    try_append_line(path, value).map_err(|source| Error::io(path, source))
+}
+
+fn try_append_line(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     if file.seek(SeekFrom::End(0))? > 0 {
         file.seek(SeekFrom::End(-1))?;

@@ -15,6 +15,8 @@ pub struct Optimizer {
     config: OptimizerConfig,
     rule: Rule,
     params: Vec<ParamSpec>,
+    /// What rollbacks have left of the learning rate, in (0, 1].
+    pub learning_rate_scale: f64,
 }
 
 enum Rule {
@@ -44,12 +46,12 @@ impl Optimizer {
                 vec![None; params.len()],
             ),
         };
-        Self { config: config.clone(), rule, params }
+        Self { config: config.clone(), rule, params, learning_rate_scale: 1.0 }
     }
 
-    /// The learning rate of update `step`: a pure function of the config.
+    /// The learning rate of update `step`: a pure function of the config and of the rollbacks so far.
     pub fn learning_rate(&self, step: u64) -> f64 {
-        self.config.learning_rate_at(step)
+        self.learning_rate_scale * self.config.learning_rate_at(step)
     }
 
     /// Descends: `θ ← θ − lr · rule(clip(G))`. Frozen tensors are left alone and do not count in the norm.

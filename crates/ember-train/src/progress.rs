@@ -41,6 +41,14 @@ impl Progress {
         }
     }
 
+    /// The run goes on from another update.
+    pub fn set(&self, step: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(step);
+            bar.reset_eta();
+        }
+    }
+
     /// A log step: the bar's message, or a tracing line.
     pub fn log(&self, line: &MetricsLine, updates_per_s: f64) {
         let gap = line.energy_data - line.energy_walkers;

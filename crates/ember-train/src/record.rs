@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::params::{download, upload};
@@ -12,6 +13,8 @@ use serde_json::{Value, json};
 
 use crate::checkpoint::{self, Checkpoint, Environment, Source, WalkersRecord};
 use crate::config::Config;
+use crate::dataset::Data;
+use crate::ema::Ema;
 use crate::ensembles::{AUDIT_LANE, Ensembles};
 use crate::error::Error;
 use crate::tensor_file::TensorFile;
@@ -20,22 +23,31 @@ use crate::trainer::Trainer;
 /// Names in an exported weight file that hold walkers, not parameters, begin with this.
 pub const WALKERS_PREFIX: &str = "walkers.";
 
+/// Names in the optimiser's file that hold the moving average of θ begin with this.
+const EMA_PREFIX: &str = "ema.";
+
 /// The whole state. Reads every walker from the device.
 pub fn checkpoint(trainer: &Trainer, device_label: &str) -> Checkpoint {
-    let (optimizer, counters) = trainer.optimizer.state();
+    let (mut optimizer, counters) = trainer.optimizer.state();
+    optimizer.extend(trainer.ema_model().iter().flat_map(|model| named_theta(model, EMA_PREFIX)));
     let audit_log_z = trainer.audit.as_ref().map(|audit| audit.log_z.clone());
     Checkpoint {
         step: trainer.step,
         seed: trainer.config.seed,
         model: trainer.model.export(),
         energy_config: trainer.model.spec().to_metadata(),
-        theta: raw_theta(&trainer.model),
+        theta: named_theta(&trainer.model, ""),
         optimizer,
         optimizer_counters: counters.into_iter().collect::<BTreeMap<_, _>>(),
         walkers: Some(walkers_record(&trainer.walkers)),
         audit: trainer.audit.iter().map(|audit| walkers_record(&audit.walkers)).collect(),
         environment: environment(device_label),
-        extra: json!({ "config": trainer.config.to_toml(), "audit_log_z": audit_log_z }),
+        extra: json!({
+            "config": trainer.config.to_toml(),
+            "audit_log_z": audit_log_z,
+            "flushes": trainer.flushes,
+            "rollbacks": trainer.rollbacks,
+        }),
     }
 }
 
@@ -58,8 +70,22 @@ pub fn trainer(
     origin: &Path,
     device: &Device,
 ) -> Result<Trainer, Error> {
+    let data = Arc::new(config.dataset.as_dyn().generate(config.seed)?);
+    trainer_on(config, data, checkpoint, origin, device)
+}
+
+/// [`trainer`] on a data set that is already in memory.
+///
+/// # Errors
+/// As [`trainer`].
+pub fn trainer_on(
+    config: Config,
+    data: Arc<Data>,
+    checkpoint: &Checkpoint,
+    origin: &Path,
+    device: &Device,
+) -> Result<Trainer, Error> {
     let wrong = |message: String| Error::checkpoint(origin, message);
-    let data = config.dataset.as_dyn().generate(config.seed)?;
     let model = EnergyModel::from_tensors(config.energy_spec(), checkpoint.theta.clone(), device)
         .map_err(|error| wrong(format!("does not fit the run's config.toml: {error}")))?;
     let record = checkpoint.walkers.as_ref().ok_or_else(|| wrong("it holds no walkers".into()))?;
@@ -95,17 +121,38 @@ pub fn trainer(
     let mut trainer = Trainer::assemble(config, data, model, walkers, audit, checkpoint.step, device)?;
     let counter = |name: &str| checkpoint.optimizer_counters.get(name).copied();
     trainer.optimizer.load_state(&checkpoint.optimizer, counter, device)?;
+    if let Some(ema) = &mut trainer.ema {
+        let average = ema_model(&trainer.model, &checkpoint.optimizer)?
+            .ok_or_else(|| wrong("the config asks for an ema, the checkpoint has none".into()))?;
+        *ema = Ema::new(ema.decay, average.theta());
+    }
+    let count = |name: &str| checkpoint.extra[name].as_u64().unwrap_or(0);
+    trainer.flushes = count("flushes");
+    trainer.roll_back_to(count("rollbacks") as u32);
     Ok(trainer)
 }
 
 /// θ as it is trained (a weight file may hold a normalised form).
-fn raw_theta(model: &EnergyModel) -> Vec<HostTensor> {
-    model
-        .params()
-        .into_iter()
-        .zip(model.host_theta())
-        .map(|(spec, values)| HostTensor { name: spec.name, shape: spec.shape, values })
-        .collect()
+fn named_theta(model: &EnergyModel, prefix: &str) -> Vec<HostTensor> {
+    let tensor = |(spec, values): (ember_model::ParamSpec, Vec<f32>)| HostTensor {
+        name: format!("{prefix}{}", spec.name),
+        shape: spec.shape,
+        values,
+    };
+    model.params().into_iter().zip(model.host_theta()).map(tensor).collect()
+}
+
+/// The model at the moving average of θ that lies among the optimiser's tensors; `None` where there is none.
+fn ema_model(model: &EnergyModel, optimizer: &[HostTensor]) -> Result<Option<EnergyModel>, Error> {
+    let average = |tensor: &HostTensor| {
+        let name = tensor.name.strip_prefix(EMA_PREFIX)?.to_owned();
+        Some(HostTensor { name, ..tensor.clone() })
+    };
+    let tensors: Vec<HostTensor> = optimizer.iter().filter_map(average).collect();
+    if tensors.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(EnergyModel::from_tensors(model.spec().clone(), tensors, model.device())?))
 }
 
 /// Walkers in host memory.
@@ -147,6 +194,8 @@ pub fn walkers(record: &WalkersRecord, device: &Device) -> Walkers {
 pub struct Opened {
     /// The model.
     pub model: EnergyModel,
+    /// The model at the moving average of θ, where the run keeps one.
+    pub ema: Option<EnergyModel>,
     /// Updates the model has seen, where that is recorded.
     pub step: u64,
     /// The run's config, where it is known.
@@ -160,6 +209,20 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// The same with its averaged θ in the place of θ; the walkers stay cached where they were.
+    ///
+    /// # Errors
+    /// A run without an average.
+    pub fn averaged(self, origin: &Path) -> Result<Self, Error> {
+        let Some(model) = self.ema else {
+            let message =
+                "no moving average of the weights in it: the config needs optimizer.ema, such as 0.999";
+            return Err(Error::checkpoint(origin, message));
+        };
+        // The audit followed θ, not its average.
+        Ok(Self { model, ema: None, audit: None, ..self })
+    }
+
     /// Whether the walkers' log-weights count: always, unless the run's objective carries none.
     pub fn is_weighted(&self) -> bool {
         self.config.as_ref().is_none_or(|config| config.objective.as_dyn().carries_weights())
@@ -192,12 +255,14 @@ fn opened(found: Checkpoint, origin: &Path, run: Option<PathBuf>, device: &Devic
         _ => None,
     };
     let model = EnergyModel::from_tensors(spec, found.theta, device)?;
+    let ema = ema_model(&model, &found.optimizer)?;
     let audit = found.audit.first().and_then(|record| {
         let log_z: Vec<f64> = serde_json::from_value(found.extra["audit_log_z"].clone()).ok()?;
         Some(Ensembles { walkers: walkers(record, device), log_z, lane: AUDIT_LANE })
     });
     Ok(Opened {
         model,
+        ema,
         step: found.step,
         config,
         walkers: found.walkers.as_ref().map(|record| walkers(record, device)),
@@ -222,7 +287,7 @@ fn weight_file(path: &Path, device: &Device) -> Result<Opened, Error> {
     let model = EnergyModel::from_tensors(spec, weights, device)
         .map_err(|error| Error::checkpoint(path, error.to_string()))?;
     let walkers = carried_walkers(carried, &model, path)?;
-    Ok(Opened { model, step, config: None, walkers, audit: None, run: None })
+    Ok(Opened { model, ema: None, step, config: None, walkers, audit: None, run: None })
 }
 
 /// The walkers of `ember export --walkers`: `walkers.position` `[N, d]` and `walkers.log_weights` `[N]`.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use burn::tensor::Tensor;
 use ember_model::params::download;
 
-use crate::checkpoint;
+use crate::checkpoint::{self, Retention};
 use crate::error::Error;
 use crate::eval::mixture_masses;
 use crate::metrics::{MetricsLine, MetricsWriter};
@@ -16,6 +16,7 @@ use crate::picture;
 use crate::progress::Progress;
 use crate::record;
 use crate::trainer::{Trainer, UpdateInfo};
+use crate::watchdog;
 
 /// SIGINT and SIGTERM, noted: the loop finishes its update first.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +50,36 @@ impl Signals {
     }
 }
 
+/// How fast a run goes.
+struct Pace {
+    time_before: f64,
+    start: Instant,
+    last: (u64, Instant),
+}
+
+impl Pace {
+    fn new(time_before: f64, step: u64) -> Self {
+        let now = Instant::now();
+        Self { time_before, start: now, last: (step, now) }
+    }
+
+    /// Seconds of training, over all resumes.
+    fn time_s(&self) -> f64 {
+        self.time_before + self.start.elapsed().as_secs_f64()
+    }
+
+    /// Updates per second since the last lap.
+    fn lap(&mut self, step: u64) -> f64 {
+        let (before, since) = std::mem::replace(&mut self.last, (step, Instant::now()));
+        (step - before) as f64 / since.elapsed().as_secs_f64()
+    }
+
+    /// Begins a lap at an earlier update.
+    fn restart(&mut self, step: u64) {
+        self.last = (step, Instant::now());
+    }
+}
+
 /// A run folder being written.
 pub struct Run {
     /// The folder.
@@ -68,53 +99,53 @@ impl Run {
     /// A non-finite state or an I/O error (the last good checkpoint is kept), or a signal: a checkpoint is written first.
     pub fn train(&mut self, trainer: &mut Trainer, signals: &Signals) -> Result<(), Error> {
         let progress = Progress::new(trainer.step, trainer.config.steps);
-        let result = self.updates(trainer, signals, &progress);
+        let mut pace = Pace::new(self.time_before, trainer.step);
+        let mut result = Ok(());
+        while result.is_ok() && trainer.step < trainer.config.steps {
+            result = match self.update(trainer, &progress, &mut pace) {
+                Err(error @ Error::NonFinite { .. }) if trainer.config.watchdog.max_rollbacks > 0 => {
+                    let rolled_back = watchdog::roll_back(self, trainer, error);
+                    pace.restart(trainer.step);
+                    progress.set(trainer.step);
+                    rolled_back
+                }
+                other => other,
+            };
+            if let (Ok(()), Some(signal)) = (&result, signals.seen()) {
+                result = self.interrupted(trainer, signal, &progress);
+            }
+        }
         progress.finish();
         result
     }
 
-    fn updates(
-        &mut self,
-        trainer: &mut Trainer,
-        signals: &Signals,
-        progress: &Progress,
-    ) -> Result<(), Error> {
-        let output = trainer.config.output.clone();
-        let start = Instant::now();
-        let mut last_log = (trainer.step, Instant::now());
-        let mut saved = trainer.step;
-        while trainer.step < trainer.config.steps {
-            let next = trainer.step + 1;
-            let log = next.is_multiple_of(output.log_every);
-            let info = trainer.update(log)?;
-            progress.tick();
-            if log {
-                let updates_per_s = (next - last_log.0) as f64 / last_log.1.elapsed().as_secs_f64();
-                last_log = (next, Instant::now());
-                let time_s = self.time_before + start.elapsed().as_secs_f64();
-                let line = metrics_line(trainer, info, time_s, updates_per_s);
-                self.metrics.append(&line)?;
-                progress.log(&line, updates_per_s);
-            }
-            let signal = signals.seen();
-            let last = next == trainer.config.steps;
-            if next.is_multiple_of(output.checkpoint_every) || last || signal.is_some() {
-                self.save(trainer)?;
-                saved = next;
-                // A signal wants an end now; the picture can be had from the checkpoint.
-                if signal.is_none() {
-                    picture::samples(trainer, &self.dir)?;
-                }
-            }
-            if let Some(signal) = signal {
-                progress.note(&format!(
-                    "checkpoint of step {saved} written; go on with: {}",
-                    resume_command(&self.dir)
-                ));
-                return Err(Error::Interrupted { signal });
-            }
+    /// One update with its metric line, checkpoint and picture, where they are due.
+    fn update(&mut self, trainer: &mut Trainer, progress: &Progress, pace: &mut Pace) -> Result<(), Error> {
+        let output = &trainer.config.output;
+        let next = trainer.step + 1;
+        let log = next.is_multiple_of(output.log_every);
+        let save = next.is_multiple_of(output.checkpoint_every) || next == trainer.config.steps;
+        let info = trainer.update(log)?;
+        progress.tick();
+        if log {
+            let updates_per_s = pace.lap(next);
+            let line = metrics_line(trainer, info, pace.time_s(), updates_per_s);
+            self.metrics.append(&line)?;
+            progress.log(&line, updates_per_s);
+        }
+        if save {
+            self.save(trainer)?;
+            picture::samples(trainer, &self.dir)?;
         }
         Ok(())
+    }
+
+    /// A checkpoint and the command that goes on from it. A signal wants an end now: no picture.
+    fn interrupted(&self, trainer: &Trainer, signal: i32, progress: &Progress) -> Result<(), Error> {
+        self.save(trainer)?;
+        let (step, command) = (trainer.step, resume_command(&self.dir));
+        progress.note(&format!("checkpoint of step {step} written; go on with: {command}"));
+        Err(Error::Interrupted { signal })
     }
 
     /// Writes a checkpoint, unless the state has gone bad.
@@ -125,7 +156,10 @@ impl Run {
         trainer.check()?;
         self.metrics.sync()?;
         let state = record::checkpoint(trainer, &self.device_label);
-        checkpoint::save(&self.dir, &state, trainer.config.output.keep_checkpoints)
+        let output = &trainer.config.output;
+        let retention =
+            Retention { keep: output.keep_checkpoints, scheduled_every: Some(output.checkpoint_every) };
+        checkpoint::save(&self.dir, &state, retention)
     }
 }
 
@@ -134,7 +168,7 @@ fn metrics_line(trainer: &Trainer, info: UpdateInfo, time_s: f64, updates_per_s:
     scalars.extend(info.accept_rate);
     let scalars: Vec<f64> = download(Tensor::cat(scalars, 0)).into_iter().map(f64::from).collect();
     let walkers = &trainer.walkers;
-    let count = walkers.count();
+    let moved = trainer.moved_per_update();
     let weighted = trainer.config.objective.as_dyn().carries_weights();
     let truth = trainer.config.dataset.as_dyn().truth();
     let mode_weights =
@@ -144,18 +178,19 @@ fn metrics_line(trainer: &Trainer, info: UpdateInfo, time_s: f64, updates_per_s:
         time_s,
         energy_data: scalars[0],
         energy_walkers: scalars[1],
-        ess_fraction: match info.summary {
-            Some(summary) if weighted => summary.ess / count as f64,
+        ess_fraction: match info.reading {
+            Some(reading) if weighted => reading.summary.ess / reading.count as f64,
             _ => 1.0,
         },
         resamplings: walkers.resamplings,
-        log_z_online: info.log_z_online.unwrap_or(f64::NAN),
+        log_z_online: info.reading.map_or(f64::NAN, |reading| reading.log_z_online),
         distinct_ancestors: walkers.distinct_ancestors() as u64,
         accept_rate: scalars.get(3).copied(),
         grad_norm: scalars[2],
         learning_rate: info.learning_rate,
-        walker_steps_per_s: updates_per_s * trainer.config.kernel.steps_per_update as f64 * count as f64,
+        walker_steps_per_s: updates_per_s * trainer.config.kernel.steps_per_update as f64 * moved as f64,
         log_z_audit: info.log_z_audit,
+        flushes: Some(trainer.flushes).filter(|&flushes| flushes > 0),
         mode_weights,
     }
 }

@@ -1,6 +1,8 @@
 //! The training state and one update of it: advance the walkers, take the gradient, step the optimiser.
 
-use burn::tensor::{Device, Tensor};
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
 use ember_sampler::{Noise, Scheme, Summary, Walkers, reduce, resample};
@@ -8,6 +10,7 @@ use ember_sampler::{Noise, Scheme, Summary, Walkers, reduce, resample};
 use crate::batches::Batches;
 use crate::config::Config;
 use crate::dataset::Data;
+use crate::ema::Ema;
 use crate::ensembles::Ensembles;
 use crate::error::Error;
 use crate::objective::Schedule;
@@ -15,22 +18,33 @@ use crate::optimizer::Optimizer;
 use crate::start;
 use crate::statistics::Estimate;
 
+/// Lane of [`Purpose::Batch`] and [`Purpose::Resampling`] that belongs to the whole population of walkers where an update
+/// moves a mini-batch of it: beyond those of the audit's repeats.
+pub const WALKER_LANE: u32 = 1 << 20;
+
 /// Everything a run carries from one update to the next. All of it is in a checkpoint or follows from the config.
 pub struct Trainer {
     /// The resolved config.
     pub config: Config,
     /// `U_θ` at the current θ.
     pub model: EnergyModel,
+    /// The moving average of θ, where the config asks for one.
+    pub ema: Option<Ema>,
     /// The optimiser and its moments.
     pub optimizer: Optimizer,
-    /// The walkers, cached at the θ of the last update.
+    /// The walkers. All are cached at the θ of the last update, or each at that of its last visit where an update moves a
+    /// mini-batch of them.
     pub walkers: Walkers,
     /// The independent ensemble, where the config asks for one.
     pub audit: Option<Ensembles>,
     /// Parameter updates done.
     pub step: u64,
+    /// Times every walker was brought to the current θ between two visits: N gradients each.
+    pub flushes: u64,
+    /// Times the run was rolled back.
+    pub rollbacks: u32,
     /// The data set, in host memory.
-    pub data: Data,
+    pub data: Arc<Data>,
     batches: Batches,
     device: Device,
 }
@@ -39,7 +53,7 @@ pub struct Trainer {
 pub struct UpdateInfo {
     /// Mean `U` of the batch, `[1]`.
     pub energy_data: Tensor<1>,
-    /// `Σ W_i U_i`, `[1]`.
+    /// `Σ W_i U_i` of the walkers that moved, `[1]`.
     pub energy_walkers: Tensor<1>,
     /// Global gradient norm before clipping, `[1]`.
     pub grad_norm: Tensor<1>,
@@ -47,12 +61,21 @@ pub struct UpdateInfo {
     pub accept_rate: Option<Tensor<1>>,
     /// The learning rate used.
     pub learning_rate: f64,
-    /// Weights and health before resampling, where they were read.
-    pub summary: Option<Summary>,
+    /// What was read of the walkers, before resampling.
+    pub reading: Option<Reading>,
     /// `log Z` by the audit, at log steps.
     pub log_z_audit: Option<Estimate>,
-    /// On-line `log Z` of the θ the walkers are at; not an estimate of the model's (ALGORITHMS 1.6).
-    pub log_z_online: Option<f64>,
+}
+
+/// Weights and health of a population, and what they say of log Z.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// ess and mean weight.
+    pub summary: Summary,
+    /// Walkers the summary is about.
+    pub count: usize,
+    /// On-line `log Z` of the θ the walkers are at; not an estimate of the model's (ALGORITHMS 1.6). NaN where it is not known.
+    pub log_z_online: f64,
 }
 
 impl Trainer {
@@ -61,17 +84,18 @@ impl Trainer {
     /// # Errors
     /// An energy that does not fit the data, a start that is not to be had.
     pub fn new(config: Config, device: &Device) -> Result<Self, Error> {
-        let data = config.dataset.as_dyn().generate(config.seed)?;
+        let data = Arc::new(config.dataset.as_dyn().generate(config.seed)?);
+        Self::start(config, data, device)
+    }
+
+    /// [`Trainer::new`] on a data set that is already in memory.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`].
+    pub fn start(config: Config, data: Arc<Data>, device: &Device) -> Result<Self, Error> {
         let model = EnergyModel::init(config.energy_spec(), config.seed, device)?;
-        let walkers = start::walkers(
-            &model,
-            config.walkers.init,
-            config.walkers.count,
-            &data.train,
-            config.seed,
-            0,
-            device,
-        )?;
+        let (init, count) = (config.walkers.init, config.walkers.count);
+        let walkers = start::walkers(&model, init, count, &data.train, config.seed, 0, device)?;
         let audit = config
             .audit
             .as_ref()
@@ -83,10 +107,10 @@ impl Trainer {
     /// A state from its parts; used by `new` and when a checkpoint is loaded.
     ///
     /// # Errors
-    /// More Langevin steps than the noise counter holds.
+    /// More Langevin steps than the noise counter holds, a batch larger than the training set.
     pub fn assemble(
         config: Config,
-        data: Data,
+        data: Arc<Data>,
         model: EnergyModel,
         walkers: Walkers,
         audit: Option<Ensembles>,
@@ -94,20 +118,25 @@ impl Trainer {
         device: &Device,
     ) -> Result<Self, Error> {
         Noise::at(config.seed, 0, config.steps, config.kernel.steps_per_update, 0)?;
+        let dataset = config.dataset.as_dyn();
         let batches = Batches::new(
             &data.train,
-            data.shape.dim(),
-            config.dataset.as_dyn().batch_size(),
+            data.shape,
+            dataset.batch_size(),
+            dataset.augmentation(),
             config.seed,
             device,
-        );
+        )?;
         Ok(Self {
             optimizer: Optimizer::new(&config.optimizer, model.params()),
+            ema: config.optimizer.ema().map(|decay| Ema::new(decay, model.theta())),
             config,
             model,
             walkers,
             audit,
             step,
+            flushes: 0,
+            rollbacks: 0,
             data,
             batches,
             device: device.clone(),
@@ -119,12 +148,37 @@ impl Trainer {
         &self.device
     }
 
-    /// Whether log Z can be followed: weights are carried and the start was exact.
-    pub fn log_z_is_known(&self) -> bool {
-        self.config.objective.as_dyn().carries_weights() && self.walkers.log_z.is_finite()
+    /// The model at the moving average of θ, where there is one.
+    pub fn ema_model(&self) -> Option<EnergyModel> {
+        self.ema.as_ref().map(|ema| self.model.with_theta(ema.theta.clone()))
     }
 
-    /// One update. At `log` steps the health of the walkers is read whatever the objective.
+    /// Takes note of the rollbacks so far: each has cost the learning rate its factor.
+    pub fn roll_back_to(&mut self, rollbacks: u32) {
+        self.rollbacks = rollbacks;
+        self.optimizer.learning_rate_scale =
+            self.config.watchdog.learning_rate_factor.powi(rollbacks.min(1_000) as i32);
+    }
+
+    fn carries_weights(&self) -> bool {
+        self.config.objective.as_dyn().carries_weights()
+    }
+
+    /// Whether log Z can be followed: weights are carried and the start was exact.
+    pub fn log_z_is_known(&self) -> bool {
+        self.carries_weights() && self.walkers.log_z.is_finite()
+    }
+
+    /// How many walkers an update moves.
+    pub fn moved_per_update(&self) -> usize {
+        self.config.walkers.moved_per_update.unwrap_or(self.walkers.count())
+    }
+
+    fn is_partial(&self) -> bool {
+        self.moved_per_update() < self.walkers.count()
+    }
+
+    /// One update. At `log` steps the health of all walkers is read whatever the objective.
     ///
     /// # Errors
     /// A non-finite energy, gradient or weight: names the step and the walkers; θ is left as it was.
@@ -132,76 +186,129 @@ impl Trainer {
         let (seed, update) = (self.config.seed, self.step);
         let steps = self.config.kernel.steps_per_update;
         let first_step = update * steps;
-        let objective = self.config.objective.as_dyn();
-        let kernel = self.config.kernel.kernel.as_dyn();
         let batch = self.batches.batch(update)?;
 
         // The whole run's step numbers were checked when the state was assembled.
         let noise = |sub_step| Noise { seed, lane: 0, step: first_step + sub_step };
-        let schedule = Schedule { update, steps };
-        let (walkers, info) =
-            objective.advance(kernel, &self.model, self.walkers.clone(), &batch, schedule, &noise);
-        self.walkers = walkers;
+        let schedule = Schedule { update, steps, partial: self.is_partial() };
+        let (first, moving) = self.next_walkers()?;
+        let kernel = self.config.kernel.kernel.as_dyn();
+        let objective = self.config.objective.as_dyn();
+        let (moving, info) = objective.advance(kernel, &self.model, moving, &batch, schedule, &noise);
         if let Some(audit) = &mut self.audit {
             audit.advance(kernel, &self.model, seed, update, steps)?;
         }
-        let (summary, log_z_audit) = self.settle(log)?;
-        let log_z_online = summary.filter(|_| self.log_z_is_known()).map(|summary| summary.1);
-        let summary = summary.map(|(summary, _)| summary);
+        let (moving, mut reading, log_z_audit) = self.settle(moving, log)?;
+        if self.is_partial() {
+            self.walkers = self.walkers.clone().with_batch(first, moving.clone());
+            if log {
+                reading = Some(self.flush()?);
+            }
+        } else {
+            self.walkers = moving.clone();
+        }
 
         // G = (1/n) Σ_j ∂_θU(x_j) − Σ_i W_i ∂_θU(X_i)   (Carbone et al. 2023, Alg. 1)
         let [n, _] = batch.dims();
-        let data_weights = Tensor::<1>::full([n], 1.0 / n as f64, &self.device);
-        let weights = if self.config.objective.as_dyn().carries_weights() {
-            self.walkers.weights()
-        } else {
-            let count = self.walkers.count();
-            Tensor::<1>::full([count], 1.0 / count as f64, &self.device)
-        };
-        let gradient = self.model.weighted_param_grads(&[
-            (batch, data_weights),
-            (self.walkers.position.clone(), weights.clone().neg()),
-        ]);
+        let mut data_weights = Tensor::<1>::full([n], 1.0 / n as f64, &self.device);
+        let weights = self.gradient_weights(&moving);
+        let mut walker_weights = weights.clone().neg();
+        let l2 = self.config.objective.as_dyn().energy_l2();
+        if l2 > 0.0 {
+            // λ ∂ E[e²] = 2λ E[e ∂U]
+            let e = self.unconfined(self.model.energy(batch.clone()), batch.clone());
+            data_weights = data_weights.clone() + data_weights * e.mul_scalar(2.0 * l2);
+            let e = self.unconfined(moving.energy.clone(), moving.position.clone());
+            walker_weights = walker_weights + weights.clone() * e.mul_scalar(2.0 * l2);
+        }
+        let gradient = self
+            .model
+            .weighted_param_grads(&[(batch, data_weights), (moving.position.clone(), walker_weights)]);
         let (theta, step) = self.optimizer.step(update, self.model.theta(), gradient.grads);
-        self.model = self.model.with_theta(theta);
-        self.step += 1;
-        Ok(UpdateInfo {
+        let info = UpdateInfo {
             energy_data: reduce::mean(gradient.energies[0].clone()),
             energy_walkers: reduce::sum(gradient.energies[1].clone() * weights),
             grad_norm: step.grad_norm,
             accept_rate: info.and_then(|info| info.accept_rate),
             learning_rate: step.learning_rate,
-            summary,
+            reading,
             log_z_audit,
-            log_z_online,
-        })
+        };
+        self.watch(&info)?;
+        if let Some(ema) = &mut self.ema {
+            ema.update(&theta);
+        }
+        self.model = self.model.with_theta(theta);
+        self.step += 1;
+        Ok(info)
     }
 
-    /// Reads the statistics of the walkers and of the audit in one transfer, stops on a non-finite state, and resamples
-    /// where ess asks for it. Returns the summary with the on-line log Z, both from before the resampling.
-    #[allow(clippy::type_complexity)]
-    fn settle(&mut self, log: bool) -> Result<(Option<(Summary, f64)>, Option<Estimate>), Error> {
-        let resampling =
-            self.config.resampling.scheme.filter(|_| self.config.objective.as_dyn().carries_weights());
-        if !log && resampling.is_none() && self.audit.is_none() {
-            return Ok((None, None));
+    /// The walkers this update moves and where they begin: all of them, or the next slice of this epoch's order.
+    fn next_walkers(&mut self) -> Result<(usize, Walkers), Error> {
+        let moved = self.moved_per_update();
+        if !self.is_partial() {
+            return Ok((0, self.walkers.clone()));
         }
-        let mut packed = vec![self.walkers.stats().packed()];
+        let count = self.walkers.count();
+        let per_epoch = (count / moved) as u64;
+        let (epoch, slot) = (self.step / per_epoch, (self.step % per_epoch) as usize);
+        if slot == 0 {
+            // The walkers themselves change places: an epoch's mini-batches are then slices.
+            let order = Stream::new(self.config.seed, Purpose::Batch).lane(WALKER_LANE).at(epoch)?;
+            let order: Vec<i32> = order.permutation(count).into_iter().map(|i| i as i32).collect();
+            let order = Tensor::from_data(TensorData::new(order, [count]), &self.device);
+            self.walkers = self.walkers.clone().permuted(order);
+        }
+        let first = slot * moved;
+        Ok((first, self.walkers.narrow(first..first + moved)))
+    }
+
+    /// `W` of the walkers in the gradient, `[walkers]`.
+    fn gradient_weights(&self, walkers: &Walkers) -> Tensor<1> {
+        if self.carries_weights() {
+            return walkers.weights();
+        }
+        let count = walkers.count();
+        Tensor::full([count], 1.0 / count as f64, &self.device)
+    }
+
+    /// `U − ½ c |x|²`, `[walkers]`.
+    fn unconfined(&self, u: Tensor<1>, x: Tensor<2>) -> Tensor<1> {
+        let Some(c) = self.model.confinement() else { return u };
+        u - (x.clone() * x).sum_dim(1).squeeze_dim::<1>(1).mul_scalar(0.5 * c)
+    }
+
+    /// Reads the statistics of the walkers that moved and of the audit in one transfer, stops on a non-finite state, and
+    /// resamples where ess asks for it. What is read is from before the resampling.
+    fn settle(
+        &mut self,
+        mut moving: Walkers,
+        log: bool,
+    ) -> Result<(Walkers, Option<Reading>, Option<Estimate>), Error> {
+        let resampling = self.config.resampling.scheme.filter(|_| self.carries_weights());
+        if !log && resampling.is_none() && self.audit.is_none() {
+            return Ok((moving, None, None));
+        }
+        let mut packed = vec![moving.stats().packed()];
         packed.extend(self.audit.as_ref().map(Ensembles::stats));
         let values = ember_model::params::download(Tensor::cat(packed, 0));
         let (own, rest) = values.split_at(4);
-        let summary = Summary::unpack(own);
-        if !summary.finite {
-            return Err(self.non_finite());
+        let reading = self.reading(Summary::unpack(own), moving.count());
+        if !reading.summary.finite {
+            return Err(self.non_finite(&moving));
         }
-        let log_z_online = self.walkers.log_z + summary.log_mean_exp;
         let threshold = self.config.resampling.ess_threshold;
         if let Some(scheme) = resampling
-            && summary.ess < threshold * self.walkers.count() as f64
+            && reading.summary.ess < threshold * moving.count() as f64
         {
             let stream = Stream::new(self.config.seed, Purpose::Resampling).at(self.step)?;
-            let ancestors = resample(scheme, self.walkers.log_weights.value(), stream);
-            self.walkers = self.walkers.clone().resampled(ancestors, summary.log_mean_exp);
+            let ancestors = resample(scheme, moving.log_weights.value(), stream);
+            let log_mean_exp = reading.summary.log_mean_exp;
+            moving = match self.is_partial() {
+                true => moving.resampled_within(ancestors, log_mean_exp),
+                false => moving.resampled(ancestors, log_mean_exp),
+            };
+            self.walkers.resamplings = moving.resamplings;
         }
         let mut estimate = None;
         if let Some(audit) = &mut self.audit {
@@ -216,7 +323,54 @@ impl Trainer {
             let scheme = resampling.unwrap_or(Scheme::Systematic);
             audit.resample(&stats, scheme, threshold, self.config.seed, self.step)?;
         }
-        Ok((Some((summary, log_z_online)), estimate))
+        Ok((moving, Some(reading), estimate))
+    }
+
+    /// Brings every walker to the current θ, reads the global weights and resamples globally where ess asks for it: a
+    /// mini-batch's own weights say nothing about the others (ALGORITHMS 1.4). One counted pass over all walkers.
+    fn flush(&mut self) -> Result<Reading, Error> {
+        self.walkers = self.walkers_at_theta();
+        self.flushes += 1;
+        let summary = self.walkers.summary();
+        if !summary.finite {
+            return Err(self.non_finite(&self.walkers));
+        }
+        let reading = self.reading(summary, self.walkers.count());
+        if let Some(scheme) = self.config.resampling.scheme.filter(|_| self.carries_weights())
+            && summary.ess < self.config.resampling.ess_threshold * self.walkers.count() as f64
+        {
+            let stream = Stream::new(self.config.seed, Purpose::Resampling).lane(WALKER_LANE).at(self.step)?;
+            let ancestors = resample(scheme, self.walkers.log_weights.value(), stream);
+            self.walkers = self.walkers.clone().resampled(ancestors, summary.log_mean_exp);
+        }
+        Ok(reading)
+    }
+
+    fn reading(&self, summary: Summary, count: usize) -> Reading {
+        let log_z_online = match self.log_z_is_known() {
+            true => self.walkers.log_z + summary.log_mean_exp,
+            false => f64::NAN,
+        };
+        Reading { summary, count, log_z_online }
+    }
+
+    /// With a watchdog, ends an update whose energy gap explodes. One small read.
+    fn watch(&self, info: &UpdateInfo) -> Result<(), Error> {
+        let watchdog = &self.config.watchdog;
+        if watchdog.max_rollbacks == 0 {
+            return Ok(());
+        }
+        let gap = info.energy_data.clone() - info.energy_walkers.clone();
+        let values = ember_model::params::download(Tensor::cat(vec![gap, info.grad_norm.clone()], 0));
+        let most = watchdog.max_energy_gap.unwrap_or(10.0 * self.model.dim() as f64);
+        if values[1].is_finite() && f64::from(values[0]).abs() <= most {
+            return Ok(());
+        }
+        let (gap, norm) = (values[0], values[1]);
+        let what = format!(
+            "the energy gap is {gap:.3e} nats (largest allowed {most:.3e}), the gradient norm {norm:.3e}: it"
+        );
+        Err(Error::NonFinite { step: self.step, what, walkers: Vec::new(), count: 0 })
     }
 
     /// Reads and checks the health of the walkers, as `update` does at log steps: call before a checkpoint.
@@ -225,7 +379,7 @@ impl Trainer {
     /// As [`Trainer::update`].
     pub fn check(&self) -> Result<(), Error> {
         if !self.walkers.summary().finite {
-            return Err(self.non_finite());
+            return Err(self.non_finite(&self.walkers));
         }
         let theta = self.model.theta().iter().map(|t| reduce::sum(t.clone())).collect();
         let sums = ember_model::params::download(Tensor::cat(theta, 0));
@@ -240,8 +394,8 @@ impl Trainer {
         }
     }
 
-    fn non_finite(&self) -> Error {
-        let mut walkers = self.walkers.non_finite();
+    fn non_finite(&self, walkers: &Walkers) -> Error {
+        let mut walkers = walkers.non_finite();
         let count = walkers.len();
         walkers.truncate(8);
         let what = "energy, gradient or log-weight of walkers".into();
@@ -250,8 +404,7 @@ impl Trainer {
 
     /// The walkers brought to the current θ: with weights where the objective carries them, without elsewhere.
     pub fn walkers_at_theta(&self) -> Walkers {
-        let weighted = self.config.objective.as_dyn().carries_weights();
-        walkers_at_theta(&self.model, self.walkers.clone(), weighted)
+        walkers_at_theta(&self.model, self.walkers.clone(), self.carries_weights())
     }
 }
 

@@ -62,6 +62,21 @@ pub fn load(dir: &Path) -> Result<Checkpoint, Error> {
     })
 }
 
+/// The newest intact checkpoint whose step is a multiple of `every`; `None` where there is none. What a signal or `--steps` left at
+/// other steps is passed over, so that a run finds the same one however often it was interrupted.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn newest_scheduled(run: &Path, every: u64) -> Result<Option<(PathBuf, Checkpoint)>, Error> {
+    let checkpoints = run.join(CHECKPOINTS);
+    if !checkpoints.is_dir() {
+        return Ok(None);
+    }
+    let scheduled = steps(&checkpoints)?.into_iter().rev().filter(|step| step.is_multiple_of(every));
+    let dirs = scheduled.map(|step| checkpoints.join(dir_name(step)));
+    Ok(dirs.into_iter().find_map(|dir| load(&dir).ok().map(|checkpoint| (dir, checkpoint))))
+}
+
 /// The newest checkpoint of a run that is intact: the one `latest` names, else the others from newest to oldest. Damaged ones are
 /// skipped with a warning.
 ///

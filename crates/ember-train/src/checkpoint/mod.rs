@@ -27,8 +27,8 @@ mod save;
 mod source;
 mod state;
 
-pub use load::{load, newest_dir, newest_intact};
-pub use save::{discard_after, save};
+pub use load::{load, newest_dir, newest_intact, newest_scheduled};
+pub use save::{Retention, discard_after, save};
 pub use source::Source;
 
 /// The state of a run after `step` updates.

@@ -13,14 +13,29 @@ use super::{CHECKPOINTS, Checkpoint, LATEST, STATE, dir_name, steps};
 use crate::error::Error;
 use crate::tensor_file::write_tensors;
 
-/// Writes `RUN/checkpoints/step_…` and names it in `latest`, then removes all but the `keep` newest (at least this one).
+/// Which checkpoints stay.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// The newest ones, at least the one just written.
+    pub keep: usize,
+    /// And the newest whose step is a multiple of this: what a rollback goes back to, whenever the run was interrupted.
+    pub scheduled_every: Option<u64>,
+}
+
+impl From<usize> for Retention {
+    fn from(keep: usize) -> Self {
+        Self { keep, scheduled_every: None }
+    }
+}
+
+/// Writes `RUN/checkpoints/step_…` and names it in `latest`, then removes all that `retention` does not keep.
 /// A checkpoint of the same step is replaced in one step; those of later steps belong to a trajectory that was given up, and go.
 ///
 /// Returns the checkpoint's folder.
 ///
 /// # Errors
 /// Any I/O error, a full disk for example: the earlier checkpoints are as they were and nothing half-written is left.
-pub fn save(run: &Path, checkpoint: &Checkpoint, keep: usize) -> Result<PathBuf, Error> {
+pub fn save(run: &Path, checkpoint: &Checkpoint, retention: impl Into<Retention>) -> Result<PathBuf, Error> {
     let checkpoints = run.join(CHECKPOINTS);
     fs::create_dir_all(&checkpoints).map_err(|source| Error::io(&checkpoints, source))?;
     remove_stale(&checkpoints)?;
@@ -43,7 +58,7 @@ pub fn save(run: &Path, checkpoint: &Checkpoint, keep: usize) -> Result<PathBuf,
     commit_folder(temp, &folder)?;
 
     write_latest(&checkpoints, &name)?;
-    prune(&checkpoints, checkpoint.step, keep)?;
+    prune(&checkpoints, checkpoint.step, retention.into())?;
     Ok(folder)
 }
 
@@ -61,19 +76,22 @@ pub fn discard_after(run: &Path, step: u64) -> Result<(), Error> {
     if checkpoints.join(&name).is_dir() {
         write_latest(&checkpoints, &name)?;
     }
-    prune(&checkpoints, step, usize::MAX)
+    prune(&checkpoints, step, usize::MAX.into())
 }
 
 fn write_latest(checkpoints: &Path, name: &str) -> Result<(), Error> {
     write_file(&checkpoints.join(LATEST), |out| writeln!(out, "{name}"))
 }
 
-/// Keeps the `keep` newest checkpoints up to `current`, itself among them.
-fn prune(checkpoints: &Path, current: u64, keep: usize) -> Result<(), Error> {
+/// Removes the checkpoints after `current` and those up to it that `retention` does not keep.
+fn prune(checkpoints: &Path, current: u64, retention: Retention) -> Result<(), Error> {
     let steps = steps(checkpoints)?;
     let (past, future) = steps.split_at(steps.partition_point(|&step| step <= current));
-    let kept = keep.max(1).min(past.len());
-    for &step in past[..past.len() - kept].iter().chain(future) {
+    let kept = retention.keep.max(1).min(past.len());
+    let is_scheduled = |step: &u64| retention.scheduled_every.is_some_and(|every| step.is_multiple_of(every));
+    let scheduled = past.iter().rfind(|step| is_scheduled(step));
+    let old = past[..past.len() - kept].iter().filter(|&step| Some(step) != scheduled);
+    for &step in old.chain(future) {
         remove_checkpoint(&checkpoints.join(dir_name(step)))?;
     }
     Ok(())

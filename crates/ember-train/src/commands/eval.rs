@@ -9,7 +9,10 @@ use crate::{device, logging, record};
 pub(super) fn run(args: &EvalArgs) -> Result<(), Error> {
     logging::init();
     let selected = device::select(&args.device.device)?;
-    let subject = record::open(&args.path, &selected.device)?;
+    let mut subject = record::open(&args.path, &selected.device)?;
+    if args.ema {
+        subject = subject.averaged(&args.path)?;
+    }
     let seed = subject.config.as_ref().map_or(0, |config| config.seed);
     let evaluation = evaluate(&subject, args.repeats as usize, seed)?;
     let value = serde_json::to_value(&evaluation)

@@ -15,7 +15,10 @@ use crate::{device, logging};
 pub(super) fn run(args: &ExportArgs) -> Result<(), Error> {
     logging::init();
     let selected = device::select("flex")?;
-    let subject = record::open(&args.path, &selected.device)?;
+    let mut subject = record::open(&args.path, &selected.device)?;
+    if args.ema {
+        subject = subject.averaged(&args.path)?;
+    }
     let mut tensors = subject.model.export();
     if args.walkers {
         let walkers = subject.walkers.clone().ok_or_else(|| {

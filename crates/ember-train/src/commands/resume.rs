@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::metrics::{self, MetricsWriter};
 use crate::run::{Run, Signals};
 use crate::trainer::Trainer;
-use crate::{device, logging, record};
+use crate::{device, logging, record, watchdog};
 
 pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
     logging::init();
@@ -38,6 +38,7 @@ pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
         write_config(&path, &trainer.config)?;
     }
     checkpoint::discard_after(dir, trainer.step)?;
+    watchdog::resume(dir, trainer.rollbacks)?;
     let metrics = match dir.join(metrics::METRICS).exists() {
         true => MetricsWriter::resume(dir, trainer.step)?,
         false => MetricsWriter::create(dir)?,

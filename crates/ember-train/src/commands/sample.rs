@@ -25,7 +25,10 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     }
     Samples::check_path(&args.out)?;
     let selected = device::select(&args.device.device)?;
-    let subject = record::open(&args.path, &selected.device)?;
+    let mut subject = record::open(&args.path, &selected.device)?;
+    if args.ema {
+        subject = subject.averaged(&args.path)?;
+    }
     let mut walkers = draw(&subject, args)?;
     let kernel = match &subject.config {
         Some(config) => config.kernel.kernel.clone(),

@@ -16,6 +16,7 @@ pub(super) fn print(dir: &Path, trainer: Trainer) -> Result<(), Error> {
     if quick {
         let seed = trainer.config.seed;
         let subject = Opened {
+            ema: trainer.ema_model(),
             model: trainer.model,
             step: trainer.step,
             config: Some(trainer.config),

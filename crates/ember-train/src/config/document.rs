@@ -21,6 +21,7 @@ const TOP_LEVEL: &[&str] = &[
     "objective",
     "optimizer",
     "audit",
+    "watchdog",
     "output",
 ];
 

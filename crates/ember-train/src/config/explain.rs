@@ -8,12 +8,7 @@ use toml::{Table, Value};
 use super::tables::KernelTable;
 
 /// Keys of later versions: named so that they are not mistaken for misspelt ones.
-const LATER_KEYS: &[(&str, &str)] = &[
-    ("", "watchdog"),
-    ("", "precision"),
-    ("walkers", "moved_per_update"),
-    ("optimizer", "ema"),
-];
+const LATER_KEYS: &[(&str, &str)] = &[("", "precision")];
 
 /// Kinds of later versions.
 const LATER_KINDS: &[(&str, &str)] = &[

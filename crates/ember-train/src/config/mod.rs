@@ -21,7 +21,9 @@ use crate::objective::ObjectiveConfig;
 use document::Document;
 pub use optimizer::{Adam, OptimizerConfig, Schedule, Sgd};
 pub use overrides::Overrides;
-pub use tables::{AuditConfig, KernelTable, OutputConfig, ResamplingConfig, WalkerInit, WalkersConfig};
+pub use tables::{
+    AuditConfig, KernelTable, OutputConfig, ResamplingConfig, WalkerInit, WalkersConfig, WatchdogConfig,
+};
 
 /// A run, with every default filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +52,9 @@ pub struct Config {
     /// An independent ensemble beside the training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditConfig>,
+    /// What to do when the run diverges.
+    #[serde(default)]
+    pub watchdog: WatchdogConfig,
     /// What the run folder gets, and how often.
     #[serde(default)]
     pub output: OutputConfig,
@@ -111,6 +116,7 @@ impl Config {
             objective: document.section("objective")?,
             optimizer: document.section("optimizer")?,
             audit: document.optional_section("audit")?,
+            watchdog: document.optional_section("watchdog")?.unwrap_or_default(),
             output: document.optional_section("output")?.unwrap_or_default(),
         };
         document.finish()?;

@@ -14,7 +14,7 @@ pub enum OptimizerConfig {
     Adam(Adam),
 }
 
-/// `{ kind = "sgd", learning_rate, clip_norm, schedule }`.
+/// `{ kind = "sgd", learning_rate, clip_norm, schedule, ema }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sgd {
@@ -26,9 +26,12 @@ pub struct Sgd {
     /// How the learning rate changes; constant unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// Decay m of an exponential moving average of θ, kept beside it: `θ̄ ← m θ̄ + (1 − m) θ`; none unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
 }
 
-/// `{ kind = "adam", learning_rate, beta1, beta2, epsilon, clip_norm, schedule }`.
+/// `{ kind = "adam", learning_rate, beta1, beta2, epsilon, clip_norm, schedule, ema }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Adam {
@@ -49,6 +52,9 @@ pub struct Adam {
     /// How the learning rate changes; constant unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// Decay m of an exponential moving average of θ, kept beside it: `θ̄ ← m θ̄ + (1 − m) θ`; none unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
 }
 
 fn beta1() -> f64 {
@@ -126,6 +132,14 @@ impl OptimizerConfig {
         match self {
             Self::Sgd(sgd) => sgd.clip_norm,
             Self::Adam(adam) => adam.clip_norm,
+        }
+    }
+
+    /// Decay of the moving average of θ, where one is kept.
+    pub fn ema(&self) -> Option<f64> {
+        match self {
+            Self::Sgd(sgd) => sgd.ema,
+            Self::Adam(adam) => adam.ema,
         }
     }
 

@@ -24,6 +24,9 @@ pub enum WalkerInit {
 pub struct WalkersConfig {
     /// How many there are.
     pub count: usize,
+    /// How many of them an update moves; all unless given. The others' weights are corrected when their turn comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_per_update: Option<usize>,
     /// Where they start.
     #[serde(default)]
     pub init: WalkerInit,
@@ -142,6 +145,25 @@ pub struct AuditConfig {
     pub repeats: usize,
     /// Updates between reports.
     pub every: u64,
+}
+
+/// `[watchdog]`: what to do when a run diverges.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WatchdogConfig {
+    /// Rolls back to the last good checkpoint this many times before giving up; 0 ends the run at once.
+    pub max_rollbacks: u32,
+    /// The learning rate is multiplied by this at every rollback.
+    pub learning_rate_factor: f64,
+    /// The largest `|E_data[U] − E_walkers[U]|` that is not a divergence, in nats; 10 times the dimension unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_energy_gap: Option<f64>,
+}
+
+impl Default for WatchdogConfig {
+    fn default() -> Self {
+        Self { max_rollbacks: 0, learning_rate_factor: 0.5, max_energy_gap: None }
+    }
 }
 
 /// `[output]`.

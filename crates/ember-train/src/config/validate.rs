@@ -22,6 +22,7 @@ impl Config {
         self.check_walkers()?;
         self.check_optimizer()?;
         self.check_start()?;
+        self.check_watchdog()?;
         self.check_audit()
     }
 
@@ -30,6 +31,10 @@ impl Config {
             return fail("", "seed", format!("found {}, expected at most {}", self.seed, i64::MAX));
         }
         at_least_one("", "steps", self.steps)?;
+        let l2 = self.objective.as_dyn().energy_l2();
+        if !l2.is_finite() || l2 < 0.0 {
+            return fail("objective", "energy_l2", format!("found {l2}, expected a finite number ≥ 0"));
+        }
         let ObjectiveConfig::ContrastiveDivergence(cd) = &self.objective else {
             return Ok(());
         };
@@ -61,6 +66,17 @@ impl Config {
         let walkers = &self.walkers;
         at_least_one("walkers", "count", walkers.count as u64)?;
         self.check_population("walkers", "count", walkers.count)?;
+        if let Some(moved) = walkers.moved_per_update {
+            at_least_one("walkers", "moved_per_update", moved as u64)?;
+            if moved > walkers.count {
+                let message = format!("found {moved}, expected at most walkers.count = {}", walkers.count);
+                return fail("walkers", "moved_per_update", message);
+            }
+            if matches!(self.objective, ObjectiveConfig::ContrastiveDivergence(_)) {
+                let message = "contrastive_divergence restarts all walkers at the data and moves them all: leave this key out";
+                return fail("walkers", "moved_per_update", message.to_owned());
+            }
+        }
         positive("kernel", "step_size", self.kernel.kernel.as_dyn().step_size())?;
         if let Some(clip) = self.kernel.kernel.as_dyn().drift_clip() {
             positive("kernel", "drift_clip", clip)?;
@@ -103,6 +119,15 @@ impl Config {
         positive("optimizer", "learning_rate", self.optimizer.learning_rate())?;
         if let Some(norm) = self.optimizer.clip_norm() {
             positive("optimizer", "clip_norm", norm)?;
+        }
+        if let Some(ema) = self.optimizer.ema()
+            && !(0.0..1.0).contains(&ema)
+        {
+            return fail(
+                "optimizer",
+                "ema",
+                format!("found {ema}, expected a decay in [0, 1), such as 0.999"),
+            );
         }
         if let OptimizerConfig::Adam(adam) = &self.optimizer {
             positive("optimizer", "epsilon", adam.epsilon)?;
@@ -165,6 +190,19 @@ impl Config {
              model: {remedy}; or accept biased weights with walkers.unweighted_start = true, which is recorded and withholds log Z"
             ),
         )
+    }
+
+    fn check_watchdog(&self) -> Result<(), Error> {
+        let watchdog = &self.watchdog;
+        let factor = watchdog.learning_rate_factor;
+        if !(factor > 0.0 && factor <= 1.0) {
+            let message = format!("found {factor}, expected a factor in (0, 1]");
+            return fail("watchdog", "learning_rate_factor", message);
+        }
+        match watchdog.max_energy_gap {
+            Some(gap) => positive("watchdog", "max_energy_gap", gap),
+            None => Ok(()),
+        }
     }
 
     fn check_audit(&self) -> Result<(), Error> {

@@ -11,12 +11,21 @@ use serde::{Deserialize, Serialize};
 
 use super::{Objective, Schedule, walk};
 
-/// `{ kind = "jarzynski" }`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// `{ kind = "jarzynski", energy_l2 }`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Jarzynski {}
+pub struct Jarzynski {
+    /// λ of the added `λ (E_data[e²] + Σ W_i e(X_i)²)`, `e` the energy less its confinement (Du and Mordatch 2019); 0 adds
+    /// none.
+    #[serde(default)]
+    pub energy_l2: f64,
+}
 
 impl Objective for Jarzynski {
+    fn energy_l2(&self) -> f64 {
+        self.energy_l2
+    }
+
     fn carries_weights(&self) -> bool {
         true
     }
@@ -30,8 +39,13 @@ impl Objective for Jarzynski {
         schedule: Schedule,
         noise: &dyn Fn(u64) -> Noise,
     ) -> (Walkers, Option<StepInfo>) {
-        // An invariant kernel must start from the pair of the new θ; ULA's increment spans the change itself.
-        let walkers = kernel.prepare(model, walkers);
+        let walkers = if schedule.partial {
+            // What the walkers earned since their last visit, in one correction: the sum over the updates telescopes.
+            walkers.reweight(model)
+        } else {
+            // An invariant kernel must start from the pair of the new θ; ULA's increment spans the change itself.
+            kernel.prepare(model, walkers)
+        };
         walk(kernel, model, walkers, schedule, noise)
     }
 }

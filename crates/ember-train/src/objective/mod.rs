@@ -22,6 +22,9 @@ pub struct Schedule {
     pub update: u64,
     /// Langevin steps K.
     pub steps: u64,
+    /// Whether the walkers are a mini-batch last visited some updates ago (ALGORITHMS 1.4): they are then brought to the
+    /// model's θ before they move, whatever the kernel's rule, and K steps cost K + 1 gradients.
+    pub partial: bool,
 }
 
 /// How an objective's walkers follow the energy, and how much each counts in the gradient
@@ -29,6 +32,11 @@ pub struct Schedule {
 pub trait Objective: Debug + Send + Sync {
     /// Whether the walkers carry log-weights (and so are resampled, and estimate log Z).
     fn carries_weights(&self) -> bool;
+
+    /// λ of the energy regulariser; 0 is none.
+    fn energy_l2(&self) -> f64 {
+        0.0
+    }
 
     /// Brings the walkers from θ_{k−1} to the model's θ_k.
     ///

@@ -10,12 +10,21 @@ use serde::{Deserialize, Serialize};
 
 use super::{Objective, Schedule, walk};
 
-/// `{ kind = "persistent_cd" }`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// `{ kind = "persistent_cd", energy_l2 }`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PersistentCd {}
+pub struct PersistentCd {
+    /// λ of the added `λ (E_data[e²] + Σ W_i e(X_i)²)`, `e` the energy less its confinement (Du and Mordatch 2019); 0 adds
+    /// none.
+    #[serde(default)]
+    pub energy_l2: f64,
+}
 
 impl Objective for PersistentCd {
+    fn energy_l2(&self) -> f64 {
+        self.energy_l2
+    }
+
     fn carries_weights(&self) -> bool {
         false
     }
@@ -30,8 +39,8 @@ impl Objective for PersistentCd {
         noise: &dyn Fn(u64) -> Noise,
     ) -> (Walkers, Option<StepInfo>) {
         let walkers = match kernel.weight_rule() {
-            WeightRule::TransitionDensity => walkers,
-            WeightRule::Invariant => walkers.refresh(model),
+            WeightRule::TransitionDensity if !schedule.partial => walkers,
+            _ => walkers.refresh(model),
         };
         let (walkers, info) = walk(kernel, model, walkers, schedule, noise);
         (walkers.unweighted(), info)
