@@ -136,7 +136,7 @@ fn what_comes_later_is_said_to_come_later() {
     broken("learning_rate", "ema = 0.999\nlearning_rate", &["optimizer.ema", later]);
     broken("[output]", "[watchdog]\nmax_rollbacks = 1\n[output]", &["watchdog", later]);
     broken("seed = 1", "precision = \"bf16\"", &["precision", later]);
-    broken("gaussian_mixture", "mnist", &["dataset.kind", "mnist", later, "`gaussian_mixture`"]);
+    broken("gaussian_mixture", "toy2d", &["dataset.kind", "toy2d", later, "`gaussian_mixture`"]);
     broken("\"ula\"", "\"hmc\"", &["kernel.kind", "hmc", later]);
 }
 

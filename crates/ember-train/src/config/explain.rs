@@ -13,8 +13,6 @@ const LATER_KEYS: &[(&str, &str)] = &[("", "precision")];
 /// Kinds of later versions.
 const LATER_KINDS: &[(&str, &str)] = &[
     ("dataset", "toy2d"),
-    ("dataset", "mnist"),
-    ("dataset", "cifar10"),
     ("energy", "resnet"),
     ("energy", "real_nvp"),
     ("energy", "tilted"),

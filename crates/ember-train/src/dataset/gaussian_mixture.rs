@@ -114,10 +114,6 @@ impl Dataset for GaussianMixtureData {
         })
     }
 
-    fn train_size(&self) -> usize {
-        self.train_size
-    }
-
     fn batch_size(&self) -> usize {
         self.batch_size
     }

@@ -1,7 +1,13 @@
 //! Data sets. A new one is one file here and one line in the registry below.
 
+mod blob;
+pub mod fingerprint;
 pub mod gaussian_mixture;
+mod idx;
+mod images;
+pub mod mnist;
 mod rows;
+pub mod shapes32;
 
 use std::fmt::Debug;
 
@@ -10,8 +16,11 @@ use ember_model::energy::Mixture;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+pub use fingerprint::fingerprint;
 pub use gaussian_mixture::GaussianMixtureData;
+pub use mnist::Mnist;
 pub use rows::{Rows, byte, pixel};
+pub use shapes32::Shapes32;
 
 /// A data set as a config describes it.
 pub trait Dataset: Debug + Send + Sync {
@@ -24,10 +33,8 @@ pub trait Dataset: Debug + Send + Sync {
     /// Files that are missing or wrong.
     fn generate(&self, seed: u64) -> Result<Data, Error>;
 
-    /// Samples of the training set.
-    fn train_size(&self) -> usize;
-
-    /// Samples of one batch; the whole training set means full batches without shuffling.
+    /// Samples of one batch; the whole training set means full batches without shuffling. More than the training set holds
+    /// is an error of `validate`, or of `generate` where only the files can tell.
     fn batch_size(&self) -> usize;
 
     /// Checks the table's values. No files are touched.
@@ -122,4 +129,8 @@ macro_rules! datasets {
 datasets! {
     /// Draws of a mixture of Gaussians with one common standard deviation.
     GaussianMixture(GaussianMixtureData) = "gaussian_mixture",
+    /// MNIST and the sets in its form, from idx files.
+    Mnist(Mnist) = "mnist",
+    /// Coloured shapes with known class masses, drawn from the seed.
+    Shapes32(Shapes32) = "shapes32",
 }
