@@ -3,6 +3,7 @@
 pub mod activation;
 pub(crate) mod conditioned;
 pub mod conv;
+mod elementwise;
 pub mod gaussian_mixture;
 pub mod mlp;
 mod network;
@@ -134,6 +135,15 @@ fn grad_by_autodiff(energy: impl Fn(Tensor<2>) -> Tensor<1>, x: Tensor<2>) -> (T
         None => x.clone().without_autodiff().zeros_like(),
     };
     (u.without_autodiff(), grad)
+}
+
+/// The plain form of [`Architecture::energy_and_grad`]: the reference every explicit form is tested against.
+pub fn energy_and_grad_by_autodiff<A: Architecture + ?Sized>(
+    architecture: &A,
+    theta: &[Tensor<1>],
+    x: Tensor<2>,
+) -> (Tensor<1>, Tensor<2>) {
+    grad_by_autodiff(|x| architecture.energy(theta, x), x)
 }
 
 /// The plain form of [`Architecture::weighted_param_grads`]: the reference every explicit form is tested against.

@@ -1,20 +1,29 @@
 //! Convolutional network on `[c, h, w]` images whose last layer leaves one number, plus `½ c |x|²`.
+//!
+//! [`ConvEnergy::by_tensors`] is the plain form, for GPUs and the tape; on the CPU, `cpu` is an explicit forward and backward.
 
 use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use serde::{Deserialize, Serialize};
 
-use super::Architecture;
 use super::activation::Activation;
 use super::network::{
     check_confinement, confine, gaussian_draws, gaussian_log_z, init_layers, is_confinement_alone,
     layer_params,
 };
+use super::{Architecture, WeightedGrads, energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff};
 use crate::error::ModelError;
 use crate::params::ParamSpec;
 use crate::random::Stream;
 use crate::shape::SampleShape;
+
+use layer::Layer;
+use pass::Network;
+
+mod cpu;
+mod layer;
+mod pass;
 
 /// `{ kind = "conv", layers, activation, confinement }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +72,7 @@ impl Conv {
         check_confinement(self.confinement)?;
         let [mut channels, mut height, mut width] = image;
         let mut weights = Vec::with_capacity(self.layers.len());
+        let mut layers = Vec::with_capacity(self.layers.len());
         for (i, layer) in self.layers.iter().enumerate() {
             if layer.out == 0 || layer.kernel == 0 || layer.stride == 0 {
                 return Err(ModelError::invalid(
@@ -80,6 +90,7 @@ impl Conv {
                 )));
             };
             weights.push(vec![layer.out, channels, layer.kernel, layer.kernel]);
+            layers.push(Layer::new(*layer, [channels, height, width]));
             (channels, height, width) = (layer.out, h, w);
         }
         if [channels, height, width] != [1, 1, 1] || self.layers.is_empty() {
@@ -87,7 +98,8 @@ impl Conv {
                 "the last layer leaves [{channels}, {height}, {width}], an energy needs [1, 1, 1]"
             )));
         }
-        Ok(Box::new(ConvEnergy { image, weights, config: self.clone() }))
+        let network = Network::new(layers, self.activation);
+        Ok(Box::new(ConvEnergy { image, weights, network, config: self.clone() }))
     }
 }
 
@@ -96,7 +108,27 @@ impl Conv {
 struct ConvEnergy {
     image: [usize; 3],
     weights: Vec<Vec<usize>>,
+    network: Network,
     config: Conv,
+}
+
+impl ConvEnergy {
+    /// `U(x)` as tensor operations, on any device and on the tape.
+    fn by_tensors(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
+        let [n, _] = x.dims();
+        let [c, h, w] = self.image;
+        let mut hidden = x.clone().reshape([n, c, h, w]);
+        for (i, (layer, params)) in self.config.layers.iter().zip(theta.chunks_exact(2)).enumerate() {
+            let shape = [self.weights[i][0], self.weights[i][1], layer.kernel, layer.kernel];
+            let options = ConvOptions::new([layer.stride; 2], [layer.padding; 2], [1, 1], 1);
+            let weight = params[0].clone().reshape(shape);
+            hidden = conv2d(hidden, weight, Some(params[1].clone()), options);
+            if i + 1 < self.config.layers.len() {
+                hidden = self.config.activation.forward(hidden);
+            }
+        }
+        confine(hidden.reshape([n]), x, self.config.confinement)
+    }
 }
 
 impl Architecture for ConvEnergy {
@@ -117,19 +149,18 @@ impl Architecture for ConvEnergy {
     }
 
     fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
-        let [n, _] = x.dims();
-        let [c, h, w] = self.image;
-        let mut hidden = x.clone().reshape([n, c, h, w]);
-        for (i, (layer, params)) in self.config.layers.iter().zip(theta.chunks_exact(2)).enumerate() {
-            let shape = [self.weights[i][0], self.weights[i][1], layer.kernel, layer.kernel];
-            let options = ConvOptions::new([layer.stride; 2], [layer.padding; 2], [1, 1], 1);
-            let weight = params[0].clone().reshape(shape);
-            hidden = conv2d(hidden, weight, Some(params[1].clone()), options);
-            if i + 1 < self.config.layers.len() {
-                hidden = self.config.activation.forward(hidden);
-            }
-        }
-        confine(hidden.reshape([n]), x, self.config.confinement)
+        cpu::energy(&self.network, self.config.confinement as f32, theta, &x)
+            .unwrap_or_else(|| self.by_tensors(theta, x))
+    }
+
+    fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
+        cpu::energy_and_grad(&self.network, self.config.confinement as f32, theta, &x)
+            .unwrap_or_else(|| energy_and_grad_by_autodiff(self, theta, x))
+    }
+
+    fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
+        cpu::weighted_param_grads(&self.network, self.config.confinement as f32, theta, terms)
+            .unwrap_or_else(|| weighted_param_grads_by_autodiff(self, theta, terms))
     }
 
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {

@@ -1,0 +1,246 @@
+//! Forward and backward through the layers for one block of images: activations and slopes are kept, nothing is on a tape.
+
+use super::super::activation::Activation;
+use super::super::elementwise::{activate, activate_with_slope, add_bias, add_rows, multiply};
+use super::layer::{Layer, SLACK};
+
+/// Numbers that the activations of one block may fill.
+const BLOCK_NUMBERS: usize = 2 * 1024 * 1024;
+
+/// The layers, their non-linearity and how many images are worked on at a time.
+#[derive(Clone, Debug)]
+pub(super) struct Network {
+    pub layers: Vec<Layer>,
+    pub activation: Activation,
+    pub block: usize,
+}
+
+impl Network {
+    pub fn new(layers: Vec<Layer>, activation: Activation) -> Self {
+        let per_image: usize = layers.iter().map(|layer| layer.padded_len() + layer.output_len()).sum();
+        // A number of its own, not of the batch or the threads: sums are the same whoever computes them.
+        let block = (BLOCK_NUMBERS / per_image).clamp(8, 32);
+        Self { layers, activation, block }
+    }
+
+    /// Coordinates of one image.
+    pub fn dim(&self) -> usize {
+        self.layers[0].input.iter().product()
+    }
+}
+
+/// Weights as `[out, kh, kw, in]` and biases `[out]`, per layer.
+#[derive(Clone, Debug)]
+pub(super) struct Weights {
+    pub weight: Vec<Vec<f32>>,
+    pub bias: Vec<Vec<f32>>,
+}
+
+impl Weights {
+    /// From θ: weights `[out, in, kh, kw]` and biases in turn.
+    pub fn new(network: &Network, theta: &[&[f32]]) -> Self {
+        let weight = network.layers.iter().zip(theta.chunks_exact(2));
+        Self {
+            weight: weight
+                .map(|(layer, theta)| swap(theta[0], layer.input[0], layer.kernel.pow(2)))
+                .collect(),
+            bias: theta.chunks_exact(2).map(|theta| theta[1].to_vec()).collect(),
+        }
+    }
+
+    /// Zeros: where gradients are added up.
+    pub fn zeros(network: &Network) -> Self {
+        let layers = network.layers.iter();
+        Self {
+            weight: layers.clone().map(|layer| vec![0.0; layer.output[0] * layer.patch()]).collect(),
+            bias: layers.map(|layer| vec![0.0; layer.output[0]]).collect(),
+        }
+    }
+
+    /// `self += other`.
+    pub fn add(&mut self, other: &Self) {
+        for (to, from) in self.weight.iter_mut().zip(&other.weight) {
+            add_rows(to, from);
+        }
+        for (to, from) in self.bias.iter_mut().zip(&other.bias) {
+            add_rows(to, from);
+        }
+    }
+
+    /// In θ's order and layout.
+    pub fn into_theta(self, network: &Network) -> Vec<Vec<f32>> {
+        let pairs = self.weight.iter().zip(self.bias).zip(&network.layers);
+        pairs
+            .flat_map(|((weight, bias), layer)| [swap(weight, layer.kernel.pow(2), layer.input[0]), bias])
+            .collect()
+    }
+}
+
+/// `[n, rows, columns]` to `[n, columns, rows]`.
+fn swap(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut swapped = vec![0.0; values.len()];
+    swap_into(&mut swapped, values, rows, columns);
+    swapped
+}
+
+fn swap_into(to: &mut [f32], from: &[f32], rows: usize, columns: usize) {
+    for (to, from) in to.chunks_exact_mut(rows * columns).zip(from.chunks_exact(rows * columns)) {
+        for (row, from) in from.chunks_exact(columns).enumerate() {
+            for (column, &value) in from.iter().enumerate() {
+                to[column * rows + row] = value;
+            }
+        }
+    }
+}
+
+/// The buffers of one block.
+#[derive(Clone, Debug)]
+pub(super) struct Workspace {
+    /// Padded input of each layer, `[block, h, w, c]`; the padding is zero and stays so.
+    inputs: Vec<Vec<f32>>,
+    /// `a′(z)` of each layer but the last, `[block, h, w, c]` unpadded.
+    slopes: Vec<Vec<f32>>,
+    /// Padded gradients of the input of a layer and of the next.
+    grads: [Vec<f32>; 2],
+    patches: Vec<f32>,
+    signal: Vec<f32>,
+}
+
+impl Workspace {
+    /// With `backward`, the buffers of [`backward`] too.
+    pub fn new(network: &Network, with_backward: bool) -> Self {
+        let layers = &network.layers;
+        let hidden = &layers[..layers.len() - 1];
+        let inputs: Vec<_> =
+            layers.iter().map(|layer| vec![0.0; network.block * layer.padded_len() + SLACK]).collect();
+        let widest = inputs.iter().map(Vec::len).max().unwrap_or(0);
+        let slopes = hidden.iter().map(|layer| network.block * layer.output_len());
+        let tile = |layer: &Layer| layer.tile() * layer.output[2] * layer.output[0];
+        Self {
+            slopes: slopes.map(|len| vec![0.0; if with_backward { len } else { 0 }]).collect(),
+            grads: [(); 2].map(|()| vec![0.0; if with_backward { widest } else { 0 }]),
+            patches: vec![0.0; layers.iter().map(Layer::scratch).max().unwrap_or(0)],
+            signal: vec![0.0; layers.iter().map(tile).max().unwrap_or(0)],
+            inputs,
+        }
+    }
+}
+
+/// The last layer's output for `x: [n, c, h, w]`, n at most a block, into `energy: [n]`. With `keep_slopes`, [`backward`] may follow.
+pub(super) fn forward(
+    network: &Network,
+    weights: &Weights,
+    x: &[f32],
+    energy: &mut [f32],
+    work: &mut Workspace,
+    keep_slopes: bool,
+) {
+    let n = energy.len();
+    load(&network.layers[0], x, &mut work.inputs[0]);
+    for (i, layer) in network.layers.iter().enumerate() {
+        let (inputs, next_inputs) = work.inputs.split_at_mut(i + 1);
+        let next = network.layers.get(i + 1);
+        let lines = n * layer.output[1];
+        let line_len = layer.output[2] * layer.output[0];
+        for start in (0..lines).step_by(layer.tile()) {
+            let range = start..(start + layer.tile()).min(lines);
+            let patches = layer.patches(&inputs[i], &range, &mut work.patches);
+            let z = &mut work.signal[..range.len() * line_len];
+            layer.forward(z, patches, &weights.weight[i]);
+            add_bias(z, &weights.bias[i]);
+            let Some(next) = next else {
+                energy[range].copy_from_slice(z);
+                continue;
+            };
+            if keep_slopes {
+                let slope = &mut work.slopes[i][range.start * line_len..range.end * line_len];
+                activate_with_slope(network.activation, z, slope);
+            } else {
+                activate(network.activation, z);
+            }
+            for (line, z) in range.zip(z.chunks_exact(line_len)) {
+                let at = next.interior(line / layer.output[1], line % layer.output[1]);
+                next_inputs[0][at].copy_from_slice(z);
+            }
+        }
+    }
+}
+
+/// Goes back from `∂/∂energy = scale: [n]` after a [`forward`] that kept its slopes: weight gradients are added to `params`, and
+/// the gradient of `x` is written to `input`, where they are given.
+pub(super) fn backward(
+    network: &Network,
+    weights: &Weights,
+    scale: &[f32],
+    work: &mut Workspace,
+    mut params: Option<&mut Weights>,
+    input: Option<&mut [f32]>,
+) {
+    let n = scale.len();
+    let last = network.layers.len() - 1;
+    for (i, layer) in network.layers.iter().enumerate().rev() {
+        let [below, above] = &mut work.grads;
+        std::mem::swap(below, above);
+        let wanted = i > 0 || input.is_some();
+        if wanted {
+            below[..n * layer.padded_len()].fill(0.0);
+        }
+        let lines = n * layer.output[1];
+        let line_len = layer.output[2] * layer.output[0];
+        for start in (0..lines).step_by(layer.tile()) {
+            let range = start..(start + layer.tile()).min(lines);
+            let signal = &mut work.signal[..range.len() * line_len];
+            if i == last {
+                signal.copy_from_slice(&scale[range.clone()]);
+            } else {
+                // δ = ∂a · a′(z)
+                for (line, signal) in range.clone().zip(signal.chunks_exact_mut(line_len)) {
+                    let at = network.layers[i + 1].interior(line / layer.output[1], line % layer.output[1]);
+                    let slope = &work.slopes[i][line * line_len..(line + 1) * line_len];
+                    multiply(signal, &above[at], slope);
+                }
+            }
+            if let Some(params) = &mut params {
+                let patches = layer.patches(&work.inputs[i], &range, &mut work.patches);
+                layer.add_weight_grad(&mut params.weight[i], signal, patches);
+                add_rows(&mut params.bias[i], signal);
+            }
+            if wanted {
+                layer.add_input_grad(below, signal, &weights.weight[i], &range, &mut work.patches);
+            }
+        }
+    }
+    if let Some(input) = input {
+        store(&network.layers[0], &work.grads[0], input);
+    }
+}
+
+/// `x: [n, c, h, w]` into the padded `[n, h, w, c]`.
+fn load(layer: &Layer, x: &[f32], padded: &mut [f32]) {
+    let [c, h, w] = layer.input;
+    for (b, x) in x.chunks_exact(c * h * w).enumerate() {
+        for y in 0..h {
+            let line = &mut padded[layer.interior(b, y)];
+            for (channel, x) in x.chunks_exact(h * w).enumerate() {
+                for (to, &x) in line[channel..].iter_mut().step_by(c).zip(&x[y * w..(y + 1) * w]) {
+                    *to = x;
+                }
+            }
+        }
+    }
+}
+
+/// The reverse of [`load`].
+fn store(layer: &Layer, padded: &[f32], x: &mut [f32]) {
+    let [c, h, w] = layer.input;
+    for (b, x) in x.chunks_exact_mut(c * h * w).enumerate() {
+        for y in 0..h {
+            let line = &padded[layer.interior(b, y)];
+            for (channel, x) in x.chunks_exact_mut(h * w).enumerate() {
+                for (&from, x) in line[channel..].iter().step_by(c).zip(&mut x[y * w..(y + 1) * w]) {
+                    *x = from;
+                }
+            }
+        }
+    }
+}

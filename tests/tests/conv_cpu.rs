@@ -1,0 +1,199 @@
+//! The explicit CPU form of `conv` is its tensor form: energies and every gradient, on random networks.
+
+use burn::tensor::{Tensor, TensorData};
+use ember_model::energy::{energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff};
+use ember_model::params::{download, upload};
+use ember_model::random::{Purpose, Stream};
+use ember_model::{Energy, EnergyModel, EnergySpec};
+use ember_tests::cpu;
+use proptest::prelude::*;
+
+/// Of the largest value of the tensor compared.
+const TOLERANCE: f32 = 1e-5;
+
+const MNIST: &str =
+    "kind = \"conv\"\nshape = [1, 28, 28]\nactivation = \"silu\"\nconfinement = 0.01\nlayers = [
+    { out = 16, kernel = 5, stride = 2, padding = 4 }, { out = 32, kernel = 3, stride = 2, padding = 1 },
+    { out = 64, kernel = 3, stride = 2, padding = 1 }, { out = 64, kernel = 3, stride = 2, padding = 1 },
+    { out = 64, kernel = 2 }, { out = 1, kernel = 1 }]\n";
+const CIFAR: &str = "kind = \"conv\"\nshape = [3, 32, 32]\nactivation = \"leaky_relu\"\nlayers = [
+    { out = 64, kernel = 3, padding = 1 }, { out = 128, kernel = 4, stride = 2, padding = 1 },
+    { out = 256, kernel = 4, stride = 2, padding = 1 }, { out = 512, kernel = 4, stride = 2, padding = 1 },
+    { out = 1, kernel = 4 }]\n";
+
+/// A model with every parameter drawn: the starting model's last layer is zero.
+fn model(metadata: &str, seed: u64) -> EnergyModel {
+    let spec = EnergySpec::from_metadata(metadata).expect("an energy");
+    let model = EnergyModel::init(spec, seed, &cpu()).expect("it fits");
+    let theta = model.params().into_iter().enumerate().map(|(i, spec)| {
+        let fan_in: usize = spec.shape[1..].iter().product();
+        let std = (1.0 / fan_in as f32).sqrt() * if spec.shape.len() == 1 { 0.3 } else { 1.0 };
+        let draws = Stream::new(seed, Purpose::Init).lane(100 + i as u32).normals(1, spec.len());
+        upload(draws.into_iter().map(|z| std * z).collect(), model.device())
+    });
+    let theta = theta.collect();
+    model.with_theta(theta)
+}
+
+fn normals(model: &EnergyModel, n: usize, seed: u64) -> Tensor<2> {
+    let values = Stream::new(seed, Purpose::Start).normals(n, model.dim());
+    Tensor::from_data(TensorData::new(values, [n, model.dim()]), model.device())
+}
+
+/// Two terms of different sizes, with weights of both signs.
+fn terms(model: &EnergyModel, n: usize) -> Vec<(Tensor<2>, Tensor<1>)> {
+    [(n, 1), (n / 2 + 1, 2)]
+        .map(|(n, seed)| {
+            let weights = Stream::new(seed, Purpose::Noise).normals(1, n);
+            (normals(model, n, seed), upload(weights, model.device()))
+        })
+        .to_vec()
+}
+
+fn difference<const D: usize>(found: &Tensor<D>, reference: &Tensor<D>) -> f32 {
+    let (found, reference) = (download(found.clone()), download(reference.clone()));
+    assert_eq!(found.len(), reference.len());
+    let scale = reference.iter().map(|v| v.abs()).fold(f32::MIN_POSITIVE, f32::max);
+    assert!(found.iter().all(|v| v.is_finite()));
+    found.iter().zip(&reference).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / scale
+}
+
+/// Everything the explicit form gives against the tape: what, and how far off.
+fn differences(model: &EnergyModel, n: usize) -> Vec<(String, f32)> {
+    let architecture = model.spec().build().expect("it fits");
+    let x = normals(model, n, 7);
+    let (energy, grad) = energy_and_grad_by_autodiff(architecture.as_ref(), model.theta(), x.clone());
+    let (explicit_energy, explicit_grad) = model.energy_and_grad(x.clone());
+    let mut found = vec![
+        ("energy alone".to_owned(), difference(&model.energy(x), &energy)),
+        ("energy".to_owned(), difference(&explicit_energy, &energy)),
+        ("energy_grad".to_owned(), difference(&explicit_grad, &grad)),
+    ];
+    let terms = terms(model, n);
+    let reference = weighted_param_grads_by_autodiff(architecture.as_ref(), model.theta(), &terms);
+    let explicit = model.weighted_param_grads(&terms);
+    for (explicit, reference) in explicit.energies.iter().zip(&reference.energies) {
+        found.push(("energies of a term".to_owned(), difference(explicit, reference)));
+    }
+    let pairs = explicit.grads.iter().zip(&reference.grads).zip(model.params());
+    // The gradient of the last bias is Σ w, which may be next to 0: its size is that of the weights.
+    found.extend(pairs.map(|((explicit, reference), spec)| {
+        let scale =
+            if spec.learning_rate_scale == 0.0 { download(reference.clone())[0].abs().min(1.0) } else { 1.0 };
+        (spec.name, scale * difference(explicit, reference))
+    }));
+    found
+}
+
+fn agree(model: &EnergyModel, n: usize) {
+    for (what, difference) in differences(model, n) {
+        assert!(difference <= TOLERANCE, "{what}: off by {difference:.2e} ({n} images, {:?})", model.spec());
+    }
+}
+
+/// Any stack of layers that leaves `1 × 1 × 1`: the last one is as large as what it gets.
+fn stacks() -> impl Strategy<Value = String> {
+    let layer = (1usize..20, 1usize..6, 1usize..4, 0usize..4);
+    let activation = prop::sample::select(vec!["silu", "tanh", "softplus", "relu", "leaky_relu"]);
+    (1usize..5, 4usize..13, 4usize..13, prop::collection::vec(layer, 0..4), activation, 0usize..2).prop_map(
+        |(channels, h, w, layers, activation, confinement)| {
+            let (mut height, mut width, mut tables) = (h, w, Vec::new());
+            for (out, kernel, stride, padding) in layers {
+                if kernel > height + 2 * padding || kernel > width + 2 * padding {
+                    continue;
+                }
+                height = (height + 2 * padding - kernel) / stride + 1;
+                width = (width + 2 * padding - kernel) / stride + 1;
+                tables.push(format!("{{ out = {out}, kernel = {kernel}, stride = {stride}, padding = {padding} }}"));
+            }
+            // A square kernel on what may be no square: a stride that leaves one patch.
+            let (kernel, stride) = (height.min(width), height.max(width));
+            tables.push(format!("{{ out = 1, kernel = {kernel}, stride = {stride} }}"));
+            format!(
+                "kind = \"conv\"\nshape = [{channels}, {h}, {w}]\nactivation = \"{activation}\"\nconfinement = {}\nlayers = [{}]\n",
+                0.5 * confinement as f64,
+                tables.join(", ")
+            )
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_explicit_form_is_the_tape(metadata in stacks(), n in 1usize..70, seed in 0u64..1000) {
+        agree(&model(&metadata, seed), n);
+    }
+}
+
+#[test]
+fn gelu_networks_have_the_same_energies() {
+    // burn's own derivative of GELU is that of another approximation: only energies are compared.
+    let model = model(
+        "kind = \"conv\"\nshape = [2, 6, 6]\nactivation = \"gelu\"\nlayers = [{ out = 8, kernel = 3 }, { out = 1, kernel = 4 }]\n",
+        3,
+    );
+    for (what, difference) in differences(&model, 37).iter().filter(|(what, _)| what.starts_with("energ")) {
+        assert!(*difference <= TOLERANCE || what == "energy_grad", "{what}: off by {difference:.2e}");
+    }
+    // And the gradient is that of the energies: a central difference along a direction.
+    let (x, v) = (normals(&model, 20, 1), normals(&model, 20, 2));
+    let step = 1e-2;
+    let ahead = download(model.energy(x.clone() + v.clone() * step));
+    let behind = download(model.energy(x.clone() - v.clone() * step));
+    let slope = download((model.energy_and_grad(x).1 * v).sum_dim(1));
+    for ((ahead, behind), slope) in ahead.iter().zip(&behind).zip(&slope) {
+        let difference = (ahead - behind) / (2.0 * step as f32);
+        assert!((difference - slope).abs() <= 2e-2 * slope.abs().max(1.0), "{difference} is not {slope}");
+    }
+}
+
+#[test]
+fn the_papers_networks() {
+    for (metadata, parameters, n) in [(MNIST, 76_993, 37), (CIFAR, 2_763_393, 9)] {
+        let model = model(metadata, 1);
+        assert_eq!(model.param_count(), parameters);
+        agree(&model, n);
+    }
+}
+
+/// The comparison sees one per mille of one weight.
+#[test]
+fn a_wrong_weight_is_seen() {
+    let model = model(MNIST, 2);
+    let x = normals(&model, 5, 7);
+    let (energy, grad) = model.energy_and_grad(x.clone());
+    for layer in (0..model.theta().len()).step_by(2) {
+        let mut theta = model.theta().to_vec();
+        let mut values = download(theta[layer].clone());
+        let largest =
+            (0..values.len()).max_by(|&a, &b| values[a].abs().total_cmp(&values[b].abs())).expect("weights");
+        values[largest] *= 1.01;
+        theta[layer] = upload(values, model.device());
+        let (other_energy, other_grad) = model.with_theta(theta).energy_and_grad(x.clone());
+        let seen = difference(&other_energy, &energy).max(difference(&other_grad, &grad));
+        assert!(seen > TOLERANCE, "layer {}: {seen:.2e} goes unseen", layer / 2);
+    }
+}
+
+/// One thread and two give the same bits. (A pool of a size of its own, not the process's.)
+#[test]
+fn threads_do_not_matter() {
+    let model = model(MNIST, 4);
+    let everything = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        pool.install(|| {
+            let (energy, grad) = model.energy_and_grad(normals(&model, 101, 1));
+            let grads = model.weighted_param_grads(&terms(&model, 101));
+            let mut all =
+                vec![download(energy), download(grad), download(model.energy(normals(&model, 101, 1)))];
+            all.extend(grads.grads.into_iter().chain(grads.energies).map(download));
+            all
+        })
+    };
+    let one = everything(1);
+    for threads in [2, 3] {
+        assert!(everything(threads) == one, "{threads} threads differ from one");
+    }
+}
