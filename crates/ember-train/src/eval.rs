@@ -7,17 +7,19 @@
 use ember_model::energy::Mixture;
 use ember_model::params::download;
 use ember_model::{Energy, EnergyModel};
+use ember_sampler::Walkers;
 use serde::Serialize;
 
+use crate::classifier::ClassFrequencies;
 use crate::config::Config;
 use crate::dataset::{Data, Truth};
 use crate::ensembles::Ensembles;
 use crate::error::Error;
+use crate::eval_images::{held_out_energies, judge_classes};
 use crate::grid::{EnergyGrid, nearest};
 use crate::record::Opened;
 use crate::smc::{SmcOptions, tempered};
 use crate::statistics::{Estimate, t95};
-use crate::trainer::energies;
 
 /// Cells an axis of the mass grids, in one and two dimensions.
 const CELLS: [usize; 2] = [8_000, 400];
@@ -59,6 +61,12 @@ pub struct Evaluation {
     /// Starting walkers still represented among the training walkers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distinct_ancestors: Option<usize>,
+    /// How often weighted walkers are of each class: images with labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_frequencies: Option<ClassFrequencies>,
+    /// Why there are none, where there could be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_frequencies_withheld: Option<&'static str>,
 }
 
 /// An estimate of log Z.
@@ -115,14 +123,18 @@ pub fn evaluate(subject: &Opened, repeats: usize, seed: u64) -> Result<Evaluatio
         importance_ess_fraction: None,
         ess_fraction: None,
         distinct_ancestors: None,
+        class_frequencies: None,
+        class_frequencies_withheld: None,
     };
-    if let Some(walkers) = subject.walkers.clone().filter(|_| subject.is_weighted()) {
-        let walkers = walkers.reweight(model);
+    let weighted = subject.is_weighted();
+    let at_theta = |walkers: Walkers| if weighted { walkers.reweight(model) } else { walkers.unweighted() };
+    let walkers = subject.walkers.clone().map(at_theta);
+    if let Some(walkers) = walkers.as_ref().filter(|_| weighted) {
         evaluation.ess_fraction = Some(walkers.summary().ess / walkers.count() as f64);
         evaluation.distinct_ancestors = Some(walkers.distinct_ancestors());
     }
     if let Some(config) = &subject.config {
-        judge_against_data(&mut evaluation, model, config, independent.as_ref())?;
+        judge_against_data(&mut evaluation, model, config, independent.as_ref(), walkers.as_ref())?;
     }
     Ok(evaluation)
 }
@@ -164,14 +176,16 @@ fn judge_against_data(
     model: &EnergyModel,
     config: &Config,
     independent: Option<&Independent>,
+    walkers: Option<&Walkers>,
 ) -> Result<(), Error> {
     let dataset = config.dataset.as_dyn();
     let data = dataset.generate(config.seed)?;
     let log_z = Estimate { value: evaluation.log_z.value, standard_error: evaluation.log_z.standard_error };
-    let u: Vec<f64> = energies(model, &data.test.values()).into_iter().map(f64::from).collect();
+    let u = held_out_energies(model, &data, dataset.augmentation().noise);
     if !u.is_empty() {
         evaluation.cross_entropy = Some(Estimate::mean(&u).plus(log_z));
     }
+    judge_classes(evaluation, config, &data, independent, walkers)?;
     let Some(truth) = dataset.truth() else { return Ok(()) };
     if !u.is_empty() {
         let (kl, ess) = divergence(&truth, &data, &u, log_z);

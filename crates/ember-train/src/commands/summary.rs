@@ -51,6 +51,7 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
     if let Some(data) = &evaluation.mode_weights_data {
         let _ = writeln!(text, "data       {}", row(data));
     }
+    text += &classes(evaluation);
     let log_z = &evaluation.log_z;
     match log_z.interval_95 {
         None => {
@@ -87,6 +88,34 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
     text
 }
 
+/// The class frequencies, where there are any.
+fn classes(evaluation: &Evaluation) -> String {
+    let mut text = String::new();
+    if let Some(found) = &evaluation.class_frequencies {
+        let (variation, accuracy) = (found.total_variation, found.classifier_accuracy.value);
+        let (own, held_out) = (found.confidence, found.confidence_held_out.value);
+        let _ = writeln!(text, "classes    {}  ({})", row(&found.value), found.classes.join(", "));
+        let _ = writeln!(text, "         ± {}  ({})", row(&found.standard_error), method_text(found.method));
+        let _ = writeln!(text, "data       {}", row(&found.data));
+        let _ = writeln!(
+            text,
+            "           total variation {:.4} ± {:.4}; {} starting walkers still represented",
+            variation.value, variation.standard_error, found.distinct_ancestors
+        );
+        let _ = writeln!(
+            text,
+            "           by a classifier right on {accuracy:.4} of held-out images; its confidence {:.4} ± {:.4}, on \
+             held-out images {held_out:.4}",
+            own.value, own.standard_error
+        );
+        let _ = writeln!(text, "           ({})", found.caveat);
+    }
+    if let Some(why) = evaluation.class_frequencies_withheld {
+        let _ = writeln!(text, "classes    withheld: {why}");
+    }
+    text
+}
+
 fn row(values: &[f64]) -> String {
     values.iter().map(|value| format!("{value:.4}")).collect::<Vec<_>>().join("  ")
 }
@@ -96,6 +125,8 @@ fn method_text(method: &str) -> &str {
         "exact" => "exact: the model's own masses",
         "grid" => "grid integral of the model's density",
         "audit" => "independent weighted walkers beside the training",
+        "smc" => "tempered sequential Monte Carlo",
+        "walkers" => "the training walkers",
         other => other,
     }
 }
