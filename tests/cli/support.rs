@@ -105,6 +105,7 @@ impl Scratch {
             .current_dir(self.folder.path())
             .args(args)
             .env("RAYON_NUM_THREADS", "1")
+            .env("EMBER_CACHE_DIR", self.folder.path().join("cache"))
             .env_remove("RUST_LOG");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

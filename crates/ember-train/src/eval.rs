@@ -10,12 +10,12 @@ use ember_model::{Energy, EnergyModel};
 use ember_sampler::Walkers;
 use serde::Serialize;
 
-use crate::classifier::ClassFrequencies;
+use crate::classifier::{ClassFrequencies, cache};
 use crate::config::Config;
 use crate::dataset::{Data, Truth};
 use crate::ensembles::Ensembles;
 use crate::error::Error;
-use crate::eval_images::{held_out_energies, judge_classes};
+use crate::eval_images::{Classes, held_out_energies, judge_classes};
 use crate::grid::{EnergyGrid, nearest};
 use crate::record::Opened;
 use crate::smc::{SmcOptions, tempered};
@@ -185,7 +185,11 @@ fn judge_against_data(
     if !u.is_empty() {
         evaluation.cross_entropy = Some(Estimate::mean(&u).plus(log_z));
     }
-    judge_classes(evaluation, config, &data, independent, walkers)?;
+    match judge_classes(config, &data, independent, walkers, cache::folder().as_deref())? {
+        Classes::DoNotApply => {}
+        Classes::Withheld(why) => evaluation.class_frequencies_withheld = Some(why),
+        Classes::Found(found) => evaluation.class_frequencies = Some(*found),
+    }
     let Some(truth) = dataset.truth() else { return Ok(()) };
     if !u.is_empty() {
         let (kl, ess) = divergence(&truth, &data, &u, log_z);

@@ -3,17 +3,18 @@
 //! Frequencies come from an audit ensemble; without one from the training walkers, unless these started at the data, whose
 //! frequencies they would show for ever (ALGORITHMS 2); else from the tempered SMC that gave log Z.
 
+use std::path::Path;
+
 use ember_model::params::download;
 use ember_model::{EnergyModel, SampleShape};
 use ember_sampler::Walkers;
 
 use crate::classifier::frequencies::Population;
-use crate::classifier::{Classifier, Groups, cache, class_frequencies};
+use crate::classifier::{ClassFrequencies, Classifier, Groups, cache, class_frequencies};
 use crate::config::{Config, WalkerInit};
 use crate::dataset::Data;
 use crate::ensembles::Ensembles;
 use crate::error::Error;
-use crate::eval::Evaluation;
 use crate::noisy::Noisy;
 use crate::objective::ObjectiveConfig;
 use crate::trainer::energies;
@@ -39,52 +40,49 @@ pub fn held_out_energies(model: &EnergyModel, data: &Data, noise: f64) -> Vec<f6
     u.map(f64::from).collect()
 }
 
-/// Fills in the class frequencies, where the samples are images with labels. `walkers` are the training walkers at the model's
-/// θ, without weights where the objective carries none.
+/// Class frequencies, or why there are none.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Classes {
+    /// The samples are no images with classes.
+    DoNotApply,
+    /// There are no walkers that could tell; says why.
+    Withheld(&'static str),
+    /// What was found.
+    Found(Box<ClassFrequencies>),
+}
+
+/// Class frequencies of `independent` ensembles (`audit` or `smc`) or of the training walkers. `walkers` are at the model's θ,
+/// without weights where the objective carries none; `folder` keeps the classifier.
 ///
 /// # Errors
 /// A classifier that cannot be trained.
-pub(crate) fn judge_classes(
-    evaluation: &mut Evaluation,
+pub fn judge_classes(
     config: &Config,
     data: &Data,
     independent: Option<&(Ensembles, &'static str)>,
     walkers: Option<&Walkers>,
-) -> Result<(), Error> {
+    folder: Option<&Path>,
+) -> Result<Classes, Error> {
     if !Classifier::fits(data) {
-        return Ok(());
+        return Ok(Classes::DoNotApply);
     }
     let source = match Source::choose(config, independent, walkers) {
         Ok(source) => source,
-        Err(why) => {
-            evaluation.class_frequencies_withheld = Some(why);
-            return Ok(());
-        }
+        Err(why) => return Ok(Classes::Withheld(why)),
     };
-    let folder = cache::folder();
-    if folder.is_none() {
-        tracing::warn!("neither EMBER_CACHE_DIR nor HOME is set: the classifier is not kept");
-    }
-    let classifier = cache::cached(data, config.dataset.as_dyn().augmentation(), folder.as_deref())?;
+    let classifier = cache::cached(data, config.dataset.as_dyn().augmentation(), folder)?;
 
     let walkers = source.walkers;
-    let log_weights = walkers.log_weights.value();
     let families: Vec<i64> = walkers.ancestor.clone().into_data().iter::<i64>().collect();
     let groups = source.repeats.map_or(Groups::Families(families), Groups::Repeats);
-    let population = Population::new(log_weights, groups);
+    let population = Population::new(walkers.log_weights.value(), groups);
     let position = download(walkers.position.clone());
     let ancestors = walkers.distinct_ancestors();
-    let mut found = class_frequencies(
-        &classifier,
-        data.train_fractions(),
-        &position,
-        &population,
-        ancestors,
-        source.method,
-    );
+    let fractions = data.train_fractions();
+    let mut found =
+        class_frequencies(&classifier, fractions, &position, &population, ancestors, source.method);
     found.caveat = source.caveat(config, ancestors);
-    evaluation.class_frequencies = Some(found);
-    Ok(())
+    Ok(Classes::Found(Box::new(found)))
 }
 
 /// Whose class frequencies are taken.
