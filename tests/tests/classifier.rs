@@ -14,7 +14,7 @@ use ember_tests::{assert_beyond_se, assert_within_se, cpu};
 use ember_train::classifier::frequencies::Population;
 use ember_train::classifier::{Classifier, Groups, cache, class_frequencies, train};
 use ember_train::config::Config;
-use ember_train::dataset::{Augmentation, Data, Rows, byte};
+use ember_train::dataset::{Augmentation, Data, Dataset, Mnist, Rows, byte};
 use ember_train::denoise::denoised;
 use ember_train::ensembles::Ensembles;
 use ember_train::eval_images::{Classes, held_out_energies, judge_classes};
@@ -447,36 +447,12 @@ fn frequencies_come_from_walkers_that_can_tell() {
     assert_eq!(none, Classes::DoNotApply);
 }
 
-/// The bytes of an idx file (LeCun's format), perhaps gzipped: what follows a header of `4 + 4·axes` bytes.
-fn idx(path: &Path, axes: usize) -> Vec<u8> {
-    let file = fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(file), &mut bytes).expect("a gzip file");
-    assert_eq!(usize::from(bytes[3]), axes);
-    bytes.split_off(4 + 4 * axes)
-}
-
-/// Digits 2, 3 and 6 as in Carbone et al. 2023: the first 5,600, 2,800 and 1,400 of each, all of them held out.
-fn digits(folder: &Path) -> Data {
-    let counts = [5_600, 2_800, 1_400];
-    let read = |name: &str, counts: [usize; 3]| {
-        let images = idx(&folder.join(format!("{name}-images-idx3-ubyte.gz")), 3);
-        let labels = idx(&folder.join(format!("{name}-labels-idx1-ubyte.gz")), 1);
-        let (mut bytes, mut classes, mut seen) = (Vec::new(), Vec::new(), [0; 3]);
-        for (image, label) in images.chunks_exact(784).zip(labels) {
-            let Some(class) = [2, 3, 6].iter().position(|&digit| digit == label) else { continue };
-            if seen[class] < counts[class] {
-                seen[class] += 1;
-                bytes.extend_from_slice(image);
-                classes.push(class as u32);
-            }
-        }
-        (Rows::U8(bytes), classes)
-    };
-    let (train, train_labels) = read("train", counts);
-    let (test, test_labels) = read("t10k", [usize::MAX; 3]);
-    let class_names = ["2", "3", "6"].map(str::to_owned).to_vec();
-    Data { shape: SampleShape::Image([1, 28, 28]), train, train_labels, test, test_labels, class_names }
+/// Digits 2, 3 and 6 as in Carbone et al. 2023: the first 5,600, 2,800 and 1,400 of each, all of the held-out ones.
+fn digits(dir: PathBuf) -> Data {
+    let classes = Some(vec![2, 3, 6]);
+    let counts = Some(vec![5_600, 2_800, 1_400]);
+    let mnist = Mnist { dir, classes, counts, batch_size: 128, flip: false, noise: NOISE.noise };
+    mnist.generate(0).expect("the official files")
 }
 
 fn cpu_seconds() -> f64 {
@@ -494,7 +470,7 @@ fn mnist_digits_are_read() {
         eprintln!("skipped: EMBER_DATA is not set");
         return;
     };
-    let data = digits(&folder.join("mnist"));
+    let data = digits(folder.join("mnist"));
     assert_eq!(data.train_labels.len(), 9_800);
     let (start, cpu) = (Instant::now(), cpu_seconds());
     let classifier = train(&data, NOISE).expect("images");

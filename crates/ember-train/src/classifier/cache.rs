@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::network::LeNet;
 use super::{Classifier, Held, class_names, train};
-use crate::dataset::{Augmentation, Data, Rows};
+use crate::dataset::{Augmentation, Data, fingerprint};
 use crate::error::Error;
 use crate::tensor_file::{NamedTensor, TensorFile, Values};
 
@@ -56,17 +56,9 @@ pub fn cached(data: &Data, augmentation: Augmentation, folder: Option<&Path>) ->
 
 /// The name of the file that holds the classifier of these data.
 pub fn file_name(data: &Data, augmentation: Augmentation) -> String {
-    let mut sha = Sha256::new();
-    sha.update(format!("{VERSION} {} {augmentation:?} {:?}\n", data.shape, data.class_names));
-    for (rows, labels) in [(&data.train, &data.train_labels), (&data.test, &data.test_labels)] {
-        sha.update((rows.len() as u64).to_le_bytes());
-        match rows {
-            Rows::U8(bytes) => sha.update(bytes),
-            Rows::F32(values) => update_f32(&mut sha, values),
-        }
-        sha.update((labels.len() as u64).to_le_bytes());
-        labels.iter().for_each(|label| sha.update(label.to_le_bytes()));
-    }
+    let names = &data.class_names;
+    let key = format!("{VERSION} {augmentation:?} {names:?} {}", fingerprint(data));
+    let sha = Sha256::new_with_prefix(key);
     format!("classifier-{}.safetensors", hex(sha))
 }
 
@@ -126,15 +118,9 @@ fn read(path: &Path, data: &Data) -> Result<Classifier, Error> {
 /// SHA-256 of the weights and of what is said about them.
 fn checksum(theta: &[Vec<f32>], held_out: &str) -> String {
     let mut sha = Sha256::new();
-    theta.iter().for_each(|values| update_f32(&mut sha, values));
+    theta.iter().flatten().for_each(|value| sha.update(value.to_le_bytes()));
     sha.update(held_out);
     hex(sha)
-}
-
-fn update_f32(sha: &mut Sha256, values: &[f32]) {
-    for values in values.chunks(1 << 14) {
-        sha.update(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
-    }
 }
 
 fn hex(sha: Sha256) -> String {
