@@ -1,0 +1,105 @@
+//! Tempered sequential Monte Carlo from a tractable Gaussian to the model (Del Moral, Doucet, Jasra 2006; ALGORITHMS 1.6).
+//!
+//! `U_β = (1 − β) U_0 + β U`, `U_0` a Gaussian with known `log Z_0` on the model's support. At each temperature the weights earn
+//! `U_β(X) − U_β'(X)`, then MALA moves at β'. A pilot run chooses temperatures (conditional ess) and step sizes; the R
+//! repeats then run that *fixed* schedule, so each `Z` is unbiased. Modes no repeat visits are not counted.
+
+mod path;
+mod pilot;
+mod start;
+
+use ember_model::EnergyModel;
+use ember_model::params::download;
+use ember_sampler::Scheme;
+
+use crate::ensembles::Ensembles;
+use crate::error::Error;
+use crate::progress::Milestones;
+use crate::statistics::Estimate;
+pub use path::{AnnealedPath, Rung, Tempered};
+pub use pilot::{pilot, respaced};
+pub use start::GaussianStart;
+
+/// First lane of the repeats.
+const REPEAT_LANE: u32 = 1 << 17;
+/// Resample when ess falls below this fraction.
+const ESS_THRESHOLD: f64 = 0.5;
+
+/// Sizes of a tempered SMC.
+#[derive(Clone, Copy, Debug)]
+pub struct SmcOptions {
+    /// Walkers per repeat.
+    pub walkers: usize,
+    /// Independent repeats R ≥ 2.
+    pub repeats: usize,
+    /// MALA steps at each temperature.
+    pub moves: usize,
+    /// Conditional ess, as a fraction, that a temperature step may cost.
+    pub conditional_ess: f64,
+    /// Seed of all noise.
+    pub seed: u64,
+}
+
+impl Default for SmcOptions {
+    fn default() -> Self {
+        Self { walkers: 2_000, repeats: 8, moves: 4, conditional_ess: 0.9, seed: 0 }
+    }
+}
+
+/// What a tempered SMC leaves.
+pub struct SmcResult {
+    /// `log Z` with its standard error over the repeats.
+    pub log_z: Estimate,
+    /// Temperatures used.
+    pub temperatures: usize,
+    /// The repeats at β = 1, weighted.
+    pub ensembles: Ensembles,
+}
+
+impl SmcOptions {
+    /// Sizes for samples of `dim` coordinates: fewer walkers for images, whose energies cost a network each.
+    pub fn for_dim(dim: usize) -> Self {
+        let options = Self::default();
+        if dim > 256 { Self { walkers: 256, ..options } } else { options }
+    }
+}
+
+/// Why `log Z` of this energy cannot be had, and what to do.
+pub(crate) fn no_start() -> Error {
+    Error::usage("log Z of this energy needs a tractable start: a network needs energy.confinement > 0")
+}
+
+/// `log Z` of the model by tempered SMC from its tractable start.
+///
+/// # Errors
+/// No tractable start (a network without confinement), or as [`pilot`].
+pub fn tempered(model: &EnergyModel, options: SmcOptions) -> Result<SmcResult, Error> {
+    let start = GaussianStart::of(model).ok_or_else(no_start)?;
+    along(&AnnealedPath::new(model, &start, model.device()), options)
+}
+
+/// `log Z` of the energy at the end of a path.
+///
+/// # Errors
+/// As [`pilot`].
+pub fn along(path: &AnnealedPath<'_>, options: SmcOptions) -> Result<SmcResult, Error> {
+    let rungs = pilot(path, options)?;
+    let count = options.walkers * options.repeats;
+    let mut ensembles =
+        Ensembles::new(path.starting_walkers(count, options.seed, REPEAT_LANE), options.repeats, REPEAT_LANE);
+    let mut milestones = Milestones::new("log Z by tempered SMC");
+    for (t, rung) in rungs.iter().enumerate() {
+        // A MALA kernel reweights to the new temperature before it moves.
+        let (kernel, energy) = (path.kernel(rung.step_size), path.at(rung.beta));
+        ensembles.advance(&kernel, &energy, options.seed, t as u64, options.moves as u64)?;
+        let stats: Vec<f64> = download(ensembles.stats()).into_iter().map(f64::from).collect();
+        if t + 1 < rungs.len() {
+            let scheme = Scheme::Systematic;
+            ensembles.resample(&stats, scheme, ESS_THRESHOLD, options.seed, t as u64)?;
+        }
+        milestones.reach((t + 1) as f64 / rungs.len() as f64, || {
+            format!("temperature {} of {}", t + 1, rungs.len())
+        });
+    }
+    Ok(SmcResult { log_z: ensembles.log_z(), temperatures: rungs.len(), ensembles })
+}
