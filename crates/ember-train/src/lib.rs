@@ -1,6 +1,7 @@
 //! Trains energy-based models by maximum likelihood with weighted walkers: configs, data sets, objectives, the training
 //! loop, checkpoints, evaluation and the `ember` program.
 
+pub mod ais;
 pub mod batches;
 pub mod bench;
 pub mod checkpoint;
