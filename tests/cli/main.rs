@@ -3,6 +3,7 @@
 mod bad_input;
 mod classes;
 mod commands;
+mod judging;
 mod resume;
 mod support;
 mod watchdog;

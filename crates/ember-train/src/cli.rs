@@ -148,7 +148,8 @@ pub struct SampleArgs {
 #[command(after_help = "\
 Examples:
   ember eval runs/mixture50_jarzynski-seed0
-  ember eval runs/mixture50_jarzynski-seed0 --json | jq .kl")]
+  ember eval runs/mixture50_jarzynski-seed0 --json | jq .kl
+  ember eval runs/mnist236_jarzynski-seed0 --ais --temperatures 2000  # log Z and bits/dim from both sides")]
 pub struct EvalArgs {
     /// A run folder, a checkpoint folder or an exported weight file
     #[arg(value_name = "PATH")]
@@ -162,6 +163,15 @@ pub struct EvalArgs {
     /// Independent repeats of an estimate of log Z
     #[arg(long, value_name = "R", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=65_535))]
     pub repeats: u32,
+    /// Estimate log Z from both ends of an annealed path: costs chains × temperatures gradients a side
+    #[arg(long)]
+    pub ais: bool,
+    /// Temperatures of --ais; chosen by a trial run unless given
+    #[arg(long, value_name = "N", requires = "ais", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub temperatures: Option<u32>,
+    /// Chains of --ais on each side
+    #[arg(long, value_name = "N", requires = "ais", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..))]
+    pub chains: u32,
     /// The device.
     #[command(flatten)]
     pub device: DeviceArg,

@@ -10,13 +10,17 @@ use ember_model::{Energy, EnergyModel};
 use ember_sampler::Walkers;
 use serde::Serialize;
 
+use crate::ais::{self, TwoSided};
 use crate::classifier::{ClassFrequencies, cache};
 use crate::config::Config;
 use crate::dataset::{Data, Truth};
 use crate::ensembles::Ensembles;
 use crate::error::Error;
 use crate::eval_images::{Classes, held_out_energies, judge_classes};
+use crate::eval_options::EvalOptions;
 use crate::grid::{EnergyGrid, nearest};
+use crate::likelihood::{self, BitsPerDim};
+use crate::ood::{self, Against, OutOfDistribution};
 use crate::record::Opened;
 use crate::smc::{SmcOptions, tempered};
 use crate::statistics::{Estimate, t95};
@@ -67,6 +71,15 @@ pub struct Evaluation {
     /// Why there are none, where there could be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_frequencies_withheld: Option<&'static str>,
+    /// log Z from both ends of an annealed path, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_z_two_sided: Option<TwoSided>,
+    /// Bits per dimension of held-out images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_per_dim: Option<BitsPerDim>,
+    /// AUROC against another data set, where one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out_of_distribution: Option<OutOfDistribution>,
 }
 
 /// An estimate of log Z.
@@ -108,8 +121,23 @@ impl LogZ {
 /// # Errors
 /// log Z that cannot be had (a network without confinement and without an audit), a data set that cannot be read.
 pub fn evaluate(subject: &Opened, repeats: usize, seed: u64) -> Result<Evaluation, Error> {
+    evaluate_with(subject, &EvalOptions { repeats, seed, ..EvalOptions::default() })
+}
+
+/// As [`evaluate`], with what `options` ask for.
+///
+/// # Errors
+/// As [`evaluate`], [`ais::two_sided`] and [`ood::judge`]; another data set for a model whose own is not known.
+pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluation, Error> {
     let model = &subject.model;
-    let (log_z, independent) = log_z(model, subject.audit.as_ref(), repeats, seed)?;
+    if subject.config.is_none() && options.against.is_some() {
+        return Err(Error::usage(
+            "--against compares with the held-out data of a run, and a weight file names no data set: give the run or a checkpoint",
+        ));
+    }
+    let (log_z, independent) = log_z(model, subject.audit.as_ref(), options.repeats, options.seed)?;
+    let walkers = independent.as_ref().map(|(ensembles, _)| ensembles);
+    let two_sided = options.ais.map(|ais| ais::of_model(model, walkers, ais)).transpose()?;
     let mut evaluation = Evaluation {
         step: subject.step,
         cross_entropy: None,
@@ -125,6 +153,9 @@ pub fn evaluate(subject: &Opened, repeats: usize, seed: u64) -> Result<Evaluatio
         distinct_ancestors: None,
         class_frequencies: None,
         class_frequencies_withheld: None,
+        log_z_two_sided: two_sided,
+        bits_per_dim: None,
+        out_of_distribution: None,
     };
     let weighted = subject.is_weighted();
     let at_theta = |walkers: Walkers| if weighted { walkers.reweight(model) } else { walkers.unweighted() };
@@ -134,7 +165,14 @@ pub fn evaluate(subject: &Opened, repeats: usize, seed: u64) -> Result<Evaluatio
         evaluation.distinct_ancestors = Some(walkers.distinct_ancestors());
     }
     if let Some(config) = &subject.config {
-        judge_against_data(&mut evaluation, model, config, independent.as_ref(), walkers.as_ref())?;
+        judge_against_data(
+            &mut evaluation,
+            model,
+            config,
+            independent.as_ref(),
+            walkers.as_ref(),
+            options.against.as_ref(),
+        )?;
     }
     Ok(evaluation)
 }
@@ -166,7 +204,7 @@ fn log_z(
         let log_z = LogZ::estimated(audit.log_z(), audit.log_z.len(), "audit");
         return Ok((log_z, Some((audit, "audit"))));
     }
-    let result = tempered(model, SmcOptions { repeats, seed, ..SmcOptions::default() })?;
+    let result = tempered(model, SmcOptions { repeats, seed, ..SmcOptions::for_dim(model.dim()) })?;
     let log_z = LogZ::estimated(result.log_z, repeats, "smc");
     Ok((log_z, Some((result.ensembles, "smc"))))
 }
@@ -177,13 +215,21 @@ fn judge_against_data(
     config: &Config,
     independent: Option<&Independent>,
     walkers: Option<&Walkers>,
+    against: Option<&Against>,
 ) -> Result<(), Error> {
     let dataset = config.dataset.as_dyn();
     let data = dataset.generate(config.seed)?;
     let log_z = Estimate { value: evaluation.log_z.value, standard_error: evaluation.log_z.standard_error };
-    let u = held_out_energies(model, &data, dataset.augmentation().noise);
+    let noise = dataset.augmentation().noise;
+    let u = held_out_energies(model, &data, noise);
     if !u.is_empty() {
-        evaluation.cross_entropy = Some(Estimate::mean(&u).plus(log_z));
+        let (mean, support) = (Estimate::mean(&u), model.spec().support);
+        let sides = evaluation.log_z_two_sided.as_ref();
+        evaluation.cross_entropy = Some(mean.plus(log_z));
+        evaluation.bits_per_dim = likelihood::of_images(mean, log_z, &data, noise, support, sides);
+    }
+    if let Some(against) = against {
+        evaluation.out_of_distribution = Some(ood::judge(model, &data, against, noise)?);
     }
     match judge_classes(config, &data, independent, walkers, cache::folder().as_deref())? {
         Classes::DoNotApply => {}

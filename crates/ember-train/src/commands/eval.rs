@@ -1,8 +1,10 @@
 //! `ember eval`: judges a run, a checkpoint or a weight file.
 
+use crate::ais::AisOptions;
 use crate::cli::EvalArgs;
 use crate::error::Error;
-use crate::eval::evaluate;
+use crate::eval::evaluate_with;
+use crate::eval_options::EvalOptions;
 use crate::metrics::EvalWriter;
 use crate::{device, logging, record};
 
@@ -14,7 +16,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<(), Error> {
         subject = subject.averaged(&args.path)?;
     }
     let seed = subject.config.as_ref().map_or(0, |config| config.seed);
-    let evaluation = evaluate(&subject, args.repeats as usize, seed)?;
+    let evaluation = evaluate_with(&subject, &options(args, seed))?;
     let value = serde_json::to_value(&evaluation)
         .map_err(|error| Error::failed(format!("the evaluation cannot be written as JSON: {error}")))?;
     if let Some(run) = &subject.run
@@ -27,4 +29,14 @@ pub(super) fn run(args: &EvalArgs) -> Result<(), Error> {
         return super::print(&format!("{value}\n"));
     }
     super::print(&super::summary::table(&evaluation))
+}
+
+fn options(args: &EvalArgs, seed: u64) -> EvalOptions {
+    let ais = args.ais.then(|| AisOptions {
+        chains: args.chains as usize,
+        temperatures: args.temperatures.map(|count| count as usize),
+        seed,
+        ..AisOptions::default()
+    });
+    EvalOptions { repeats: args.repeats as usize, seed, ais, against: None }
 }

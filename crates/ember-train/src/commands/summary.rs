@@ -80,6 +80,7 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
     if let Some(cross_entropy) = &evaluation.cross_entropy {
         let _ = writeln!(text, "CE         {}", with_error(cross_entropy));
     }
+    text += &judging(evaluation);
     if let Some(ess) = evaluation.ess_fraction {
         let ancestors = evaluation.distinct_ancestors.unwrap_or(0);
         let _ =
@@ -112,6 +113,35 @@ fn classes(evaluation: &Evaluation) -> String {
     }
     if let Some(why) = evaluation.class_frequencies_withheld {
         let _ = writeln!(text, "classes    withheld: {why}");
+    }
+    text
+}
+
+/// The lines of log Z from both sides, bits per dimension and AUROC.
+fn judging(evaluation: &Evaluation) -> String {
+    let mut text = String::new();
+    let with_error = |e: &Estimate| format!("{:.4} ± {:.4}", e.value, e.standard_error);
+    if let Some(found) = &evaluation.log_z_two_sided {
+        let (lower, upper) = (with_error(&found.lower), with_error(&found.upper));
+        let _ = writeln!(text, "log Z AIS  {lower} to {upper}\n           ({})", found.cost());
+    }
+    if let Some(bits) = &evaluation.bits_per_dim {
+        let _ = writeln!(text, "bits/dim   {}", with_error(&bits.estimate));
+        if let Some([low, high]) = &bits.sides {
+            let _ = writeln!(text, "           {} to {} with AIS's log Z", with_error(low), with_error(high));
+        }
+        if let Some(caveat) = &bits.caveat {
+            let _ = writeln!(text, "           ({caveat})");
+        }
+    }
+    if let Some(found) = &evaluation.out_of_distribution {
+        let _ = writeln!(text, "AUROC      {} against {}", with_error(&found.auroc), found.against);
+        let _ = writeln!(
+            text,
+            "           {} by a Gaussian fitted to {} training samples",
+            with_error(&found.auroc_gaussian),
+            found.gaussian_samples
+        );
     }
     text
 }
