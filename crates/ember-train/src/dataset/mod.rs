@@ -1,11 +1,15 @@
 //! Data sets. A new one is one file here and one line in the registry below.
 
 mod blob;
+pub mod cifar10;
+pub mod detect;
 pub mod fingerprint;
 pub mod gaussian_mixture;
 mod idx;
+pub mod image_folder;
 mod images;
 pub mod mnist;
+mod picture_file;
 mod rows;
 pub mod shapes32;
 
@@ -16,8 +20,11 @@ use ember_model::energy::Mixture;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+pub use cifar10::Cifar10;
+pub use detect::load_any;
 pub use fingerprint::fingerprint;
 pub use gaussian_mixture::GaussianMixtureData;
+pub use image_folder::ImageFolder;
 pub use mnist::Mnist;
 pub use rows::{Rows, byte, pixel};
 pub use shapes32::Shapes32;
@@ -131,6 +138,10 @@ datasets! {
     GaussianMixture(GaussianMixtureData) = "gaussian_mixture",
     /// MNIST and the sets in its form, from idx files.
     Mnist(Mnist) = "mnist",
+    /// The binary version of CIFAR-10.
+    Cifar10(Cifar10) = "cifar10",
+    /// PNG and JPEG files, one folder for each class.
+    ImageFolder(ImageFolder) = "image_folder",
     /// Coloured shapes with known class masses, drawn from the seed.
     Shapes32(Shapes32) = "shapes32",
 }
