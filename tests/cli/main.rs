@@ -4,6 +4,7 @@ mod bad_input;
 mod classes;
 mod commands;
 mod judging;
+mod data;
 mod resume;
 mod support;
 mod watchdog;

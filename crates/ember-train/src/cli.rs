@@ -47,6 +47,9 @@ pub enum Command {
     /// List every device this build can use, and the one `auto` would take.
     #[command(after_help = "Example:\n  ember devices")]
     Devices,
+    /// Look at data sets.
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Measure speed.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -205,6 +208,26 @@ pub struct InfoArgs {
     /// A run folder, a checkpoint folder or an exported weight file
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
+}
+
+/// `ember data`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DataCommand {
+    /// Say which data sets are in a folder, count them, compare checksums, and name whatever is wrong.
+    Check(DataCheckArgs),
+}
+
+/// `ember data check`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Example:
+  ember data check datasets/mnist
+
+DIR is a data set or holds some, up to two folders down. Exit code 2 if anything is wrong, or if there is none.")]
+pub struct DataCheckArgs {
+    /// The folder
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
 }
 
 /// `ember bench`.

@@ -1,6 +1,7 @@
 //! One file per command: parsed arguments in, results on stdout, everything else on stderr.
 
 mod bench;
+mod data;
 mod devices;
 mod eval;
 mod export;
@@ -29,6 +30,7 @@ pub fn run(cli: &Cli, start: Instant) -> Result<(), Error> {
         Command::Export(args) => export::run(args),
         Command::Info(args) => info::run(args),
         Command::Devices => devices::run(),
+        Command::Data(args) => data::run(args),
         Command::Bench(args) => bench::run(args, start),
     }
 }

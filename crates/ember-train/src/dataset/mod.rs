@@ -1,6 +1,7 @@
 //! Data sets. A new one is one file here and one line in the registry below.
 
 mod blob;
+mod checksums;
 pub mod cifar10;
 pub mod detect;
 pub mod fingerprint;
@@ -8,6 +9,7 @@ pub mod gaussian_mixture;
 mod idx;
 pub mod image_folder;
 mod images;
+pub mod inventory;
 pub mod mnist;
 mod picture_file;
 mod rows;
