@@ -9,12 +9,13 @@ use super::network::{
     check_confinement, confine, gaussian_draws, gaussian_log_z, init_layers, is_confinement_alone,
     layer_params,
 };
+use super::spectral::SpectralNorm;
 use crate::error::ModelError;
 use crate::params::ParamSpec;
 use crate::random::Stream;
 use crate::shape::SampleShape;
 
-/// `{ kind = "mlp", hidden, activation, confinement }`.
+/// `{ kind = "mlp", hidden, activation, spectral_norm, confinement }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mlp {
@@ -23,6 +24,9 @@ pub struct Mlp {
     /// The non-linearity after each hidden layer.
     #[serde(default)]
     pub activation: Activation,
+    /// Whether every layer but the last uses `W/σ(W)` (`spectral.rs`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spectral_norm: bool,
     /// `c` of the added `½ c |x|²`; 0 adds none.
     #[serde(default)]
     pub confinement: f64,
@@ -41,7 +45,8 @@ impl Mlp {
             ));
         }
         check_confinement(self.confinement)?;
-        Ok(Box::new(MlpEnergy { dim: shape.dim(), config: self.clone() }))
+        let energy = MlpEnergy { dim: shape.dim(), config: self.clone() };
+        Ok(SpectralNorm::wrap(Box::new(energy), self.spectral_norm))
     }
 }
 

@@ -12,6 +12,7 @@ use super::network::{
     check_confinement, confine, gaussian_draws, gaussian_log_z, init_layers, is_confinement_alone,
     layer_params,
 };
+use super::spectral::SpectralNorm;
 use super::{Architecture, WeightedGrads, energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff};
 use crate::error::ModelError;
 use crate::params::ParamSpec;
@@ -25,7 +26,7 @@ mod cpu;
 mod layer;
 mod pass;
 
-/// `{ kind = "conv", layers, activation, confinement }`.
+/// `{ kind = "conv", layers, activation, spectral_norm, confinement }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conv {
@@ -34,6 +35,9 @@ pub struct Conv {
     /// The non-linearity after each layer but the last.
     #[serde(default)]
     pub activation: Activation,
+    /// Whether every layer but the last uses `W/σ(W)` (`spectral.rs`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spectral_norm: bool,
     /// `c` of the added `½ c |x|²`; 0 adds none.
     #[serde(default)]
     pub confinement: f64,
@@ -99,7 +103,8 @@ impl Conv {
             )));
         }
         let network = Network::new(layers, self.activation);
-        Ok(Box::new(ConvEnergy { image, weights, network, config: self.clone() }))
+        let energy = ConvEnergy { image, weights, network, config: self.clone() };
+        Ok(SpectralNorm::wrap(Box::new(energy), self.spectral_norm))
     }
 }
 
