@@ -11,6 +11,8 @@ use ember_train::tensor_file::TensorFile;
 /// Of the largest reference value of the tensor compared.
 const TOLERANCE: f32 = 1e-4;
 
+const NAMES: [&str; 4] = ["mlp", "conv", "resnet", "resnet_spectral"];
+
 /// A model with the values PyTorch gives.
 struct Golden {
     spec: EnergySpec,
@@ -25,7 +27,10 @@ impl Golden {
         let file = TensorFile::read(&path).expect("a golden file");
         let spec = EnergySpec::from_metadata(&file.metadata["ember.config"]).expect("an energy");
         let tensors = file.into_host_tensors(&path).expect("floats");
-        let (theta, references) = tensors.into_iter().partition(|tensor| tensor.name.starts_with("layers."));
+        let is_reference = |name: &str| {
+            ["position", "weights", "energy", "energy_grad"].contains(&name) || name.starts_with("grad.")
+        };
+        let (references, theta) = tensors.into_iter().partition(|tensor| is_reference(&tensor.name));
         Self { spec, theta, references }
     }
 
@@ -87,7 +92,7 @@ fn agrees(name: &str, device: &Device) {
 
 #[test]
 fn the_cpu_agrees_with_pytorch() {
-    for name in ["mlp", "conv"] {
+    for name in NAMES {
         agrees(name, &cpu());
     }
 }
@@ -95,7 +100,7 @@ fn the_cpu_agrees_with_pytorch() {
 #[test]
 fn the_gpu_path_agrees_with_pytorch() {
     let Some(device) = gpu() else { return };
-    for name in ["mlp", "conv"] {
+    for name in NAMES {
         agrees(name, &device);
     }
 }
@@ -103,7 +108,7 @@ fn the_gpu_path_agrees_with_pytorch() {
 /// The tolerance sees a change of 1 % in one weight, whichever layer it is in: the one that matters most there.
 #[test]
 fn one_weight_off_by_one_percent_is_seen() {
-    for name in ["mlp", "conv"] {
+    for name in NAMES {
         let golden = Golden::read(name);
         for layer in golden.theta.iter().filter(|tensor| tensor.name.ends_with(".weight")) {
             let effect =

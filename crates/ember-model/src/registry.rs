@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::energy::Architecture;
 use crate::energy::conditioned::Conditioned;
-use crate::energy::{conv::Conv, gaussian_mixture::GaussianMixture, mlp::Mlp};
+use crate::energy::{conv::Conv, gaussian_mixture::GaussianMixture, mlp::Mlp, resnet::ResNet};
 use crate::error::ModelError;
 use crate::shape::{SampleShape, Support};
 
@@ -46,6 +46,8 @@ energies! {
     Mlp(Mlp) = "mlp",
     /// A convolutional network.
     Conv(Conv) = "conv",
+    /// A residual network.
+    ResNet(ResNet) = "resnet",
 }
 
 /// An energy's table with the shape of its samples: what the metadata `ember.config` of a weight file holds.

@@ -7,6 +7,7 @@ mod elementwise;
 pub mod gaussian_mixture;
 pub mod mlp;
 mod network;
+pub mod resnet;
 mod spectral;
 
 use std::fmt::Debug;
