@@ -104,6 +104,11 @@ fn export_loads_elsewhere_and_sample_draws() {
         2,
         &["gif", ".npz"],
     );
+    let denoise = ["--count", "5", "--denoise", "--out", "x.npz", "--device", "flex"];
+    for (path, word) in [("net", "had no noise"), ("m.safetensors", "a run or a checkpoint")] {
+        scratch.fails(&[&["sample", path], &denoise[..]].concat(), 2, &["--denoise", path, word]);
+    }
+    assert!(!scratch.path("x.npz").exists(), "nothing is written");
     scratch.fails(&["sample", "net", "--count", "0", "--out", "x.npz", "--device", "flex"], 2, &["count"]);
     // The bare weights are sampled by tempered SMC, and say so.
     scratch.ok(&["export", "net", "--out", "bare.safetensors"]);

@@ -246,6 +246,7 @@ fn samples() -> Samples {
         samples: vec![0.1, -2.0, 1e-30, 3.0, f32::NAN, f32::MAX],
         energy: vec![1.0, f32::INFINITY, -0.5],
         log_weights: vec![0.0, -1.25, 0.333_333_34],
+        image: None,
     }
 }
 

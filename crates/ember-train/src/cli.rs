@@ -121,7 +121,10 @@ pub struct ResumeArgs {
 #[command(after_help = "\
 Examples:
   ember sample runs/toy1d_jarzynski-seed0 --count 1000 --out samples.npz
-  ember sample model.safetensors --count 1000 --steps 100 --out samples.csv")]
+  ember sample model.safetensors --count 1000 --steps 100 --out samples.csv
+  ember sample runs/cifar10_jarzynski-seed0 --count 64 --denoise --out samples.png
+
+Of an image model, .png is a grid, and .npz and .safetensors hold `samples` as bytes [n, h, w, c] beside `position` [n, d].")]
 pub struct SampleArgs {
     /// A run folder, a checkpoint folder or an exported weight file
     #[arg(value_name = "PATH")]
@@ -132,6 +135,9 @@ pub struct SampleArgs {
     /// The file to write: .npz, .safetensors, .csv or .png
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    /// Take away the noise that the run added to its data: x − σ²∇U(x), the mean of the clean sample
+    #[arg(long)]
+    pub denoise: bool,
     /// Steps of the run's kernel at fixed weights after the draw
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub steps: u64,

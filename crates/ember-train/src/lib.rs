@@ -12,6 +12,7 @@ pub mod config;
 pub mod dataset;
 pub mod denoise;
 pub mod device;
+pub mod draw;
 pub mod ema;
 pub mod ensembles;
 pub mod error;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ember_model::energy::Mixture;
 use ember_model::params::download;
-use ember_model::{Energy, EnergyModel};
+use ember_model::{Energy, EnergyModel, SampleShape};
 
 use crate::checkpoint::dir_name;
 use crate::error::Error;
@@ -12,12 +12,14 @@ use crate::grid::EnergyGrid;
 use crate::plot::{self, Cloud, Grid2d, Model};
 use crate::trainer::{Trainer, energies};
 
+pub mod grid;
+
 /// Points an axis of the two-dimensional density.
 const SIDE: usize = 160;
 /// Cells of the one-dimensional normalisation.
 const CELLS: usize = 4_000;
 
-/// Writes `samples/step_00001000.png` of the run folder: walkers (weighted) beside the data.
+/// Writes `samples/step_00001000.png` of the run folder: walkers (weighted) beside the data, images as a grid.
 ///
 /// # Errors
 /// Any I/O error.
@@ -25,6 +27,10 @@ pub fn samples(trainer: &Trainer, run: &Path) -> Result<PathBuf, Error> {
     let folder = run.join("samples");
     std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, error))?;
     let path = folder.join(format!("{}.png", dir_name(trainer.step)));
+    if let SampleShape::Image(shape) = trainer.data.shape {
+        grid::write(trainer, trainer.ema_model().as_ref(), shape, &path)?;
+        return Ok(path);
+    }
     let walkers = trainer.walkers_at_theta();
     let position = download(walkers.position.clone());
     let log_weights = download(walkers.log_weights.value());

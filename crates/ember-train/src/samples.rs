@@ -1,4 +1,7 @@
 //! Sample files: `.npz`, `.safetensors`, `.csv`, and `.png` for a look.
+//!
+//! The arrays are `samples` (f32 `[n, dim]`), `energy` and `log_weights`. Images: `samples` are bytes `[n, h, w, c]`, clamped and quantised,
+//! and `position` is the f32 `[n, c·h·w]` that the energy belongs to; a `.csv` holds the position.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -9,12 +12,16 @@ use npyz::npz::NpzWriter;
 use npyz::zip::{CompressionMethod, DateTime, write::FileOptions};
 
 use crate::checkpoint::atomic;
+use crate::dataset::byte;
 use crate::error::Error;
-use crate::plot::{self, Cloud};
+use crate::plot::{self, Cloud, ImagePanel};
 use crate::tensor_file::{TensorRef, ValuesRef, write_tensors};
 
 /// Extensions [`Samples::write`] knows.
 pub const EXTENSIONS: [&str; 4] = [".npz", ".safetensors", ".csv", ".png"];
+
+/// Images that a `.png` shows at most.
+const SHOWN: usize = 400;
 
 /// Samples with their energies and log-weights.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +36,8 @@ pub struct Samples {
     pub energy: Vec<f32>,
     /// A, `[n]`; all 0 where the draw is unweighted.
     pub log_weights: Vec<f32>,
+    /// `[c, h, w]` where the samples are images, channel first in `samples`.
+    pub image: Option<[usize; 3]>,
 }
 
 #[derive(Clone, Copy)]
@@ -90,25 +99,26 @@ impl Samples {
 
     fn write_npz(&self, out: &mut (impl Write + io::Seek)) -> io::Result<()> {
         let mut npz = NpzWriter::new(out);
+        if let Some((shape, bytes)) = self.bytes() {
+            array(&mut npz, "samples", &shape, &bytes)?;
+        }
         for (name, shape, values) in self.arrays() {
-            // Floats hardly compress. A fixed time: equal samples give equal bytes.
-            let options = FileOptions::default()
-                .compression_method(CompressionMethod::Stored)
-                .last_modified_time(DateTime::default())
-                .large_file(size_of_val(values) as u64 > u64::from(u32::MAX) / 2);
-            let mut array = npz.array(name, options)?.default_dtype().shape(&shape).begin_nd()?;
-            array.extend(values)?;
-            array.finish()?;
+            array(&mut npz, name, &shape, values)?;
         }
         npz.zip_writer().finish()?;
         Ok(())
     }
 
     fn write_safetensors(&self, out: &mut impl Write) -> io::Result<()> {
-        let tensors = self.arrays().map(|(name, shape, values)| {
-            let shape: Vec<usize> = shape.iter().map(|&side| side as usize).collect();
-            TensorRef::new(name, &shape, ValuesRef::F32(values))
-        });
+        let bytes = self.bytes();
+        let mut tensors = Vec::new();
+        if let Some((shape, bytes)) = &bytes {
+            tensors.push(TensorRef::new("samples", shape, ValuesRef::U8(bytes)));
+        }
+        let arrays = self.arrays();
+        tensors.extend(
+            arrays.iter().map(|(name, shape, values)| TensorRef::new(*name, shape, ValuesRef::F32(values))),
+        );
         write_tensors(out, &tensors, &BTreeMap::new())
     }
 
@@ -135,16 +145,53 @@ impl Samples {
     }
 
     fn write_png(&self, path: &Path) -> Result<(), Error> {
+        if let Some(shape) = self.image {
+            let shown = self.n.min(SHOWN);
+            let of =
+                if shown < self.n { format!("the first {shown} of {}", self.n) } else { shown.to_string() };
+            let caption = format!("{of} sample{}", if self.n == 1 { "" } else { "s" });
+            let panel = ImagePanel { caption, pixels: self.samples[..shown * self.dim].to_vec() };
+            return plot::images(path, "samples", "", shape, &[panel]);
+        }
         let cloud = Cloud { position: &self.samples, dim: self.dim, log_weights: Some(&self.log_weights) };
         plot::population(path, "samples", &cloud, None, &plot::Model::default())
     }
 
-    fn arrays(&self) -> [(&'static str, Vec<u64>, &[f32]); 3] {
-        let (n, dim) = (self.n as u64, self.dim as u64);
+    /// Images as bytes with their shape `[n, h, w, c]`: clamped to `[−1, 1]`, the byte whose bin holds the pixel.
+    fn bytes(&self) -> Option<([usize; 4], Vec<u8>)> {
+        let [c, h, w] = self.image?;
+        let mut bytes = Vec::with_capacity(self.samples.len());
+        for image in self.samples.chunks_exact(c * h * w) {
+            for pixel in 0..h * w {
+                bytes.extend((0..c).map(|channel| byte(image[channel * h * w + pixel])));
+            }
+        }
+        Some(([self.n, h, w, c], bytes))
+    }
+
+    fn arrays(&self) -> [(&'static str, Vec<usize>, &[f32]); 3] {
+        let position = if self.image.is_some() { "position" } else { "samples" };
         [
-            ("samples", vec![n, dim], &self.samples),
-            ("energy", vec![n], &self.energy),
-            ("log_weights", vec![n], &self.log_weights),
+            (position, vec![self.n, self.dim], &self.samples),
+            ("energy", vec![self.n], &self.energy),
+            ("log_weights", vec![self.n], &self.log_weights),
         ]
     }
+}
+
+/// One member of a `.npz`.
+fn array<W, T>(npz: &mut NpzWriter<W>, name: &str, shape: &[usize], values: &[T]) -> io::Result<()>
+where
+    W: Write + io::Seek,
+    T: npyz::AutoSerialize + Copy,
+{
+    // Floats hardly compress. A fixed time: equal samples give equal bytes.
+    let options = FileOptions::default()
+        .compression_method(CompressionMethod::Stored)
+        .last_modified_time(DateTime::default())
+        .large_file(size_of_val(values) as u64 > u64::from(u32::MAX) / 2);
+    let shape: Vec<u64> = shape.iter().map(|&side| side as u64).collect();
+    let mut array = npz.array(name, options)?.default_dtype().shape(&shape).begin_nd()?;
+    array.extend(values.iter().copied())?;
+    array.finish()
 }

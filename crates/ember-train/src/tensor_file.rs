@@ -134,6 +134,8 @@ pub(crate) struct TensorRef<'a> {
 pub(crate) enum ValuesRef<'a> {
     F32(&'a [f32]),
     I64(&'a [i64]),
+    /// Written only: sample files hold images as bytes.
+    U8(&'a [u8]),
 }
 
 impl<'a> TensorRef<'a> {
@@ -171,6 +173,7 @@ impl ValuesRef<'_> {
         match self {
             Self::F32(_) => Dtype::F32,
             Self::I64(_) => Dtype::I64,
+            Self::U8(_) => Dtype::U8,
         }
     }
 
@@ -178,6 +181,7 @@ impl ValuesRef<'_> {
         match self {
             Self::F32(values) => values.len(),
             Self::I64(values) => values.len(),
+            Self::U8(values) => values.len(),
         }
     }
 
@@ -185,6 +189,7 @@ impl ValuesRef<'_> {
         match self {
             Self::F32(values) => size_of_val(values),
             Self::I64(values) => size_of_val(values),
+            Self::U8(values) => values.len(),
         }
     }
 
@@ -192,6 +197,7 @@ impl ValuesRef<'_> {
         match self {
             Self::F32(values) => write_le(out, values, |value| value.to_le_bytes()),
             Self::I64(values) => write_le(out, values, |value| value.to_le_bytes()),
+            Self::U8(values) => out.write_all(values),
         }
     }
 }

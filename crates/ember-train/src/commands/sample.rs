@@ -3,11 +3,12 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
-use ember_model::{Energy, EnergyModel};
+use ember_model::{Energy, EnergyModel, SampleShape};
 use ember_sampler::kernel::Mala;
 use ember_sampler::{KernelConfig, Noise, Walkers};
 
 use crate::cli::SampleArgs;
+use crate::draw::denoised;
 use crate::error::Error;
 use crate::record::{self, Opened};
 use crate::samples::Samples;
@@ -29,6 +30,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     if args.ema {
         subject = subject.averaged(&args.path)?;
     }
+    let sigma = args.denoise.then(|| data_noise(&subject, args)).transpose()?;
     let mut walkers = draw(&subject, args)?;
     let kernel = match &subject.config {
         Some(config) => config.kernel.kernel.clone(),
@@ -39,15 +41,40 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
         let noise = Noise::at(args.seed, LANE, step, 1, 0)?;
         walkers = kernel.as_dyn().step(&subject.model, walkers, &noise).0;
     }
+    if let Some(sigma) = sigma {
+        walkers.position = denoised(&subject.model, walkers.position, sigma);
+        walkers.energy = subject.model.energy(walkers.position.clone());
+    }
     let samples = Samples {
         n: walkers.count(),
         dim: walkers.dim(),
+        image: match subject.model.spec().shape {
+            SampleShape::Image(shape) => Some(shape),
+            SampleShape::Flat(_) => None,
+        },
         samples: download(walkers.position),
         energy: download(walkers.energy),
         log_weights: download(walkers.log_weights.value()),
     };
     samples.write(&args.out)?;
     super::print(&format!("{}\n", args.out.display()))
+}
+
+/// The standard deviation of the noise in the run's data.
+fn data_noise(subject: &Opened, args: &SampleArgs) -> Result<f64, Error> {
+    let path = args.path.display();
+    let Some(config) = &subject.config else {
+        return Err(Error::usage(format!(
+            "--denoise: {path} does not say what noise the data had; a run or a checkpoint was expected"
+        )));
+    };
+    let sigma = config.dataset.as_dyn().augmentation().noise;
+    if sigma > 0.0 {
+        return Ok(sigma);
+    }
+    Err(Error::usage(format!(
+        "--denoise: the data of {path} had no noise (`[dataset]` in its config), so there is none to take away"
+    )))
 }
 
 /// `count` walkers with equal weights, at the model's θ.
@@ -81,8 +108,7 @@ fn at(model: &EnergyModel, values: Vec<f32>) -> Walkers {
 
 /// A systematic draw of `count` walkers by weight, in a shuffled order.
 fn by_weight(walkers: Walkers, count: usize, stream: Stream) -> Walkers {
-    let weights: Vec<f64> = download(walkers.weights()).into_iter().map(f64::from).collect();
-    let picked = systematic(&weights, count, stream.uniform_f64(0));
+    let picked = crate::draw::by_weight(&walkers, count, stream.uniform_f64(0));
     let mut distinct = picked.clone();
     distinct.dedup();
     if distinct.len() < count {
@@ -98,21 +124,4 @@ fn by_weight(walkers: Walkers, count: usize, stream: Stream) -> Walkers {
     let device = walkers.position.device();
     let picked = Tensor::<1, Int>::from_data(TensorData::new(picked, [count]), &device);
     walkers.resampled(picked, 0.0)
-}
-
-/// Slot j takes the walker whose cumulative weight first exceeds `(j + u)/count`.
-fn systematic(weights: &[f64], count: usize, u: f64) -> Vec<usize> {
-    let total: f64 = weights.iter().sum();
-    let mut picked = Vec::with_capacity(count);
-    let mut cumulative = 0.0;
-    for (i, weight) in weights.iter().enumerate() {
-        cumulative += weight / total;
-        while picked.len() < count && (picked.len() as f64 + u) / (count as f64) < cumulative {
-            picked.push(i);
-        }
-    }
-    // Rounding may leave the last slot open.
-    let last = weights.iter().rposition(|&w| w > 0.0).unwrap_or(0);
-    picked.resize(count, last);
-    picked
 }

@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, IntoFont, TextStyle, register_font};
@@ -60,11 +62,15 @@ pub(super) fn png(
     atomic::commit_file(temp, path)
 }
 
-fn encode(path: &Path, size: (u32, u32), pixels: &[u8]) -> Drawn {
-    let area = BitMapBackend::new(path, size).into_drawing_area();
-    let bitmap = BitMapElement::with_ref((0, 0), size, pixels).ok_or("the bitmap has a wrong size")?;
-    area.draw(&bitmap)?;
-    area.present()?;
+/// Compressed by default, not in haste: images enlarged to whole pixels then take half the room.
+fn encode(path: &Path, (width, height): (u32, u32), pixels: &[u8]) -> Drawn {
+    let file = io::BufWriter::new(std::fs::File::create(path)?);
+    PngEncoder::new_with_quality(file, CompressionType::Default, FilterType::Adaptive).write_image(
+        pixels,
+        width,
+        height,
+        ExtendedColorType::Rgb8,
+    )?;
     Ok(())
 }
 

@@ -113,7 +113,7 @@ pub(super) fn square_ranges(clouds: &[&Cloud<'_>]) -> ((f64, f64), (f64, f64)) {
 }
 
 /// 1234567 as `1 234 567`.
-pub(super) fn grouped(count: usize) -> String {
+pub(crate) fn grouped(count: usize) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {

@@ -1,4 +1,5 @@
-//! Figures of a population: a histogram with densities (one coordinate), or walkers and data side by side over the model (two).
+//! Figures of a population: a histogram with densities (one coordinate), walkers and data side by side over the model (two), or
+//! panels of images.
 //!
 //! Points that are not finite are left out and counted under the title; so are those outside the axes.
 
@@ -10,9 +11,12 @@ mod canvas;
 mod cloud;
 mod contour;
 mod histogram;
+mod images;
 mod scatter;
 
 pub use cloud::Cloud;
+pub(crate) use cloud::grouped;
+pub use images::ImagePanel;
 
 /// A density as a function of one coordinate: values at the points given.
 pub type Density<'a> = &'a dyn Fn(&[f64]) -> Vec<f64>;
@@ -117,4 +121,22 @@ pub fn scatter(
     // Both give square panels.
     let width = if data.is_some() { 1600 } else { 800 };
     canvas::png(path, (width, 874), |area| scatter::draw(area, title, walkers, data, model.grid))
+}
+
+/// Images of `shape` = `[c, h, w]` (1 or 3 channels) in panels side by side, all of them; `notes` stand under the title.
+///
+/// # Errors
+/// As [`histogram`].
+///
+/// # Panics
+/// When an image has neither 1 nor 3 channels.
+pub fn images(
+    path: &Path,
+    title: &str,
+    notes: &str,
+    shape: [usize; 3],
+    panels: &[ImagePanel],
+) -> Result<(), Error> {
+    let layout = images::Layout::new(shape, panels);
+    canvas::png(path, layout.size(), |area| images::draw(area, title, notes, layout, panels))
 }
