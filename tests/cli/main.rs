@@ -5,6 +5,7 @@ mod classes;
 mod commands;
 mod judging;
 mod data;
+mod report;
 mod resume;
 mod support;
 mod watchdog;

@@ -42,6 +42,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Write the weights under PyTorch names and layout.
     Export(ExportArgs),
+    /// Write one HTML page about a run: curves, pictures, figures, config.
+    Report(ReportArgs),
     /// Say what a run, a checkpoint or a weight file holds.
     Info(InfoArgs),
     /// List every device this build can use, and the one `auto` would take.
@@ -205,6 +207,23 @@ pub struct ExportArgs {
     /// The moving average of the weights (optimizer.ema) instead of the weights
     #[arg(long)]
     pub ema: bool,
+}
+
+/// `ember report`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ember report runs/mixture50_jarzynski-seed0
+  ember report runs/mixture50_jarzynski-seed0 --out mixture.html
+
+The page is one file that needs no network. It can be written while the run is still training.")]
+pub struct ReportArgs {
+    /// The run folder
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// The file to write; RUN/report.html unless given
+    #[arg(long, value_name = "FILE.html")]
+    pub out: Option<PathBuf>,
 }
 
 /// `ember info`.

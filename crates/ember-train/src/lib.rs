@@ -32,6 +32,7 @@ pub mod picture;
 pub mod plot;
 pub mod progress;
 pub mod record;
+pub mod report;
 pub mod run;
 pub mod samples;
 pub mod smc;

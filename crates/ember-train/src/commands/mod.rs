@@ -6,6 +6,7 @@ mod devices;
 mod eval;
 mod export;
 mod info;
+mod report;
 mod resume;
 mod sample;
 mod summary;
@@ -28,6 +29,7 @@ pub fn run(cli: &Cli, start: Instant) -> Result<(), Error> {
         Command::Sample(args) => sample::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Export(args) => export::run(args),
+        Command::Report(args) => report::run(args),
         Command::Info(args) => info::run(args),
         Command::Devices => devices::run(),
         Command::Data(args) => data::run(args),

@@ -29,6 +29,7 @@ pub(super) fn print(dir: &Path, trainer: Trainer) -> Result<(), Error> {
     let run = dir.display();
     let _ = writeln!(text, "run        {run}");
     let _ = writeln!(text, "picture    {run}/samples/");
+    let _ = writeln!(text, "report     ember report {run}");
     let next = if quick { "ember sample" } else { "ember eval" };
     let rest = if quick { " --count 1000 --out samples.npz" } else { "" };
     let _ = writeln!(text, "next       {next} {run}{rest}");
