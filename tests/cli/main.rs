@@ -3,8 +3,9 @@
 mod bad_input;
 mod classes;
 mod commands;
-mod judging;
 mod data;
+mod features;
+mod judging;
 mod report;
 mod resume;
 mod support;

@@ -160,7 +160,8 @@ pub struct SampleArgs {
 Examples:
   ember eval runs/mixture50_jarzynski-seed0
   ember eval runs/mixture50_jarzynski-seed0 --json | jq .kl
-  ember eval runs/mnist236_jarzynski-seed0 --ais --temperatures 2000  # log Z and bits/dim from both sides")]
+  ember eval runs/mnist236_jarzynski-seed0 --ais --temperatures 2000  # log Z and bits/dim from both sides
+  ember eval runs/cifar10_jarzynski-seed0 --features inception.safetensors")]
 pub struct EvalArgs {
     /// A run folder, a checkpoint folder or an exported weight file
     #[arg(value_name = "PATH")]
@@ -183,6 +184,12 @@ pub struct EvalArgs {
     /// Chains of --ais on each side
     #[arg(long, value_name = "N", requires = "ais", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..))]
     pub chains: u32,
+    /// Images: FID and KID against the training data, in the features of this Inception-v3 (layout of pytorch-fid's weights)
+    #[arg(long, value_name = "F.safetensors")]
+    pub features: Option<PathBuf>,
+    /// Samples and training images behind FID and KID at most; as many as there are walkers, up to 10,000, unless given
+    #[arg(long, value_name = "N", requires = "features", value_parser = clap::value_parser!(u32).range(4..))]
+    pub feature_samples: Option<u32>,
     /// The device.
     #[command(flatten)]
     pub device: DeviceArg,

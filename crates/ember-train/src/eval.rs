@@ -18,6 +18,7 @@ use crate::ensembles::Ensembles;
 use crate::error::Error;
 use crate::eval_images::{Classes, held_out_energies, judge_classes};
 use crate::eval_options::EvalOptions;
+use crate::features::FeatureDistances;
 use crate::grid::{EnergyGrid, nearest};
 use crate::likelihood::{self, BitsPerDim};
 use crate::ood::{self, Against, OutOfDistribution};
@@ -80,6 +81,8 @@ pub struct Evaluation {
     /// AUROC against another data set, where one was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out_of_distribution: Option<OutOfDistribution>,
+    /// FID and KID, where a feature network was given.
+    pub features: Option<FeatureDistances>,
 }
 
 /// An estimate of log Z.
@@ -156,6 +159,7 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         log_z_two_sided: two_sided,
         bits_per_dim: None,
         out_of_distribution: None,
+        features: None,
     };
     let weighted = subject.is_weighted();
     let at_theta = |walkers: Walkers| if weighted { walkers.reweight(model) } else { walkers.unweighted() };

@@ -19,6 +19,7 @@ pub mod error;
 pub mod eval;
 pub mod eval_images;
 pub mod eval_options;
+pub mod features;
 pub mod gaussian_fit;
 pub mod grid;
 pub mod likelihood;

@@ -15,8 +15,12 @@ pub(super) fn run(args: &EvalArgs) -> Result<(), Error> {
     if args.ema {
         subject = subject.averaged(&args.path)?;
     }
+    let network = super::features::open(args, &subject, &selected.device)?;
     let seed = subject.config.as_ref().map_or(0, |config| config.seed);
-    let evaluation = evaluate_with(&subject, &options(args, seed))?;
+    let mut evaluation = evaluate_with(&subject, &options(args, seed))?;
+    if let Some(network) = &network {
+        evaluation.features = Some(super::features::distances(network, &subject, args.feature_samples)?);
+    }
     let value = serde_json::to_value(&evaluation)
         .map_err(|error| Error::failed(format!("the evaluation cannot be written as JSON: {error}")))?;
     if let Some(run) = &subject.run

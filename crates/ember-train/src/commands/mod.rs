@@ -5,6 +5,7 @@ mod data;
 mod devices;
 mod eval;
 mod export;
+mod features;
 mod info;
 mod report;
 mod resume;

@@ -107,7 +107,7 @@ fn at(model: &EnergyModel, values: Vec<f32>) -> Walkers {
 }
 
 /// A systematic draw of `count` walkers by weight, in a shuffled order.
-fn by_weight(walkers: Walkers, count: usize, stream: Stream) -> Walkers {
+pub(super) fn by_weight(walkers: Walkers, count: usize, stream: Stream) -> Walkers {
     let picked = crate::draw::by_weight(&walkers, count, stream.uniform_f64(0));
     let mut distinct = picked.clone();
     distinct.dedup();

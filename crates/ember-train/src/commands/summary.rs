@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::error::Error;
 use crate::eval::{Evaluation, evaluate};
+use crate::features::FeatureDistances;
 use crate::record::Opened;
 use crate::statistics::Estimate;
 use crate::trainer::Trainer;
@@ -87,6 +88,7 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
         let _ =
             writeln!(text, "walkers    ess {ess:.3} of them, {ancestors} starting walkers still represented");
     }
+    text += &evaluation.features.as_ref().map(FeatureDistances::table).unwrap_or_default();
     text
 }
 
