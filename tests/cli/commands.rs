@@ -130,7 +130,7 @@ fn devices_and_help() {
     let scratch = Scratch::new(TOY);
     let devices = scratch.ok(&["devices"]);
     assert!(devices.contains("flex") && devices.contains("auto"), "{devices}");
-    for command in ["train", "resume", "sample", "eval", "export", "report", "info", "devices"] {
+    for command in ["train", "resume", "sample", "eval", "export", "report", "info", "devices", "data"] {
         let help = scratch.ok(&[command, "--help"]);
         assert!(help.contains("Example"), "{command} --help has no worked example");
     }

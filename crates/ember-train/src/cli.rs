@@ -50,7 +50,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  ember devices")]
     Devices,
     /// Look at data sets.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  ember data check datasets/mnist")]
     Data(DataCommand),
     /// Measure speed.
     #[command(subcommand)]
