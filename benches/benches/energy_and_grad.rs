@@ -1,10 +1,11 @@
 //! One evaluation of `(U, ∇U)`, and the plain twin of the mixture's one-pass form.
 
 use divan::Bencher;
-use ember_benches::{MIXTURE, MLP, model, positions};
-use ember_model::Energy;
-use ember_model::energy::weighted_param_grads_by_autodiff;
+use divan::counter::ItemsCount;
+use ember_benches::{CIFAR, FORWARD_FLOP, MIXTURE, MLP, MNIST, model, positions};
+use ember_model::energy::{energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff};
 use ember_model::params::upload;
+use ember_model::{Energy, EnergyModel};
 
 fn main() {
     divan::main();
@@ -24,6 +25,54 @@ fn mixture_param_grads(bencher: Bencher<'_, '_>, one_pass: bool) {
     let terms = [(positions(&model, 10_000), upload(vec![1e-4; 10_000], model.device()))];
     bencher.bench_local(|| {
         if one_pass {
+            model.weighted_param_grads(&terms)
+        } else {
+            weighted_param_grads_by_autodiff(architecture.as_ref(), model.theta(), &terms)
+        }
+    });
+}
+
+/// Network, walkers, and whether it is the explicit form or the tape.
+const CONV: [(&str, usize, bool); 8] = [
+    ("mnist", 64, true),
+    ("mnist", 64, false),
+    ("mnist", 256, true),
+    ("mnist", 256, false),
+    ("cifar", 64, true),
+    ("cifar", 64, false),
+    ("cifar", 256, true),
+    ("cifar", 256, false),
+];
+
+fn conv(name: &str) -> (EnergyModel, f64) {
+    if name == "mnist" { (model(MNIST), FORWARD_FLOP[0]) } else { (model(CIFAR), FORWARD_FLOP[1]) }
+}
+
+/// Items are floating-point operations: forward and the gradient in x.
+#[divan::bench(args = CONV, sample_count = 10, sample_size = 1)]
+fn conv_energy_and_grad(bencher: Bencher<'_, '_>, (name, walkers, explicit): (&str, usize, bool)) {
+    let (model, flop) = conv(name);
+    let architecture = model.spec().build().expect("it fits");
+    let x = positions(&model, walkers);
+    let flop = 2.0 * flop * walkers as f64;
+    bencher.counter(ItemsCount::new(flop as usize)).bench_local(|| {
+        if explicit {
+            model.energy_and_grad(x.clone())
+        } else {
+            energy_and_grad_by_autodiff(architecture.as_ref(), model.theta(), x.clone())
+        }
+    });
+}
+
+/// Items are floating-point operations: forward, the gradient in the activations and that in θ.
+#[divan::bench(args = CONV, sample_count = 10, sample_size = 1)]
+fn conv_param_grads(bencher: Bencher<'_, '_>, (name, walkers, explicit): (&str, usize, bool)) {
+    let (model, flop) = conv(name);
+    let architecture = model.spec().build().expect("it fits");
+    let terms = [(positions(&model, walkers), upload(vec![1.0 / walkers as f32; walkers], model.device()))];
+    let flop = 3.0 * flop * walkers as f64;
+    bencher.counter(ItemsCount::new(flop as usize)).bench_local(|| {
+        if explicit {
             model.weighted_param_grads(&terms)
         } else {
             weighted_param_grads_by_autodiff(architecture.as_ref(), model.theta(), &terms)

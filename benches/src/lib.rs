@@ -9,6 +9,23 @@ pub const MIXTURE: &str = "kind = \"gaussian_mixture\"\ndim = 50\nmeans = [[-10.
 /// The MLP of the peers' benchmark: 2 → 3 × 128 → 1.
 pub const MLP: &str = "kind = \"mlp\"\ndim = 2\nhidden = [128, 128, 128]\nconfinement = 1.0\n";
 
+/// The image network of Carbone et al. for MNIST: 76,993 parameters, 1.71 MFLOP forward an image.
+pub const MNIST: &str =
+    "kind = \"conv\"\nshape = [1, 28, 28]\nactivation = \"silu\"\nconfinement = 0.01\nlayers = [
+    { out = 16, kernel = 5, stride = 2, padding = 4 }, { out = 32, kernel = 3, stride = 2, padding = 1 },
+    { out = 64, kernel = 3, stride = 2, padding = 1 }, { out = 64, kernel = 3, stride = 2, padding = 1 },
+    { out = 64, kernel = 2 }, { out = 1, kernel = 1 }]\n";
+/// That for CIFAR-10: 2,763,393 parameters, 205 MFLOP forward an image.
+pub const CIFAR: &str =
+    "kind = \"conv\"\nshape = [3, 32, 32]\nactivation = \"leaky_relu\"\nconfinement = 0.01\nlayers = [
+    { out = 64, kernel = 3, padding = 1 }, { out = 128, kernel = 4, stride = 2, padding = 1 },
+    { out = 256, kernel = 4, stride = 2, padding = 1 }, { out = 512, kernel = 4, stride = 2, padding = 1 },
+    { out = 1, kernel = 4 }]\n";
+
+/// Floating-point operations of the forward pass of [`MNIST`] and of [`CIFAR`] for one image: two per multiply-add. The
+/// gradient in x takes as many again, the gradient in θ as many again.
+pub const FORWARD_FLOP: [f64; 2] = [1_712_256.0, 204_881_920.0];
+
 /// A model on the CPU, from its metadata text.
 ///
 /// # Panics

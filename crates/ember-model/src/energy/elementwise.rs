@@ -167,6 +167,20 @@ pub(super) fn multiply(to: &mut [f32], a: &[f32], b: &[f32]) {
     }
 }
 
+/// `|x|²`, in f64 until the end.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(super) fn square_norm(x: &[f32]) -> f32 {
+    let mut lanes = [0.0f64; 8];
+    let blocks = x.chunks_exact(lanes.len());
+    let rest: f64 = blocks.remainder().iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    for block in blocks {
+        for (lane, &x) in lanes.iter_mut().zip(block) {
+            *lane += f64::from(x) * f64::from(x);
+        }
+    }
+    (lanes.iter().sum::<f64>() + rest) as f32
+}
+
 /// `to += from`, element by element.
 #[inline(always)]
 pub(super) fn add_assign(to: &mut [f32], from: &[f32]) {

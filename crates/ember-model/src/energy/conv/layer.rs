@@ -2,7 +2,7 @@
 //!
 //! Images are `[b, h, w, c]` with the zero padding stored around them, so that a patch is `k` runs of `k·c` numbers. With `P`
 //! the patches `[b·h'·w', k·k·c]` and `W: [out, k·k·c]`: `z = P Wᵀ`, `∂P = δ W` (added back to where the patches came from),
-//! `∂W = δᵀ P`. Patches are made for a few output lines at a time, so that they stay in the cache.
+//! `∂W = δᵀ P`. Patches are made for a few output lines and kernel rows (a part) at a time, so that they stay in the cache.
 
 use std::ops::Range;
 
@@ -13,10 +13,12 @@ use multiversion::multiversion;
 use super::super::elementwise::add_assign;
 use super::ConvLayer;
 
-/// Patches made at a time, at most this many numbers, unless one line or [`MIN_ROWS`] has more.
-const PATCH_NUMBERS: usize = 128 * 1024;
-/// Rows that a matrix product should have at least, so that reading the weights pays.
-const MIN_ROWS: usize = 96;
+/// Numbers of patches made at a time, unless [`MIN_ROWS`] have more.
+const PATCH_NUMBERS: usize = 64 * 1024;
+/// Rows that a matrix product should have at least, so that packing the weights pays.
+const MIN_ROWS: usize = 256;
+/// Numbers of a patch at a time: as many kernel rows as fit, at least one.
+const PART: usize = 512;
 /// Short runs are copied in pieces of this many numbers; buffers have so many numbers to spare at the end.
 pub(super) const SLACK: usize = 8;
 
@@ -30,13 +32,49 @@ pub(super) struct Layer {
     pub kernel: usize,
     pub stride: usize,
     pub padding: usize,
+    /// Output lines worked on at a time.
+    pub tile: usize,
 }
 
 impl Layer {
+    /// `layer` on `input`, which it must fit.
     pub fn new(layer: ConvLayer, input: [usize; 3]) -> Self {
         let side = |side: usize| (side + 2 * layer.padding - layer.kernel) / layer.stride + 1;
         let output = [layer.out, side(input[1]), side(input[2])];
-        Self { input, output, kernel: layer.kernel, stride: layer.stride, padding: layer.padding }
+        Self { input, output, kernel: layer.kernel, stride: layer.stride, padding: layer.padding, tile: 1 }
+    }
+
+    /// With tiles of one size that a block of `images` falls into.
+    pub fn tiled(self, images: usize) -> Self {
+        let part = self.parts().map(|rows| self.part_len(&rows)).max().unwrap_or(1);
+        let rows = (PATCH_NUMBERS / part).max(MIN_ROWS);
+        let lines = images * self.output[1];
+        let tiles = (lines * self.output[2]).div_ceil(rows);
+        Self { tile: lines.div_ceil(tiles), ..self }
+    }
+
+    /// The tiles of `images`: ranges of output lines.
+    pub fn tiles(&self, images: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (tile, lines) = (self.tile, images * self.output[1]);
+        (0..lines).step_by(tile).map(move |start| start..(start + tile).min(lines))
+    }
+
+    /// The parts of a patch: ranges of kernel rows.
+    pub fn parts(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let kernel = self.kernel;
+        let rows = if self.is_plain() { kernel } else { (PART / (kernel * self.input[0])).clamp(1, kernel) };
+        (0..kernel).step_by(rows).map(move |start| start..(start + rows).min(kernel))
+    }
+
+    /// Numbers of a patch in `part`.
+    pub fn part_len(&self, part: &Range<usize>) -> usize {
+        part.len() * self.kernel * self.input[0]
+    }
+
+    /// Where the weights of `part`, `[out, part_len]`, are among the layer's, which are stored part by part.
+    pub fn part_weights(&self, part: &Range<usize>) -> Range<usize> {
+        let row = self.output[0] * self.kernel * self.input[0];
+        part.start * row..part.end * row
     }
 
     /// Numbers of one padded input image.
@@ -61,20 +99,15 @@ impl Layer {
         (self.kernel == h && self.kernel == w) || (self.kernel == 1 && self.stride == 1)
     }
 
-    /// Output lines worked on at a time.
-    pub fn tile(&self) -> usize {
-        let rows = (PATCH_NUMBERS / self.patch()).max(MIN_ROWS);
-        (rows / self.output[2]).max(1)
-    }
-
     /// Rows of the matrices of `lines` output lines.
-    pub fn rows(&self, lines: &Range<usize>) -> usize {
+    fn rows(&self, lines: &Range<usize>) -> usize {
         lines.len() * self.output[2]
     }
 
     /// Numbers the scratch for patches must hold.
     pub fn scratch(&self) -> usize {
-        if self.is_plain() { 0 } else { self.tile() * self.output[2] * self.patch() + SLACK }
+        let part = self.parts().map(|part| self.part_len(&part)).max().unwrap_or(0);
+        if self.is_plain() { 0 } else { self.tile * self.output[2] * part + SLACK }
     }
 
     /// Where image line `y` of image `b` of this layer's padded input holds its pixels.
@@ -84,43 +117,76 @@ impl Layer {
         start..start + w * c
     }
 
-    /// The patches of `lines`, `[rows, patch]`: the input itself where it will do, else gathered into `scratch`.
-    pub fn patches<'a>(&self, input: &'a [f32], lines: &Range<usize>, scratch: &'a mut [f32]) -> &'a [f32] {
-        let len = self.rows(lines) * self.patch();
+    /// `part` of the patches of `lines`, `[rows, part_len]`: the input itself where it will do, else gathered into `scratch`.
+    fn patches<'a>(
+        &self,
+        input: &'a [f32],
+        lines: &Range<usize>,
+        part: &Range<usize>,
+        scratch: &'a mut [f32],
+    ) -> &'a [f32] {
+        let len = self.rows(lines) * self.part_len(part);
         if self.is_plain() {
             let start = lines.start * self.output[2] * self.patch();
             return &input[start..start + len];
         }
-        gather(self, input, lines, scratch);
+        gather(self, input, lines, part, scratch);
         &scratch[..len]
     }
 
-    /// `z = P Wᵀ`, `[rows, out]`.
-    pub fn forward(&self, z: &mut [f32], patches: &[f32], weight: &[f32]) {
-        let (out, k) = (self.output[0], self.patch());
-        let rows = z.len() / out;
-        matmul(
-            MatMut::from_row_major_slice_mut(z, rows, out),
-            Accum::Replace,
-            MatRef::from_row_major_slice(patches, rows, k),
-            MatRef::from_row_major_slice(weight, out, k).transpose(),
-            1.0,
-            Par::Seq,
-        );
+    /// `z = P Wᵀ`, `[rows, out]`, for the patches of `lines` of the padded `input`.
+    pub fn forward(
+        &self,
+        z: &mut [f32],
+        input: &[f32],
+        weight: &[f32],
+        lines: &Range<usize>,
+        scratch: &mut [f32],
+    ) {
+        let (rows, out) = (self.rows(lines), self.output[0]);
+        for part in self.parts() {
+            let k = self.part_len(&part);
+            let patches = self.patches(input, lines, &part, scratch);
+            matmul(
+                MatMut::from_row_major_slice_mut(z, rows, out),
+                if part.start == 0 { Accum::Replace } else { Accum::Add },
+                MatRef::from_row_major_slice(patches, rows, k),
+                MatRef::from_row_major_slice(&weight[self.part_weights(&part)], out, k).transpose(),
+                1.0,
+                Par::Seq,
+            );
+        }
     }
 
-    /// `∂W += δᵀ P`, `[out, patch]`.
-    pub fn add_weight_grad(&self, grad: &mut [f32], signal: &[f32], patches: &[f32]) {
-        let (out, k) = (self.output[0], self.patch());
-        let rows = signal.len() / out;
-        matmul(
-            MatMut::from_row_major_slice_mut(grad, out, k),
-            Accum::Add,
-            MatRef::from_row_major_slice(signal, rows, out).transpose(),
-            MatRef::from_row_major_slice(patches, rows, k),
-            1.0,
-            Par::Seq,
-        );
+    /// `∂W += δᵀ P` for the patches of `lines` of the padded `input`; `signal` is `δ: [rows, out]`.
+    pub fn add_weight_grad(
+        &self,
+        grad: &mut [f32],
+        signal: &[f32],
+        input: &[f32],
+        lines: &Range<usize>,
+        scratch: &mut [f32],
+    ) {
+        let (rows, out) = (self.rows(lines), self.output[0]);
+        for part in self.parts() {
+            let k = self.part_len(&part);
+            let patches = self.patches(input, lines, &part, scratch);
+            matmul(
+                MatMut::from_row_major_slice_mut(&mut grad[self.part_weights(&part)], out, k),
+                Accum::Add,
+                MatRef::from_row_major_slice(signal, rows, out).transpose(),
+                MatRef::from_row_major_slice(patches, rows, k),
+                1.0,
+                Par::Seq,
+            );
+        }
+    }
+
+    /// Makes a padded `input_grad` ready for [`Layer::add_input_grad`] of all its lines.
+    pub fn clear(&self, input_grad: &mut [f32]) {
+        if !self.is_plain() {
+            input_grad.fill(0.0);
+        }
     }
 
     /// Adds `δ W` to the pixels of the padded `input_grad` that the patches of `lines` came from.
@@ -132,24 +198,22 @@ impl Layer {
         lines: &Range<usize>,
         scratch: &mut [f32],
     ) {
-        let (out, k) = (self.output[0], self.patch());
-        let rows = self.rows(lines);
-        let (to, plain) = if self.is_plain() {
+        let (rows, out) = (self.rows(lines), self.output[0]);
+        for part in self.parts() {
+            let k = self.part_len(&part);
             let start = lines.start * self.output[2] * k;
-            (&mut input_grad[start..start + rows * k], true)
-        } else {
-            (&mut scratch[..rows * k], false)
-        };
-        matmul(
-            MatMut::from_row_major_slice_mut(to, rows, k),
-            Accum::Replace,
-            MatRef::from_row_major_slice(signal, rows, out),
-            MatRef::from_row_major_slice(weight, out, k),
-            1.0,
-            Par::Seq,
-        );
-        if !plain {
-            scatter(self, input_grad, lines, scratch);
+            let to = if self.is_plain() { &mut input_grad[start..] } else { &mut *scratch };
+            matmul(
+                MatMut::from_row_major_slice_mut(&mut to[..rows * k], rows, k),
+                Accum::Replace,
+                MatRef::from_row_major_slice(signal, rows, out),
+                MatRef::from_row_major_slice(&weight[self.part_weights(&part)], out, k),
+                1.0,
+                Par::Seq,
+            );
+            if !self.is_plain() {
+                scatter(self, input_grad, lines, &part, scratch);
+            }
         }
     }
 
@@ -164,15 +228,15 @@ impl Layer {
     }
 }
 
-/// Copies the patches of `lines` into `patches`.
+/// Copies `part` of the patches of `lines` into `patches`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn gather(layer: &Layer, input: &[f32], lines: &Range<usize>, patches: &mut [f32]) {
+fn gather(layer: &Layer, input: &[f32], lines: &Range<usize>, part: &Range<usize>, patches: &mut [f32]) {
     let run = layer.kernel * layer.input[0];
     let mut at = 0;
     for line in lines.clone() {
         let (corner, width, step) = layer.corner(line);
         for x in 0..layer.output[2] {
-            for ky in 0..layer.kernel {
+            for ky in part.clone() {
                 let from = corner + x * step + ky * width;
                 if run <= 4 * SLACK {
                     // The numbers copied too many are overwritten by the next run.
@@ -189,19 +253,55 @@ fn gather(layer: &Layer, input: &[f32], lines: &Range<usize>, patches: &mut [f32
     }
 }
 
-/// Adds the gradients of the patches of `lines` to the pixels they came from.
+/// Adds the gradients of `part` of the patches of `lines` to the pixels they came from.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn scatter(layer: &Layer, input_grad: &mut [f32], lines: &Range<usize>, patches: &[f32]) {
+fn scatter(
+    layer: &Layer,
+    input_grad: &mut [f32],
+    lines: &Range<usize>,
+    part: &Range<usize>,
+    patches: &[f32],
+) {
+    // A known length spares the first layers, whose runs are short, the loop.
+    match layer.kernel * layer.input[0] {
+        3 => scatter_runs(layer, input_grad, lines, part, patches, add_short::<3>),
+        4 => scatter_runs(layer, input_grad, lines, part, patches, add_short::<4>),
+        5 => scatter_runs(layer, input_grad, lines, part, patches, add_short::<5>),
+        9 => scatter_runs(layer, input_grad, lines, part, patches, add_short::<9>),
+        12 => scatter_runs(layer, input_grad, lines, part, patches, add_short::<12>),
+        15 => scatter_runs(layer, input_grad, lines, part, patches, add_short::<15>),
+        _ => scatter_runs(layer, input_grad, lines, part, patches, add_assign),
+    }
+}
+
+#[inline(always)]
+fn scatter_runs(
+    layer: &Layer,
+    input_grad: &mut [f32],
+    lines: &Range<usize>,
+    part: &Range<usize>,
+    patches: &[f32],
+    add: impl Fn(&mut [f32], &[f32]),
+) {
     let run = layer.kernel * layer.input[0];
-    let mut at = 0;
+    let mut runs = patches.chunks_exact(run);
     for line in lines.clone() {
         let (corner, width, step) = layer.corner(line);
         for x in 0..layer.output[2] {
-            for ky in 0..layer.kernel {
+            for (ky, from) in part.clone().zip(&mut runs) {
                 let to = corner + x * step + ky * width;
-                add_assign(&mut input_grad[to..to + run], &patches[at..at + run]);
-                at += run;
+                add(&mut input_grad[to..to + run], from);
             }
+        }
+    }
+}
+
+/// `to += from` for `N` numbers.
+#[inline(always)]
+fn add_short<const N: usize>(to: &mut [f32], from: &[f32]) {
+    if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk::<N>()) {
+        for i in 0..N {
+            to[i] += from[i];
         }
     }
 }

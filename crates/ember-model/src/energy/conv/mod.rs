@@ -19,12 +19,14 @@ use crate::params::ParamSpec;
 use crate::random::Stream;
 use crate::shape::SampleShape;
 
+use cpu::CpuForm;
 use layer::Layer;
 use pass::Network;
 
 mod cpu;
 mod layer;
 mod pass;
+mod workspace;
 
 /// `{ kind = "conv", layers, activation, spectral_norm, confinement }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,18 +104,18 @@ impl Conv {
                 "the last layer leaves [{channels}, {height}, {width}], an energy needs [1, 1, 1]"
             )));
         }
-        let network = Network::new(layers, self.activation);
-        let energy = ConvEnergy { image, weights, network, config: self.clone() };
+        let cpu = CpuForm::new(Network::new(layers, self.activation), self.confinement);
+        let energy = ConvEnergy { image, weights, cpu, config: self.clone() };
         Ok(SpectralNorm::wrap(Box::new(energy), self.spectral_norm))
     }
 }
 
 /// A [`Conv`] on images of one shape.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct ConvEnergy {
     image: [usize; 3],
     weights: Vec<Vec<usize>>,
-    network: Network,
+    cpu: CpuForm,
     config: Conv,
 }
 
@@ -154,17 +156,16 @@ impl Architecture for ConvEnergy {
     }
 
     fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
-        cpu::energy(&self.network, self.config.confinement as f32, theta, &x)
-            .unwrap_or_else(|| self.by_tensors(theta, x))
+        self.cpu.energy(theta, &x).unwrap_or_else(|| self.by_tensors(theta, x))
     }
 
     fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
-        cpu::energy_and_grad(&self.network, self.config.confinement as f32, theta, &x)
-            .unwrap_or_else(|| energy_and_grad_by_autodiff(self, theta, x))
+        self.cpu.energy_and_grad(theta, &x).unwrap_or_else(|| energy_and_grad_by_autodiff(self, theta, x))
     }
 
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
-        cpu::weighted_param_grads(&self.network, self.config.confinement as f32, theta, terms)
+        self.cpu
+            .weighted_param_grads(theta, terms)
             .unwrap_or_else(|| weighted_param_grads_by_autodiff(self, theta, terms))
     }
 

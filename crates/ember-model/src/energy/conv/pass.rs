@@ -2,10 +2,13 @@
 
 use super::super::activation::Activation;
 use super::super::elementwise::{activate, activate_with_slope, add_bias, add_rows, multiply};
-use super::layer::{Layer, SLACK};
+use super::layer::Layer;
+use super::workspace::Workspace;
 
-/// Numbers that the activations of one block may fill.
-const BLOCK_NUMBERS: usize = 2 * 1024 * 1024;
+/// Images per block: rows enough for the products of the last layers, activations few enough for the cache.
+const BLOCK: usize = 16;
+/// Fewer where the activations of one block would be more numbers than this.
+const BLOCK_NUMBERS: usize = 16 * 1024 * 1024;
 
 /// The layers, their non-linearity and how many images are worked on at a time.
 #[derive(Clone, Debug)]
@@ -18,8 +21,9 @@ pub(super) struct Network {
 impl Network {
     pub fn new(layers: Vec<Layer>, activation: Activation) -> Self {
         let per_image: usize = layers.iter().map(|layer| layer.padded_len() + layer.output_len()).sum();
-        // A number of its own, not of the batch or the threads: sums are the same whoever computes them.
-        let block = (BLOCK_NUMBERS / per_image).clamp(8, 32);
+        // Not a matter of the batch or of the threads: sums are the same whoever computes them.
+        let block = (BLOCK_NUMBERS / per_image.max(1)).clamp(1, BLOCK);
+        let layers = layers.into_iter().map(|layer| layer.tiled(block)).collect();
         Self { layers, activation, block }
     }
 
@@ -29,7 +33,7 @@ impl Network {
     }
 }
 
-/// Weights as `[out, kh, kw, in]` and biases `[out]`, per layer.
+/// Weights as `[kernel part][out, kh, kw, in]` and biases `[out]`, per layer.
 #[derive(Clone, Debug)]
 pub(super) struct Weights {
     pub weight: Vec<Vec<f32>>,
@@ -39,11 +43,9 @@ pub(super) struct Weights {
 impl Weights {
     /// From θ: weights `[out, in, kh, kw]` and biases in turn.
     pub fn new(network: &Network, theta: &[&[f32]]) -> Self {
-        let weight = network.layers.iter().zip(theta.chunks_exact(2));
+        let pairs = network.layers.iter().zip(theta.chunks_exact(2));
         Self {
-            weight: weight
-                .map(|(layer, theta)| swap(theta[0], layer.input[0], layer.kernel.pow(2)))
-                .collect(),
+            weight: pairs.map(|(layer, theta)| packed(layer, theta[0])).collect(),
             bias: theta.chunks_exact(2).map(|theta| theta[1].to_vec()).collect(),
         }
     }
@@ -70,60 +72,42 @@ impl Weights {
     /// In θ's order and layout.
     pub fn into_theta(self, network: &Network) -> Vec<Vec<f32>> {
         let pairs = self.weight.iter().zip(self.bias).zip(&network.layers);
-        pairs
-            .flat_map(|((weight, bias), layer)| [swap(weight, layer.kernel.pow(2), layer.input[0]), bias])
-            .collect()
+        pairs.flat_map(|((weight, bias), layer)| [unpacked(layer, weight), bias]).collect()
     }
 }
 
-/// `[n, rows, columns]` to `[n, columns, rows]`.
-fn swap(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut swapped = vec![0.0; values.len()];
-    swap_into(&mut swapped, values, rows, columns);
-    swapped
-}
-
-fn swap_into(to: &mut [f32], from: &[f32], rows: usize, columns: usize) {
-    for (to, from) in to.chunks_exact_mut(rows * columns).zip(from.chunks_exact(rows * columns)) {
-        for (row, from) in from.chunks_exact(columns).enumerate() {
-            for (column, &value) in from.iter().enumerate() {
-                to[column * rows + row] = value;
+/// `[out, in, kh, kw]` to `[kernel part][out, kh, kw, in]`.
+fn packed(layer: &Layer, weight: &[f32]) -> Vec<f32> {
+    let (channels, taps) = (layer.input[0], layer.kernel.pow(2));
+    let mut packed = vec![0.0; weight.len()];
+    for part in layer.parts() {
+        let rows = packed[layer.part_weights(&part)].chunks_exact_mut(layer.part_len(&part));
+        for (to, from) in rows.zip(weight.chunks_exact(channels * taps)) {
+            for (tap, to) in (part.start * layer.kernel..).zip(to.chunks_exact_mut(channels)) {
+                for (to, from) in to.iter_mut().zip(from[tap..].iter().step_by(taps)) {
+                    *to = *from;
+                }
             }
         }
     }
+    packed
 }
 
-/// The buffers of one block.
-#[derive(Clone, Debug)]
-pub(super) struct Workspace {
-    /// Padded input of each layer, `[block, h, w, c]`; the padding is zero and stays so.
-    inputs: Vec<Vec<f32>>,
-    /// `a′(z)` of each layer but the last, `[block, h, w, c]` unpadded.
-    slopes: Vec<Vec<f32>>,
-    /// Padded gradients of the input of a layer and of the next.
-    grads: [Vec<f32>; 2],
-    patches: Vec<f32>,
-    signal: Vec<f32>,
-}
-
-impl Workspace {
-    /// With `backward`, the buffers of [`backward`] too.
-    pub fn new(network: &Network, with_backward: bool) -> Self {
-        let layers = &network.layers;
-        let hidden = &layers[..layers.len() - 1];
-        let inputs: Vec<_> =
-            layers.iter().map(|layer| vec![0.0; network.block * layer.padded_len() + SLACK]).collect();
-        let widest = inputs.iter().map(Vec::len).max().unwrap_or(0);
-        let slopes = hidden.iter().map(|layer| network.block * layer.output_len());
-        let tile = |layer: &Layer| layer.tile() * layer.output[2] * layer.output[0];
-        Self {
-            slopes: slopes.map(|len| vec![0.0; if with_backward { len } else { 0 }]).collect(),
-            grads: [(); 2].map(|()| vec![0.0; if with_backward { widest } else { 0 }]),
-            patches: vec![0.0; layers.iter().map(Layer::scratch).max().unwrap_or(0)],
-            signal: vec![0.0; layers.iter().map(tile).max().unwrap_or(0)],
-            inputs,
+/// The reverse of [`packed`].
+fn unpacked(layer: &Layer, packed: &[f32]) -> Vec<f32> {
+    let (channels, taps) = (layer.input[0], layer.kernel.pow(2));
+    let mut weight = vec![0.0; packed.len()];
+    for part in layer.parts() {
+        let rows = packed[layer.part_weights(&part)].chunks_exact(layer.part_len(&part));
+        for (from, to) in rows.zip(weight.chunks_exact_mut(channels * taps)) {
+            for (tap, from) in (part.start * layer.kernel..).zip(from.chunks_exact(channels)) {
+                for (from, to) in from.iter().zip(to[tap..].iter_mut().step_by(taps)) {
+                    *to = *from;
+                }
+            }
         }
     }
+    weight
 }
 
 /// The last layer's output for `x: [n, c, h, w]`, n at most a block, into `energy: [n]`. With `keep_slopes`, [`backward`] may follow.
@@ -140,13 +124,10 @@ pub(super) fn forward(
     for (i, layer) in network.layers.iter().enumerate() {
         let (inputs, next_inputs) = work.inputs.split_at_mut(i + 1);
         let next = network.layers.get(i + 1);
-        let lines = n * layer.output[1];
         let line_len = layer.output[2] * layer.output[0];
-        for start in (0..lines).step_by(layer.tile()) {
-            let range = start..(start + layer.tile()).min(lines);
-            let patches = layer.patches(&inputs[i], &range, &mut work.patches);
+        for range in layer.tiles(n) {
             let z = &mut work.signal[..range.len() * line_len];
-            layer.forward(z, patches, &weights.weight[i]);
+            layer.forward(z, &inputs[i], &weights.weight[i], &range, &mut work.patches);
             add_bias(z, &weights.bias[i]);
             let Some(next) = next else {
                 energy[range].copy_from_slice(z);
@@ -183,12 +164,10 @@ pub(super) fn backward(
         std::mem::swap(below, above);
         let wanted = i > 0 || input.is_some();
         if wanted {
-            below[..n * layer.padded_len()].fill(0.0);
+            layer.clear(&mut below[..n * layer.padded_len()]);
         }
-        let lines = n * layer.output[1];
         let line_len = layer.output[2] * layer.output[0];
-        for start in (0..lines).step_by(layer.tile()) {
-            let range = start..(start + layer.tile()).min(lines);
+        for range in layer.tiles(n) {
             let signal = &mut work.signal[..range.len() * line_len];
             if i == last {
                 signal.copy_from_slice(&scale[range.clone()]);
@@ -201,8 +180,8 @@ pub(super) fn backward(
                 }
             }
             if let Some(params) = &mut params {
-                let patches = layer.patches(&work.inputs[i], &range, &mut work.patches);
-                layer.add_weight_grad(&mut params.weight[i], signal, patches);
+                let grad = &mut params.weight[i];
+                layer.add_weight_grad(grad, signal, &work.inputs[i], &range, &mut work.patches);
                 add_rows(&mut params.bias[i], signal);
             }
             if wanted {

@@ -1,0 +1,55 @@
+//! The buffers of one block of images, kept between calls: asking the system for fresh pages costs as much as a small network.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::layer::{Layer, SLACK};
+use super::pass::Network;
+
+/// The buffers of one block.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    /// Padded input of each layer, `[block, h, w, c]`; the padding is zero and stays so.
+    pub inputs: Vec<Vec<f32>>,
+    /// `a′(z)` of each layer but the last, `[block, h, w, c]` unpadded.
+    pub slopes: Vec<Vec<f32>>,
+    /// Padded gradients of the input of a layer and of the next.
+    pub grads: [Vec<f32>; 2],
+    /// Patches of a tile, or their gradients.
+    pub patches: Vec<f32>,
+    /// A tile of a layer's output, or of its gradient.
+    pub signal: Vec<f32>,
+}
+
+impl Workspace {
+    fn new(network: &Network) -> Self {
+        let layers = &network.layers;
+        let inputs: Vec<_> =
+            layers.iter().map(|layer| vec![0.0; network.block * layer.padded_len() + SLACK]).collect();
+        let widest = inputs.iter().map(Vec::len).max().unwrap_or(0);
+        let hidden = layers[..layers.len() - 1].iter();
+        let tile = |layer: &Layer| layer.tile * layer.output[2] * layer.output[0];
+        Self {
+            slopes: hidden.map(|layer| vec![0.0; network.block * layer.output_len()]).collect(),
+            grads: [(); 2].map(|()| vec![0.0; widest]),
+            patches: vec![0.0; layers.iter().map(Layer::scratch).max().unwrap_or(0)],
+            signal: vec![0.0; layers.iter().map(tile).max().unwrap_or(0)],
+            inputs,
+        }
+    }
+}
+
+/// Workspaces that are free: as many as there have been threads at work.
+#[derive(Debug, Default)]
+pub(super) struct Workspaces(Mutex<Vec<Workspace>>);
+
+impl Workspaces {
+    /// Runs `f` with a workspace of `network`, always the same one.
+    pub fn with<T>(&self, network: &Network, f: impl FnOnce(&mut Workspace) -> T) -> T {
+        // A workspace is only here while nobody writes to it, so a panic elsewhere leaves nothing half done.
+        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut work = free.unwrap_or_else(|| Workspace::new(network));
+        let result = f(&mut work);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(work);
+        result
+    }
+}
