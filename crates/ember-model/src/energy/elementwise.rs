@@ -2,13 +2,14 @@
 //!
 //! `e^x` is Cephes' `expf` (Moshier 1989): `e^x = 2^n e^r`, `|r| ≤ ½ ln 2`, a polynomial of degree 6 in `r`. Plain loops without
 //! branches, compiled for AVX2 and AVX-512 beside the baseline and picked at run time; no fused multiply-add, so that every
-//! processor gives the same bits. Relative error below 2·10⁻⁷ where the value is a normal number (the tests measure it).
+//! processor gives the same bits. Relative errors are 1·10⁻⁷ for `e^x`, 2·10⁻⁷ for SiLU and tanh, 3·10⁻⁷ for the others and for
+//! slopes, where the value is a normal number (the tests measure it).
 
 use multiversion::multiversion;
 
 use super::activation::Activation;
 
-/// `e^x`, 0 below −87.33 (where it leaves the normal numbers) as far as `f32` goes, `e^88` above 88. NaN stays NaN.
+/// `e^x` between −87.3 and 88, where it is a normal number; beyond, its value there. NaN stays NaN.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it rounds to an integer, kept in the low bits
@@ -29,10 +30,10 @@ fn exp(x: f32) -> f32 {
 /// `(σ(x) x, its derivative)`.
 #[inline(always)]
 fn silu(x: f32) -> (f32, f32) {
-    let sigma = 1.0 / (1.0 + exp(-x));
-    let value = x * sigma;
-    // σ (1 + x (1 − σ))
-    (value, sigma + value * (1.0 - sigma))
+    let e = exp(-x);
+    let sigma = 1.0 / (1.0 + e);
+    // σ (1 + x (1 − σ)), 1 − σ = e σ
+    (x * sigma, sigma + sigma * (x * (e * sigma)))
 }
 
 /// `(tanh x, 1 − tanh² x)`.
@@ -49,7 +50,7 @@ fn tanh(x: f32) -> (f32, f32) {
     p = p * s + 0.133_314_42;
     p = p * s - 0.333_332_8;
     let near = p * s * x + x;
-    (if x.abs() < 0.625 { near } else { far }, 4.0 * e * inverse * inverse)
+    if x.abs() < 0.625 { (near, 1.0 - near * near) } else { (far, 4.0 * e * inverse * inverse) }
 }
 
 /// `(log(1 + e^x), σ(x))`.
@@ -209,22 +210,23 @@ mod tests {
     fn functions_and_slopes_are_accurate() {
         let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
         let found = [
-            ("exp", worst(80.0, exp, f64::exp)),
-            ("silu", worst(80.0, |x| silu(x).0, |x| x * sigma(x))),
-            ("tanh", worst(20.0, |x| tanh(x).0, f64::tanh)),
-            ("tanh'", worst(20.0, |x| tanh(x).1, |x| x.cosh().powi(-2))),
-            ("softplus", worst(80.0, |x| softplus(x).0, |x| x.exp().ln_1p())),
-            ("softplus'", worst(80.0, |x| softplus(x).1, sigma)),
+            ("exp", 1e-7, worst(80.0, exp, f64::exp)),
+            ("silu", 2e-7, worst(80.0, |x| silu(x).0, |x| x * sigma(x))),
+            ("tanh", 2e-7, worst(20.0, |x| tanh(x).0, f64::tanh)),
+            ("tanh'", 3e-7, worst(20.0, |x| tanh(x).1, |x| x.cosh().powi(-2))),
+            ("softplus", 3e-7, worst(80.0, |x| softplus(x).0, |x| x.exp().ln_1p())),
+            ("softplus'", 3e-7, worst(80.0, |x| softplus(x).1, sigma)),
         ];
-        for (name, worst) in found {
+        for (name, tolerance, worst) in found {
             println!("{name}: {worst:.2e}");
-            assert!(worst <= 3e-7, "{name}: {worst:.2e}");
+            assert!(worst <= tolerance, "{name}: {worst:.2e}");
         }
         // The slope of SiLU crosses 0 near −1.28: an absolute error, of a function of size 1.
         let slope = |x: f64| sigma(x) * (1.0 + x * sigma(-x));
         for i in -8000..=8000 {
             let x = i as f32 / 100.0;
-            assert!((f64::from(silu(x).1) - slope(f64::from(x))).abs() <= 3e-7, "silu' at {x}");
+            let error = (f64::from(silu(x).1) - slope(f64::from(x))).abs();
+            assert!(error <= 3e-7, "silu' at {x}: {error:.2e}");
         }
     }
 

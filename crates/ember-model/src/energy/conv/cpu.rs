@@ -51,12 +51,19 @@ impl CpuForm {
         Self { network, confinement: confinement as f32, workspaces: Workspaces::default() }
     }
 
+    /// The numbers of positions `[n, dim]`, or `None` where they are not on the CPU.
+    fn rows<'a>(&self, x: &'a FloatTensor<Flex>, n: usize) -> Option<&'a [f32]> {
+        let rows: &[f32] = x.as_slice()?;
+        assert_eq!(rows.len(), n * self.network.dim(), "positions are [{n}, {}]", self.network.dim());
+        Some(rows)
+    }
+
     /// `U [n]`, or `None` where a tensor is not a plain one on the CPU.
     pub fn energy(&self, theta: &[Tensor<1>], x: &Tensor<2>) -> Option<Tensor<1>> {
         let network = &self.network;
         let (position, weights) = (host(x)?, weights(network, theta)?);
-        let position: &[f32] = position.as_slice()?;
         let (n, block) = (x.dims()[0], network.block);
+        let position = self.rows(&position, n)?;
         let mut energy = vec![0.0f32; n];
         energy.par_chunks_mut(block).zip(position.par_chunks(block * network.dim())).for_each(
             |(energy, x)| {
@@ -71,8 +78,8 @@ impl CpuForm {
     pub fn energy_and_grad(&self, theta: &[Tensor<1>], x: &Tensor<2>) -> Option<(Tensor<1>, Tensor<2>)> {
         let network = &self.network;
         let (position, weights) = (host(x)?, weights(network, theta)?);
-        let position: &[f32] = position.as_slice()?;
         let (n, d, block) = (x.dims()[0], network.dim(), network.block);
+        let position = self.rows(&position, n)?;
         let ones = vec![1.0; block];
         let mut energy = vec![0.0f32; n];
         let mut grad = vec![0.0f32; n * d];
@@ -108,7 +115,7 @@ impl CpuForm {
         }
         let mut blocks = Vec::new();
         for ((x, scale), energy) in terms.iter().zip(&mut energies) {
-            let (x, scale): (&[f32], &[f32]) = (x.as_slice()?, scale.as_slice()?);
+            let (x, scale) = (self.rows(x, energy.len())?, scale.as_slice()?);
             let parts = x.chunks(network.block * network.dim()).zip(scale.chunks(network.block));
             let parts = parts.zip(energy.chunks_mut(network.block));
             blocks.extend(parts.map(|((x, scale), energy)| Block { x, scale, energy }));
