@@ -1,5 +1,7 @@
 //! Forward and backward through the layers for one block of images: activations and slopes are kept, nothing is on a tape.
 
+use rayon::prelude::*;
+
 use super::super::activation::Activation;
 use super::super::elementwise::{activate, activate_with_slope, add_bias, add_rows, multiply};
 use super::layer::Layer;
@@ -9,6 +11,9 @@ use super::workspace::Workspace;
 const BLOCK: usize = 16;
 /// Fewer where the activations of one block would be more numbers than this.
 const BLOCK_NUMBERS: usize = 16 * 1024 * 1024;
+
+/// Output channels whose weights one thread rearranges.
+const OUTPUTS: usize = 64;
 
 /// The layers, their non-linearity and how many images are worked on at a time.
 #[derive(Clone, Debug)]
@@ -81,14 +86,15 @@ fn packed(layer: &Layer, weight: &[f32]) -> Vec<f32> {
     let (channels, taps) = (layer.input[0], layer.kernel.pow(2));
     let mut packed = vec![0.0; weight.len()];
     for part in layer.parts() {
-        let rows = packed[layer.part_weights(&part)].chunks_exact_mut(layer.part_len(&part));
-        for (to, from) in rows.zip(weight.chunks_exact(channels * taps)) {
+        let rows = packed[layer.part_weights(&part)].par_chunks_exact_mut(layer.part_len(&part));
+        let pairs = rows.zip(weight.par_chunks_exact(channels * taps)).with_min_len(OUTPUTS);
+        pairs.for_each(|(to, from)| {
             for (tap, to) in (part.start * layer.kernel..).zip(to.chunks_exact_mut(channels)) {
                 for (to, from) in to.iter_mut().zip(from[tap..].iter().step_by(taps)) {
                     *to = *from;
                 }
             }
-        }
+        });
     }
     packed
 }
@@ -98,14 +104,15 @@ fn unpacked(layer: &Layer, packed: &[f32]) -> Vec<f32> {
     let (channels, taps) = (layer.input[0], layer.kernel.pow(2));
     let mut weight = vec![0.0; packed.len()];
     for part in layer.parts() {
-        let rows = packed[layer.part_weights(&part)].chunks_exact(layer.part_len(&part));
-        for (from, to) in rows.zip(weight.chunks_exact_mut(channels * taps)) {
+        let rows = packed[layer.part_weights(&part)].par_chunks_exact(layer.part_len(&part));
+        let pairs = rows.zip(weight.par_chunks_exact_mut(channels * taps)).with_min_len(OUTPUTS);
+        pairs.for_each(|(from, to)| {
             for (tap, from) in (part.start * layer.kernel..).zip(from.chunks_exact(channels)) {
                 for (from, to) in from.iter().zip(to[tap..].iter_mut().step_by(taps)) {
                     *to = *from;
                 }
             }
-        }
+        });
     }
     weight
 }
