@@ -104,8 +104,14 @@ fn a_bracket_in_784_dimensions() {
     assert_eq!(energy.gradients.load(Ordering::Relaxed) as u64, found.gradient_evaluations);
 }
 
-/// Forward AIS written out, right or with the increment after the move instead of before it.
-fn written_out(path: &AnnealedPath<'_>, rungs: &[Rung], chains: usize, increment_first: bool) -> Vec<f64> {
+/// Forward AIS written out, right or with the increment after the moves instead of before them.
+fn written_out(
+    path: &AnnealedPath<'_>,
+    rungs: &[Rung],
+    options: AisOptions,
+    increment_first: bool,
+) -> Vec<f64> {
+    let (chains, moves) = (options.chains, options.moves as u64);
     let mut walkers = path.starting_walkers(chains, 5, 77);
     let mut log_w = vec![0.0; chains];
     let mut previous = 0.0;
@@ -119,8 +125,11 @@ fn written_out(path: &AnnealedPath<'_>, rungs: &[Rung], chains: usize, increment
         if increment_first {
             earn(&walkers);
         }
-        let noise = Noise::at(5, 77, t as u64, 1, 0).expect("fits");
-        walkers = path.kernel(rung.step_size).step(&after, walkers.refresh(&after), &noise).0;
+        walkers = walkers.refresh(&after);
+        for sub_step in 0..moves {
+            let noise = Noise::at(5, 77, t as u64, moves, sub_step).expect("fits");
+            walkers = path.kernel(rung.step_size).step(&after, walkers, &noise).0;
+        }
         if !increment_first {
             earn(&walkers);
         }
@@ -129,7 +138,7 @@ fn written_out(path: &AnnealedPath<'_>, rungs: &[Rung], chains: usize, increment
     log_w.iter().map(|log_w| path.start().log_z() + log_w).collect()
 }
 
-/// A test of the test: the chains written out agree with the library's; with the increment after the move, or with its sign
+/// A test of the test: the chains written out agree with the library's; with the increment after the moves, or with its sign
 /// swapped, the inequality is broken.
 #[test]
 fn broken_increments_break_the_inequality() {
@@ -137,20 +146,21 @@ fn broken_increments_break_the_inequality() {
     let start = GaussianStart::isotropic(Support::Unbounded, 50, 1.0);
     let path = AnnealedPath::new(&energy, &start, &cpu());
     let exact = energy.exact_log_z();
-    let chains = 400;
-    let options = AisOptions { chains, ..AisOptions::default() };
-    let rungs = respaced(&pilot(&path, options.pilot).expect("a schedule"), 60);
+    // Moves enough to mix: chains that lag behind the temperature would hide the mistake.
+    let (chains, moves) = (400, 60);
+    let options = AisOptions { chains, moves, ..AisOptions::default() };
+    let rungs = respaced(&pilot(&path, options.pilot).expect("a schedule"), 20);
     let rows = start.draw(chains, Stream::new(3, Purpose::Anneal));
     let library = ais::log_weights(&path, &rungs, rows, Direction::Forward, options, 78).expect("weights");
     let (library, library_se) =
         mean_se(&library.iter().map(|log_w| start.log_z() + log_w).collect::<Vec<_>>());
-    let (right, se) = mean_se(&written_out(&path, &rungs, chains, true));
+    let (right, se) = mean_se(&written_out(&path, &rungs, options, true));
     assert_within_se(right, library, se.hypot(library_se), 4.0);
     assert!(right <= exact + 4.0 * se, "{right} ± {se} is above {exact}");
-    let (late, late_se) = mean_se(&written_out(&path, &rungs, chains, false));
+    let (late, late_se) = mean_se(&written_out(&path, &rungs, options, false));
     assert!(
         late > exact + 10.0 * late_se,
-        "increments after the move give {late} ± {late_se}, exact {exact}"
+        "increments after the moves give {late} ± {late_se}, exact {exact}"
     );
     let swapped = 2.0 * start.log_z() - library;
     assert!(swapped > exact + 10.0 * library_se, "a swapped sign gives {swapped}, exact {exact}");
