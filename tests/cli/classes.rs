@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::Scratch;
 
-const SHAPES: &str = r#"
+pub const SHAPES: &str = r#"
 steps = 4
 
 [dataset]

@@ -1,4 +1,4 @@
-//! `ember eval --ais`: what is asked for is in the output, and only then.
+//! `ember eval --ais` and `--against`: what is asked for is in the output, and only then.
 
 use crate::support::{MLP, Scratch, TOY};
 
@@ -31,4 +31,63 @@ fn eval_tells_log_z_from_both_sides() {
     assert_eq!(sides["kind"], "two-sided estimate", "{sides}");
     assert_eq!((&sides["starts"], &sides["repeats"]), (&"walkers".into(), &4.into()), "{sides}");
     assert!(found.get("bits_per_dim").is_none(), "only images have bits per dimension");
+}
+
+/// `count` CIFAR-10 records of noise.
+fn records(count: usize) -> Vec<u8> {
+    let mut state = 1u32;
+    let mut byte = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let record = |_| std::iter::once(3).chain((0..3_072).map(|_| byte())).collect::<Vec<u8>>();
+    (0..count).flat_map(record).collect()
+}
+
+/// An idx file of `count` values under a header.
+fn idx(sides: &[u32], values: usize) -> Vec<u8> {
+    let mut file = vec![0, 0, 8, sides.len() as u8];
+    file.extend(sides.iter().flat_map(|side| side.to_be_bytes()));
+    file.resize(file.len() + values, 7);
+    file
+}
+
+#[test]
+fn eval_tells_data_sets_apart() {
+    let scratch = Scratch::new(crate::classes::SHAPES);
+    scratch.ok(&["train", "toy.toml", "--out", "run", "--device", "flex"]);
+    std::fs::create_dir(scratch.path("noise")).expect("a folder");
+    std::fs::write(scratch.path("noise/data_batch_1.bin"), records(4)).expect("a file");
+    std::fs::write(scratch.path("noise/test_batch.bin"), records(50)).expect("a file");
+    let found = json(
+        &scratch,
+        &["eval", "run", "--against", "noise", "--ais", "--temperatures", "3", "--chains", "6"],
+    );
+    let apart = &found["out_of_distribution"];
+    assert_eq!((&apart["against"], &apart["split"]), (&"noise".into(), &"test".into()), "{apart}");
+    assert_eq!((&apart["held_out"], &apart["others"]), (&60.into(), &50.into()), "{apart}");
+    assert_eq!((&apart["noise"], &apart["gaussian_samples"]), (&0.1.into(), &200.into()), "{apart}");
+    for key in ["auroc", "auroc_gaussian"] {
+        assert!(apart[key]["value"].is_number() && apart[key]["standard_error"].is_number(), "{apart}");
+    }
+    let bits = &found["bits_per_dim"];
+    let number = |value: &serde_json::Value| value.as_f64().expect("a number");
+    let nats = number(&found["cross_entropy"]["value"]);
+    let expected = nats / (3_072.0 * std::f64::consts::LN_2) + 7.0;
+    assert!((number(&bits["value"]) - expected).abs() < 1e-9, "{bits}");
+    assert!(bits["caveat"].as_str().expect("a caveat").contains("0.1"), "{bits}");
+    assert_eq!(bits["sides"].as_array().expect("both sides").len(), 2);
+    let table = scratch.ok(&["eval", "run", "--against", "noise", "--device", "flex"]);
+    assert!(table.contains("AUROC  ") && table.contains("bits/dim  "), "{table}");
+
+    std::fs::create_dir(scratch.path("digits")).expect("a folder");
+    std::fs::write(scratch.path("digits/t10k-images-idx3-ubyte"), idx(&[2, 28, 28], 2 * 784))
+        .expect("a file");
+    std::fs::write(scratch.path("digits/t10k-labels-idx1-ubyte"), idx(&[2], 2)).expect("a file");
+    let words = ["digits", "[1, 28, 28]", "[3, 32, 32]"];
+    scratch.fails(&["eval", "run", "--against", "digits", "--device", "flex"], 2, &words);
+    scratch.fails(&["eval", "run", "--against", "nowhere", "--device", "flex"], 2, &["nowhere"]);
+    scratch.ok(&["export", "run", "--out", "model.safetensors"]);
+    let words = ["--against", "names no data set"];
+    scratch.fails(&["eval", "model.safetensors", "--against", "noise", "--device", "flex"], 2, &words);
 }

@@ -160,6 +160,7 @@ pub struct SampleArgs {
 Examples:
   ember eval runs/mixture50_jarzynski-seed0
   ember eval runs/mixture50_jarzynski-seed0 --json | jq .kl
+  ember eval runs/mnist236_jarzynski-seed0 --against data/kmnist      # AUROC beside a Gaussian's
   ember eval runs/mnist236_jarzynski-seed0 --ais --temperatures 2000  # log Z and bits/dim from both sides
   ember eval runs/cifar10_jarzynski-seed0 --features inception.safetensors")]
 pub struct EvalArgs {
@@ -175,6 +176,9 @@ pub struct EvalArgs {
     /// Independent repeats of an estimate of log Z
     #[arg(long, value_name = "R", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=65_535))]
     pub repeats: u32,
+    /// Tell held-out data from the data set in DIR by energy: out-of-distribution AUROC
+    #[arg(long, value_name = "DIR")]
+    pub against: Option<PathBuf>,
     /// Estimate log Z from both ends of an annealed path: costs chains × temperatures gradients a side
     #[arg(long)]
     pub ais: bool,

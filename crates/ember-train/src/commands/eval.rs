@@ -1,12 +1,17 @@
 //! `ember eval`: judges a run, a checkpoint or a weight file.
 
+use ember_model::SampleShape;
+
 use crate::ais::AisOptions;
 use crate::cli::EvalArgs;
+use crate::dataset::load_any;
 use crate::error::Error;
 use crate::eval::evaluate_with;
 use crate::eval_options::EvalOptions;
 use crate::metrics::EvalWriter;
-use crate::{device, logging, record};
+use crate::ood::Against;
+use crate::record::{self, Opened};
+use crate::{device, logging};
 
 pub(super) fn run(args: &EvalArgs) -> Result<(), Error> {
     logging::init();
@@ -17,7 +22,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<(), Error> {
     }
     let network = super::features::open(args, &subject, &selected.device)?;
     let seed = subject.config.as_ref().map_or(0, |config| config.seed);
-    let mut evaluation = evaluate_with(&subject, &options(args, seed))?;
+    let mut evaluation = evaluate_with(&subject, &options(args, &subject, seed)?)?;
     if let Some(network) = &network {
         evaluation.features = Some(super::features::distances(network, &subject, args.feature_samples)?);
     }
@@ -35,12 +40,21 @@ pub(super) fn run(args: &EvalArgs) -> Result<(), Error> {
     super::print(&super::summary::table(&evaluation))
 }
 
-fn options(args: &EvalArgs, seed: u64) -> EvalOptions {
+fn options(args: &EvalArgs, subject: &Opened, seed: u64) -> Result<EvalOptions, Error> {
     let ais = args.ais.then(|| AisOptions {
         chains: args.chains as usize,
         temperatures: args.temperatures.map(|count| count as usize),
         seed,
         ..AisOptions::default()
     });
-    EvalOptions { repeats: args.repeats as usize, seed, ais, against: None }
+    let shape = subject.model.spec().shape;
+    let like = match shape {
+        SampleShape::Image(shape) => Some(shape),
+        SampleShape::Flat(_) => None,
+    };
+    let against = match &args.against {
+        None => None,
+        Some(dir) => Some(Against::new(dir, load_any(dir, like)?, shape)?),
+    };
+    Ok(EvalOptions { repeats: args.repeats as usize, seed, ais, against })
 }
