@@ -51,6 +51,9 @@ pub struct MetricsLine {
     /// Walkers times kernel steps per second.
     #[serde(deserialize_with = "nan_if_null")]
     pub walker_steps_per_s: f64,
+    /// The fraction of the optimiser's step that was made, where optimizer.max_weight_change limits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_scale: Option<f64>,
     /// The audit's estimate, at the updates that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_z_audit: Option<Estimate>,

@@ -165,6 +165,8 @@ impl Run {
 
 fn metrics_line(trainer: &Trainer, info: UpdateInfo, time_s: f64, updates_per_s: f64) -> MetricsLine {
     let mut scalars = vec![info.energy_data, info.energy_walkers, info.grad_norm];
+    let has_step_scale = info.step_scale.is_some();
+    scalars.extend(info.step_scale);
     scalars.extend(info.accept_rate);
     let scalars: Vec<f64> = download(Tensor::cat(scalars, 0)).into_iter().map(f64::from).collect();
     let walkers = &trainer.walkers;
@@ -185,7 +187,8 @@ fn metrics_line(trainer: &Trainer, info: UpdateInfo, time_s: f64, updates_per_s:
         resamplings: walkers.resamplings,
         log_z_online: info.reading.map_or(f64::NAN, |reading| reading.log_z_online),
         distinct_ancestors: walkers.distinct_ancestors() as u64,
-        accept_rate: scalars.get(3).copied(),
+        accept_rate: scalars.get(3 + usize::from(has_step_scale)).copied(),
+        step_scale: scalars.get(3).copied().filter(|_| has_step_scale),
         grad_norm: scalars[2],
         learning_rate: info.learning_rate,
         walker_steps_per_s: updates_per_s * trainer.config.kernel.steps_per_update as f64 * moved as f64,

@@ -61,6 +61,8 @@ pub struct UpdateInfo {
     pub accept_rate: Option<Tensor<1>>,
     /// The learning rate used.
     pub learning_rate: f64,
+    /// The fraction of the optimiser's step that was made, `[1]`, where it is limited.
+    pub step_scale: Option<Tensor<1>>,
     /// What was read of the walkers, before resampling.
     pub reading: Option<Reading>,
     /// `log Z` by the audit, at log steps.
@@ -224,13 +226,21 @@ impl Trainer {
         let gradient = self
             .model
             .weighted_param_grads(&[(batch, data_weights), (moving.position.clone(), walker_weights)]);
-        let (theta, step) = self.optimizer.step(update, self.model.theta(), gradient.grads);
+        let (mut theta, step) = self.optimizer.step(update, self.model.theta(), gradient.grads);
+        let mut step_scale = None;
+        if let Some(most) = self.config.optimizer.max_weight_change() {
+            let scale = self.step_scale(&theta, &moving, &weights, most);
+            let shorten = |(old, new): (&Tensor<1>, Tensor<1>)| old.clone() + (new - old.clone()) * scale.clone();
+            theta = self.model.theta().iter().zip(theta).map(shorten).collect();
+            step_scale = Some(scale);
+        }
         let info = UpdateInfo {
             energy_data: reduce::mean(gradient.energies[0].clone()),
             energy_walkers: reduce::sum(gradient.energies[1].clone() * weights),
             grad_norm: step.grad_norm,
             accept_rate: info.and_then(|info| info.accept_rate),
             learning_rate: step.learning_rate,
+            step_scale,
             reading,
             log_z_audit,
         };
@@ -270,6 +280,17 @@ impl Trainer {
         }
         let count = walkers.count();
         Tensor::full([count], 1.0 / count as f64, &self.device)
+    }
+
+    /// The fraction of the step to `theta` that changes the log-weights of `walkers` by a standard deviation of at most `most`,
+    /// `[1]`, to first order in the step. `walkers` are cached at the model's θ.
+    fn step_scale(&self, theta: &[Tensor<1>], walkers: &Walkers, weights: &Tensor<1>, most: f64) -> Tensor<1> {
+        let moved = self.model.with_theta(theta.to_vec()).energy(walkers.position.clone());
+        // δ_i = U_{θ'}(X_i) − U_θ(X_i), s² = Σ W_i (δ_i − Σ W δ)²
+        let delta = moved - walkers.energy.clone();
+        let gap = delta.clone() - reduce::sum(delta * weights.clone());
+        let spread = reduce::sum(gap.clone() * gap * weights.clone()).sqrt();
+        (spread + 1e-12).recip().mul_scalar(most).clamp_max(1.0)
     }
 
     /// `U − ½ c |x|²`, `[walkers]`.

@@ -14,7 +14,7 @@ pub enum OptimizerConfig {
     Adam(Adam),
 }
 
-/// `{ kind = "sgd", learning_rate, clip_norm, schedule, ema }`.
+/// `{ kind = "sgd", learning_rate, clip_norm, schedule, max_weight_change, ema }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sgd {
@@ -26,12 +26,16 @@ pub struct Sgd {
     /// How the learning rate changes; constant unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// The largest standard deviation, over the walkers, of what one update adds to their log-weights: a longer step is
+    /// shortened, so that the weights stay alive. One more energy evaluation of the walkers; no limit unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_weight_change: Option<f64>,
     /// Decay m of an exponential moving average of θ, kept beside it: `θ̄ ← m θ̄ + (1 − m) θ`; none unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<f64>,
 }
 
-/// `{ kind = "adam", learning_rate, beta1, beta2, epsilon, clip_norm, schedule, ema }`.
+/// `{ kind = "adam", learning_rate, beta1, beta2, epsilon, clip_norm, schedule, max_weight_change, ema }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Adam {
@@ -52,6 +56,10 @@ pub struct Adam {
     /// How the learning rate changes; constant unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// The largest standard deviation, over the walkers, of what one update adds to their log-weights: a longer step is
+    /// shortened, so that the weights stay alive. One more energy evaluation of the walkers; no limit unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_weight_change: Option<f64>,
     /// Decay m of an exponential moving average of θ, kept beside it: `θ̄ ← m θ̄ + (1 − m) θ`; none unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<f64>,
@@ -132,6 +140,14 @@ impl OptimizerConfig {
         match self {
             Self::Sgd(sgd) => sgd.clip_norm,
             Self::Adam(adam) => adam.clip_norm,
+        }
+    }
+
+    /// The largest spread that one update may give the log-weights.
+    pub fn max_weight_change(&self) -> Option<f64> {
+        match self {
+            Self::Sgd(sgd) => sgd.max_weight_change,
+            Self::Adam(adam) => adam.max_weight_change,
         }
     }
 

@@ -120,6 +120,9 @@ impl Config {
         if let Some(norm) = self.optimizer.clip_norm() {
             positive("optimizer", "clip_norm", norm)?;
         }
+        if let Some(change) = self.optimizer.max_weight_change() {
+            positive("optimizer", "max_weight_change", change)?;
+        }
         if let Some(ema) = self.optimizer.ema()
             && !(0.0..1.0).contains(&ema)
         {
