@@ -130,6 +130,37 @@ impl EnergyModel {
         self.architecture.confinement()
     }
 
+    /// What the network is added to, `[batch]`; see [`Architecture::base_energy`].
+    pub fn base_energy(&self, x: Tensor<2>) -> Option<Tensor<1>> {
+        self.architecture.base_energy(&self.theta, x)
+    }
+
+    /// Whether a Gaussian base is to be fitted before a run.
+    pub fn has_gaussian_base(&self) -> bool {
+        self.architecture.has_gaussian_base()
+    }
+
+    /// The model on the Gaussian of this mean `[dim]` and precision `[dim, dim]`.
+    ///
+    /// # Panics
+    /// If the energy has no Gaussian base or the lengths differ from its own.
+    pub fn with_gaussian_base(&self, mean: Vec<f32>, precision: Vec<f32>) -> Self {
+        assert!(self.has_gaussian_base(), "no Gaussian base to set");
+        let mut theta = self.theta.clone();
+        let first = theta.len() - 2;
+        for (slot, values) in theta[first..].iter_mut().zip([mean, precision]) {
+            assert_eq!(slot.dims(), [values.len()], "the base's shape");
+            *slot = upload(values, &self.device);
+        }
+        self.with_theta(theta)
+    }
+
+    /// Mean and precision of the Gaussian base, `[dim]` and `[dim, dim]`.
+    pub fn gaussian_base(&self) -> Option<(Vec<f32>, Vec<f32>)> {
+        let first = self.theta.len().checked_sub(2).filter(|_| self.has_gaussian_base())?;
+        Some((download(self.theta[first].clone()), download(self.theta[first + 1].clone())))
+    }
+
     /// Means and masses, where the energy is a mixture.
     pub fn mixture(&self) -> Option<Mixture> {
         self.architecture.mixture(&self.host_theta())

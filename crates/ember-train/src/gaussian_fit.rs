@@ -4,9 +4,10 @@
 //! own energy, by Cholesky in f64.
 
 use faer::linalg::matmul::matmul;
-use faer::linalg::solvers::{Llt, Solve};
+use faer::linalg::solvers::{DenseSolveCore, Llt, Solve};
 use faer::{Accum, Mat, MatRef, Par, Side};
 
+use crate::dataset::{Augmentation, Data, Rows};
 use crate::error::Error;
 
 /// Samples taken into the covariance at a time.
@@ -27,6 +28,10 @@ impl GaussianFit {
     /// # Errors
     /// A covariance that is not positive definite: no rows, rows that are not finite, or all equal ones.
     pub fn new(rows: &[f32], dim: usize, relative_ridge: f64) -> Result<Self, Error> {
+        Self::with_variance(rows, dim, relative_ridge, 0.0)
+    }
+
+    fn with_variance(rows: &[f32], dim: usize, relative_ridge: f64, variance: f64) -> Result<Self, Error> {
         let n = (rows.len() / dim) as f64;
         let mut mean = vec![0.0; dim];
         for row in rows.chunks_exact(dim) {
@@ -40,9 +45,9 @@ impl GaussianFit {
             matmul(covariance.as_mut(), Accum::Add, x, x.transpose(), n.recip(), Par::rayon(0));
         }
         let trace: f64 = (0..dim).map(|j| covariance[(j, j)]).sum();
-        let ridge = relative_ridge * trace / dim as f64;
+        let ridge = relative_ridge * (trace / dim as f64 + variance);
         for j in 0..dim {
-            covariance[(j, j)] += ridge;
+            covariance[(j, j)] += ridge + variance;
         }
         let factor = covariance.llt(Side::Lower).map_err(|_| {
             Error::failed(format!(
@@ -50,6 +55,31 @@ impl GaussianFit {
             ))
         })?;
         Ok(Self { mean, factor, ridge })
+    }
+
+    /// Fits the training set as the model sees it: with its dequantisation and data noise, and a ridge of 10⁻³ of the mean
+    /// variance.
+    ///
+    /// # Errors
+    /// As [`GaussianFit::new`].
+    pub fn of_noisy(data: &Data, augmentation: Augmentation) -> Result<Self, Error> {
+        let dim = data.shape.dim();
+        let values = data.train.values();
+        // The bin is 2/256 wide.
+        let bin = if matches!(data.train, Rows::U8(_)) { (2.0f64 / 256.0).powi(2) / 12.0 } else { 0.0 };
+        Self::with_variance(&values, dim, 1e-3, augmentation.noise.powi(2) + bin)
+    }
+
+    /// μ, `[dim]`.
+    pub fn mean(&self) -> Vec<f32> {
+        self.mean.iter().map(|&m| m as f32).collect()
+    }
+
+    /// Σ⁻¹, `[dim, dim]`.
+    pub fn precision(&self) -> Vec<f32> {
+        let dim = self.mean.len();
+        let inverse = self.factor.inverse();
+        (0..dim * dim).map(|i| inverse[(i / dim, i % dim)] as f32).collect()
     }
 
     /// `½ (x − μ)ᵀ Σ⁻¹ (x − μ)` of rows, row-major `[n, dim]` → `[n]`.

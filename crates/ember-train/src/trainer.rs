@@ -13,6 +13,7 @@ use crate::dataset::Data;
 use crate::ema::Ema;
 use crate::ensembles::Ensembles;
 use crate::error::Error;
+use crate::gaussian_fit::GaussianFit;
 use crate::objective::Schedule;
 use crate::optimizer::Optimizer;
 use crate::start;
@@ -95,7 +96,11 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::new`].
     pub fn start(config: Config, data: Arc<Data>, device: &Device) -> Result<Self, Error> {
-        let model = EnergyModel::init(config.energy_spec(), config.seed, device)?;
+        let mut model = EnergyModel::init(config.energy_spec(), config.seed, device)?;
+        if model.has_gaussian_base() {
+            let fit = GaussianFit::of_noisy(&data, config.dataset.as_dyn().augmentation())?;
+            model = model.with_gaussian_base(fit.mean(), fit.precision());
+        }
         let (init, count) = (config.walkers.init, config.walkers.count);
         let walkers = start::walkers(&model, init, count, &data.train, config.seed, 0, device)?;
         let audit = config
@@ -230,7 +235,8 @@ impl Trainer {
         let mut step_scale = None;
         if let Some(most) = self.config.optimizer.max_weight_change() {
             let scale = self.step_scale(&theta, &moving, &weights, most);
-            let shorten = |(old, new): (&Tensor<1>, Tensor<1>)| old.clone() + (new - old.clone()) * scale.clone();
+            let shorten =
+                |(old, new): (&Tensor<1>, Tensor<1>)| old.clone() + (new - old.clone()) * scale.clone();
             theta = self.model.theta().iter().zip(theta).map(shorten).collect();
             step_scale = Some(scale);
         }
@@ -284,7 +290,13 @@ impl Trainer {
 
     /// The fraction of the step to `theta` that changes the log-weights of `walkers` by a standard deviation of at most `most`,
     /// `[1]`, to first order in the step. `walkers` are cached at the model's θ.
-    fn step_scale(&self, theta: &[Tensor<1>], walkers: &Walkers, weights: &Tensor<1>, most: f64) -> Tensor<1> {
+    fn step_scale(
+        &self,
+        theta: &[Tensor<1>],
+        walkers: &Walkers,
+        weights: &Tensor<1>,
+        most: f64,
+    ) -> Tensor<1> {
         let moved = self.model.with_theta(theta.to_vec()).energy(walkers.position.clone());
         // δ_i = U_{θ'}(X_i) − U_θ(X_i), s² = Σ W_i (δ_i − Σ W δ)²
         let delta = moved - walkers.energy.clone();
@@ -293,10 +305,12 @@ impl Trainer {
         (spread + 1e-12).recip().mul_scalar(most).clamp_max(1.0)
     }
 
-    /// `U − ½ c |x|²`, `[walkers]`.
+    /// `U` less its confinement or base, `[walkers]`.
     fn unconfined(&self, u: Tensor<1>, x: Tensor<2>) -> Tensor<1> {
-        let Some(c) = self.model.confinement() else { return u };
-        u - (x.clone() * x).sum_dim(1).squeeze_dim::<1>(1).mul_scalar(0.5 * c)
+        match self.model.base_energy(x) {
+            Some(base) => u - base,
+            None => u,
+        }
     }
 
     /// Reads the statistics of the walkers that moved and of the audit in one transfer, stops on a non-finite state, and

@@ -74,6 +74,10 @@ impl Architecture for Conditioned {
         self.inner.confinement().map(|c| c / self.temperature)
     }
 
+    fn base_energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Option<Tensor<1>> {
+        self.inner.base_energy(theta, x).map(|base| base.div_scalar(self.temperature))
+    }
+
     fn mixture(&self, _theta: &[Vec<f32>]) -> Option<Mixture> {
         // At another temperature or on a cube the modes are no unit-covariance Gaussians.
         None

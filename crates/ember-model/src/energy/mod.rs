@@ -1,6 +1,7 @@
 //! The energy traits, and one file per energy.
 
 pub mod activation;
+pub mod based;
 pub(crate) mod conditioned;
 pub mod conv;
 mod elementwise;
@@ -82,6 +83,22 @@ pub trait Architecture: Debug + Send + Sync {
     /// `c` where `½ c |x|²` confines the energy: `N(0, I/c)` is then its tractable start.
     fn confinement(&self) -> Option<f64> {
         None
+    }
+
+    /// Whether `U_θ` is its base alone (the confinement, or a Gaussian): a network whose last layer is zero.
+    fn is_base_alone(&self, _theta: &[Vec<f32>]) -> bool {
+        false
+    }
+
+    /// What the network is added to, `[batch]`: `½ c |x|²` or the Gaussian; `None` where there is nothing.
+    fn base_energy(&self, _theta: &[Tensor<1>], x: Tensor<2>) -> Option<Tensor<1>> {
+        let c = self.confinement()?;
+        Some((x.clone() * x).sum_dim(1).squeeze_dim::<1>(1).mul_scalar(0.5 * c))
+    }
+
+    /// Whether the last two parameters are the mean and the precision of a Gaussian base, to be fitted before a run.
+    fn has_gaussian_base(&self) -> bool {
+        false
     }
 
     /// Means `[K][dim]` and masses `[K]` where the energy is a mixture of unit-covariance Gaussians.

@@ -62,8 +62,13 @@ pub(super) fn confine(u: Tensor<1>, x: Tensor<2>, confinement: f64) -> Tensor<1>
 
 /// Whether the last layer is zero, that is, whether `U(x) = ½ c |x|²` exactly.
 pub(super) fn is_confinement_alone(theta: &[Vec<f32>], confinement: f64) -> bool {
+    confinement > 0.0 && last_layer_is_zero(theta)
+}
+
+/// Whether the network is zero.
+pub(super) fn last_layer_is_zero(theta: &[Vec<f32>]) -> bool {
     let last = theta.len().saturating_sub(2);
-    confinement > 0.0 && theta[last..].iter().flatten().all(|&value| value == 0.0)
+    theta[last..].iter().flatten().all(|&value| value == 0.0)
 }
 
 /// `log ∫ e^{−½ c |x|²} = (d/2) ln(2π/c)`.

@@ -112,6 +112,10 @@ impl Architecture for SpectralNorm {
     fn confinement(&self) -> Option<f64> {
         self.inner.confinement()
     }
+
+    fn is_base_alone(&self, theta: &[Vec<f32>]) -> bool {
+        self.inner.is_base_alone(theta)
+    }
 }
 
 /// `W/σ(W)`, differentiable in W. `weight` and output: `[out, in]`.

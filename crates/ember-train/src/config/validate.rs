@@ -1,6 +1,6 @@
 //! Every check that a type cannot make: ranges, sizes, and how the tables go together.
 
-use ember_model::ModelError;
+use ember_model::{ModelError, Support};
 use toml::Value;
 
 use super::{Config, OptimizerConfig, Schedule, WalkerInit};
@@ -19,6 +19,7 @@ impl Config {
         self.check_run()?;
         self.dataset.as_dyn().validate()?;
         self.check_energy()?;
+        self.check_base()?;
         self.check_walkers()?;
         self.check_optimizer()?;
         self.check_start()?;
@@ -58,6 +59,19 @@ impl Config {
                 );
                 return fail("energy", "", message);
             }
+        }
+        Ok(())
+    }
+
+    /// A Gaussian base is exact on all of `ℝ^d` at temperature 1 only.
+    fn check_base(&self) -> Result<(), Error> {
+        let energy = self.energy.build(self.dataset.as_dyn().shape()).map_err(energy_error)?;
+        if !energy.has_gaussian_base() {
+            return Ok(());
+        }
+        if self.kernel.temperature != 1.0 || self.energy_spec().support != Support::Unbounded {
+            let message = "a Gaussian base needs kernel.temperature = 1 and no kernel.boundary";
+            return fail("energy", "base", message.to_owned());
         }
         Ok(())
     }
@@ -159,7 +173,9 @@ impl Config {
     /// Whether the starting model can be drawn exactly, so that `A_0 = 0` is right (ALGORITHMS 1.1).
     pub fn has_exact_start(&self) -> bool {
         let Ok(architecture) = self.energy_spec().build() else { return false };
-        architecture.confinement().is_some() || architecture.log_z(&architecture.init(self.seed)).is_some()
+        architecture.confinement().is_some()
+            || architecture.has_gaussian_base()
+            || architecture.log_z(&architecture.init(self.seed)).is_some()
     }
 
     fn check_start(&self) -> Result<(), Error> {

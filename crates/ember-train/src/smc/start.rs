@@ -38,6 +38,12 @@ impl GaussianStart {
             (Support::Unbounded, Some(c)) => return Some(Self::isotropic(Support::Unbounded, dim, c)),
             (Support::Unbounded, None) => {}
         }
+        if let Some((mean, precision)) = model.gaussian_base() {
+            // Independent coordinates with the variance that each has given the others: 1/P_jj.
+            let std: Vec<f64> =
+                (0..dim).map(|j| f64::from(precision[j * (dim + 1)]).recip().sqrt()).collect();
+            return Some(Self::new(mean.into_iter().map(f64::from).collect(), &std));
+        }
         let mixture = model.mixture()?;
         let moment = |power: i32, j: usize| -> f64 {
             let terms = mixture.means.iter().zip(&mixture.masses);

@@ -8,9 +8,10 @@ use burn::tensor::ops::ConvOptions;
 use serde::{Deserialize, Serialize};
 
 use super::activation::Activation;
+use super::based::{Base, Based};
 use super::network::{
     check_confinement, confine, gaussian_draws, gaussian_log_z, init_layers, is_confinement_alone,
-    layer_params,
+    last_layer_is_zero, layer_params,
 };
 use super::spectral::SpectralNorm;
 use super::{Architecture, WeightedGrads, energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff};
@@ -28,7 +29,7 @@ mod layer;
 mod pass;
 mod workspace;
 
-/// `{ kind = "conv", layers, activation, spectral_norm, confinement }`.
+/// `{ kind = "conv", layers, activation, spectral_norm, confinement, base }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conv {
@@ -43,6 +44,9 @@ pub struct Conv {
     /// `c` of the added `½ c |x|²`; 0 adds none.
     #[serde(default)]
     pub confinement: f64,
+    /// `"gaussian"` adds `½ (x − m)ᵀ P (x − m)` with the training data's mean and covariance (`based.rs`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
 }
 
 /// One square convolution.
@@ -106,7 +110,7 @@ impl Conv {
         }
         let cpu = CpuForm::new(Network::new(layers, self.activation), self.confinement);
         let energy = ConvEnergy { image, weights, cpu, config: self.clone() };
-        Ok(SpectralNorm::wrap(Box::new(energy), self.spectral_norm))
+        Based::wrap(SpectralNorm::wrap(Box::new(energy), self.spectral_norm), self.base)
     }
 }
 
@@ -177,6 +181,10 @@ impl Architecture for ConvEnergy {
     fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>> {
         is_confinement_alone(theta, self.config.confinement)
             .then(|| gaussian_draws(self.dim(), self.config.confinement, count, stream))
+    }
+
+    fn is_base_alone(&self, theta: &[Vec<f32>]) -> bool {
+        last_layer_is_zero(theta)
     }
 
     fn confinement(&self) -> Option<f64> {

@@ -1,0 +1,160 @@
+//! A network on a Gaussian: `U(x) = ½ (x − m)ᵀ P (x − m) + f_θ(x)`, `m` and `P` fitted to the training data before the run.
+//!
+//! The starting model, where the last layer is zero, is that Gaussian exactly: `log Z_0 = ½ (d ln 2π − ln det P)`, and draws
+//! are `m + L⁻ᵀ ξ` with `P = L Lᵀ`. It is as confining as `½ c |x|²` and far nearer to the data, so walkers need not be
+//! carried all the way from an isotropic cloud. `m` and `P` are frozen parameters, `base.mean` and `base.precision`, so that
+//! files hold them. Cost: one `[n, d] × [d, d]` product.
+
+use burn::tensor::Tensor;
+use faer::linalg::solvers::Llt;
+use faer::linalg::triangular_solve::solve_upper_triangular_in_place;
+use faer::{Mat, MatRef, Par, Side};
+use serde::{Deserialize, Serialize};
+
+use super::{Architecture, WeightedGrads};
+use crate::error::ModelError;
+use crate::params::ParamSpec;
+use crate::random::Stream;
+
+/// Names of the frozen parameters.
+const MEAN: &str = "base.mean";
+const PRECISION: &str = "base.precision";
+
+/// What a network is added to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Base {
+    /// The Gaussian with the training data's mean and covariance.
+    Gaussian,
+}
+
+/// `½ (x − m)ᵀ P (x − m)` under a network.
+#[derive(Debug)]
+pub(super) struct Based {
+    inner: Box<dyn Architecture>,
+}
+
+impl Based {
+    /// `inner` itself, or on the Gaussian where `base` asks for it.
+    ///
+    /// # Errors
+    /// A base beside a confinement.
+    pub fn wrap(
+        inner: Box<dyn Architecture>,
+        base: Option<Base>,
+    ) -> Result<Box<dyn Architecture>, ModelError> {
+        match base {
+            None => Ok(inner),
+            Some(Base::Gaussian) if inner.confinement().is_some() => Err(ModelError::invalid(
+                "confinement",
+                "a Gaussian base confines already: leave `confinement` out, or `base`",
+            )),
+            Some(Base::Gaussian) => Ok(Box::new(Self { inner })),
+        }
+    }
+
+    /// θ of the network, and `m [1, d]`, `P [d, d]`.
+    fn split<'a>(&self, theta: &'a [Tensor<1>]) -> (&'a [Tensor<1>], Tensor<2>, Tensor<2>) {
+        let d = self.dim();
+        let (own, base) = theta.split_at(theta.len() - 2);
+        (own, base[0].clone().reshape([1, d]), base[1].clone().reshape([d, d]))
+    }
+
+    /// `(½ qᵀ P q, P q)`, `q = x − m`.
+    fn quadratic(mean: Tensor<2>, precision: Tensor<2>, x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
+        let gap = x - mean;
+        let grad = gap.clone().matmul(precision);
+        let u = (gap * grad.clone()).sum_dim(1).squeeze_dim::<1>(1);
+        (u.mul_scalar(0.5), grad)
+    }
+
+    /// Cholesky's factor of `P`, where the network is zero.
+    fn factor(&self, theta: &[Vec<f32>]) -> Option<(Vec<f64>, Llt<f64>)> {
+        let (own, base) = theta.split_at(theta.len() - 2);
+        if !self.inner.is_base_alone(own) {
+            return None;
+        }
+        let d = self.dim();
+        let precision = MatRef::from_row_major_slice(&base[1], d, d);
+        let precision = Mat::from_fn(d, d, |i, j| f64::from(precision[(i, j)]));
+        let factor = precision.llt(Side::Lower).ok()?;
+        Some((base[0].iter().map(|&m| f64::from(m)).collect(), factor))
+    }
+}
+
+impl Architecture for Based {
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+
+    fn dim(&self) -> usize {
+        self.inner.dim()
+    }
+
+    fn params(&self) -> Vec<ParamSpec> {
+        let d = self.dim();
+        let mut params = self.inner.params();
+        for (name, shape) in [(MEAN, vec![d]), (PRECISION, vec![d, d])] {
+            params.push(ParamSpec { learning_rate_scale: 0.0, ..ParamSpec::new(name, shape) });
+        }
+        params
+    }
+
+    /// With the standard normal as the base, until one is fitted.
+    fn init(&self, seed: u64) -> Vec<Vec<f32>> {
+        let d = self.dim();
+        let mut theta = self.inner.init(seed);
+        theta.push(vec![0.0; d]);
+        theta.push((0..d * d).map(|i| if i % (d + 1) == 0 { 1.0 } else { 0.0 }).collect());
+        theta
+    }
+
+    fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
+        let (own, mean, precision) = self.split(theta);
+        self.inner.energy(own, x.clone()) + Self::quadratic(mean, precision, x).0
+    }
+
+    fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
+        let (own, mean, precision) = self.split(theta);
+        let (u, grad) = self.inner.energy_and_grad(own, x.clone());
+        let (base, base_grad) = Self::quadratic(mean, precision, x);
+        (u + base, grad + base_grad)
+    }
+
+    fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
+        let (own, mean, precision) = self.split(theta);
+        let mut found = self.inner.weighted_param_grads(own, terms);
+        for (energy, (x, _)) in found.energies.iter_mut().zip(terms) {
+            *energy = energy.clone() + Self::quadratic(mean.clone(), precision.clone(), x.clone()).0;
+        }
+        // The base is frozen.
+        found.grads.extend(theta[theta.len() - 2..].iter().map(Tensor::zeros_like));
+        found
+    }
+
+    fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {
+        let (mean, factor) = self.factor(theta)?;
+        let log_det: f64 = (0..mean.len()).map(|j| 2.0 * factor.L()[(j, j)].ln()).sum();
+        Some(0.5 * (mean.len() as f64 * (2.0 * std::f64::consts::PI).ln() - log_det))
+    }
+
+    fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>> {
+        let (mean, factor) = self.factor(theta)?;
+        let d = mean.len();
+        let noise = stream.normals(count, d);
+        // x = m + L⁻ᵀ ξ has the covariance L⁻ᵀ L⁻¹ = P⁻¹; a row-major [count, d] slice is a column-major [d, count] one.
+        let noise = MatRef::from_column_major_slice(&noise, d, count);
+        let mut x = Mat::from_fn(d, count, |j, i| f64::from(noise[(j, i)]));
+        solve_upper_triangular_in_place(factor.L().transpose(), x.as_mut(), Par::Seq);
+        Some((0..count * d).map(|i| (mean[i % d] + x[(i % d, i / d)]) as f32).collect())
+    }
+
+    fn base_energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Option<Tensor<1>> {
+        let (_, mean, precision) = self.split(theta);
+        Some(Self::quadratic(mean, precision, x).0)
+    }
+
+    fn has_gaussian_base(&self) -> bool {
+        true
+    }
+}
