@@ -56,14 +56,19 @@ impl Case {
         self.boundary == Boundary::Reflect
     }
 
-    /// μ at the end of the path: in units of the target's width, far enough to need weights and near enough to keep an ess.
+    /// μ at the end of the path: far enough to need weights, near enough to keep an ess.
     fn shift(&self) -> f64 {
-        let walls = if self.is_walled() { 4.0 } else { 1.0 };
-        self.temperature.sqrt() * walls * if self.dim == 2 { 0.5 } else { 0.15 }
+        let width = self.temperature.sqrt();
+        match (self.is_walled(), self.dim) {
+            (true, 2) => 2.0,
+            (true, _) => 0.6 * width,
+            (false, 2) => 0.5 * width,
+            (false, _) => 0.15 * width,
+        }
     }
 
     fn walkers(&self) -> usize {
-        if self.dim == 2 { 4_000 } else { 10_000 }
+        if self.dim == 2 { 4_000 } else { 5_000 }
     }
 
     /// In units of the usual drift `h/√T`: it bites at a fifth of the coordinates, in 20 dimensions at a twentieth; the cube holds
