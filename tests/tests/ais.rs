@@ -172,7 +172,12 @@ fn broken_increments_break_the_inequality() {
 
 /// A network in two dimensions with weights that shape it.
 fn network(support: Support, confinement: f64) -> EnergyModel {
-    let energy = EnergyConfig::Mlp(Mlp { hidden: vec![16], activation: Default::default(), confinement });
+    let energy = EnergyConfig::Mlp(Mlp {
+        hidden: vec![16],
+        activation: Default::default(),
+        spectral_norm: false,
+        confinement,
+    });
     let spec = EnergySpec { support, ..EnergySpec::new(SampleShape::Flat(2), energy) };
     let model = EnergyModel::init(spec, 3, &cpu()).expect("a model");
     let theta = model.host_theta().into_iter().enumerate().map(|(i, values)| {

@@ -130,11 +130,6 @@ fn an_unknown_kind_is_named_with_the_nearest_one() {
 #[test]
 fn what_comes_later_is_said_to_come_later() {
     let later = "not available in this version";
-    broken("steps_per_update", "temperature", &["kernel.temperature", later]);
-    broken("steps_per_update", "drift_clip", &["kernel.drift_clip", later]);
-    broken("init = \"model\"", "moved_per_update = 8", &["walkers.moved_per_update", later]);
-    broken("learning_rate", "ema = 0.999\nlearning_rate", &["optimizer.ema", later]);
-    broken("[output]", "[watchdog]\nmax_rollbacks = 1\n[output]", &["watchdog", later]);
     broken("seed = 1", "precision = \"bf16\"", &["precision", later]);
     broken("gaussian_mixture", "toy2d", &["dataset.kind", "toy2d", later, "`gaussian_mixture`"]);
     broken("\"ula\"", "\"hmc\"", &["kernel.kind", "hmc", later]);

@@ -178,7 +178,26 @@ impl Config {
             || architecture.log_z(&architecture.init(self.seed)).is_some()
     }
 
+    /// On the cube everything must be inside it: the folded density of a step knows no other points.
+    fn check_cube(&self) -> Result<(), Error> {
+        if self.energy_spec().support != Support::Cube {
+            return Ok(());
+        }
+        if self.walkers.init == WalkerInit::Normal {
+            let message = "\"normal\" starts outside the cube that kernel.boundary = \"reflect\" keeps walkers in: \
+                           take \"model\", \"uniform\" or \"data\"";
+            return fail("walkers", "init", message.to_owned());
+        }
+        if self.dataset.as_dyn().augmentation().noise > 0.0 {
+            let message = "noisy data leave the cube that kernel.boundary = \"reflect\" keeps walkers in: \
+                           set it to 0, or leave the boundary out";
+            return fail("dataset", "noise", message.to_owned());
+        }
+        Ok(())
+    }
+
     fn check_start(&self) -> Result<(), Error> {
+        self.check_cube()?;
         let (walkers, kind) = (&self.walkers, self.energy.kind());
         if walkers.init == WalkerInit::Model {
             if self.has_exact_start() {
