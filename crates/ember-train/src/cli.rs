@@ -341,6 +341,9 @@ pub struct BenchTrainArgs {
     /// Timed parameter updates
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
     pub updates: u64,
+    /// Change one key of the config, as `ember train` does
+    #[arg(long, value_name = "section.key=value")]
+    pub set: Vec<String>,
     /// What every benchmark takes.
     #[command(flatten)]
     pub bench: BenchArgs,

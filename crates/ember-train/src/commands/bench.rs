@@ -32,7 +32,8 @@ pub(super) fn run(command: &BenchCommand, start: Instant) -> Result<(), Error> {
             (bench::langevin(&langevin, &selected.device, &selected.label)?, args.bench.json)
         }
         BenchCommand::Train(args) => {
-            let config = Config::load(&args.config, &Overrides::default())?.config;
+            let overrides = Overrides { set: args.set.clone(), ..Overrides::default() };
+            let config = Config::load(&args.config, &overrides)?.config;
             let selected = prepare(&args.bench)?;
             (bench::train(config, args.updates, &selected.device, start)?, args.bench.json)
         }
