@@ -33,14 +33,14 @@ fn trainer() -> Trainer {
     let config = Config::from_toml(config, "the test").unwrap();
     let mut trainer = Trainer::new(config, &ember_tests::cpu()).unwrap();
     let red = [[200; 16], [10; 16], [60; 16]].concat();
-    trainer.data = Data {
+    trainer.data = std::sync::Arc::new(Data {
         shape: SampleShape::Image(SHAPE),
         train: Rows::U8(red.repeat(100)),
         train_labels: vec![0; 100],
         test: Rows::U8(Vec::new()),
         test_labels: Vec::new(),
         class_names: Vec::new(),
-    };
+    });
     trainer
 }
 
