@@ -6,7 +6,8 @@
 #
 # EMBER      the program (default: target/release/ember, built first where it is missing)
 # FIGURES    the folder of results (default: figures/), one text file a row; remove one to run its row again
-# Rows: seeds baselines toy mlp2d coverage gpu speed memory
+# EMBER_DATA the folder of MNIST and the other image sets, for the rows that read them
+# Rows: seeds baselines toy mlp2d coverage gpu speed memory; images (EMBER_DATA): shapes mnist ood memory_images
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,6 +41,23 @@ row() {
     mlp2d) train_eval mlp2d_jarzynski mlp2d_jarzynski ;;
     coverage) cargo test --release --workspace --test coverage -- --nocapture --test-threads 1 ;;
     gpu) EMBER_FULL=1 cargo test --release --workspace --test gpu_path -- --nocapture --test-threads 1 ;;
+    shapes) for seed in 0 1 2; do train_eval "shapes32-$seed" shapes32_jarzynski --seed "$seed"; done ;;
+    mnist)
+      for seed in 0 1 2; do for kind in jarzynski pcd; do
+        train_eval "mnist236_$kind-$seed" "mnist236_$kind" --seed "$seed" --set "dataset.dir=$EMBER_DATA/mnist"
+      done; done ;;
+    ood)
+      for set in kmnist-test fashion-mnist-subset; do
+        "$ember" eval "$out/runs/mnist236_jarzynski-0" --against "$EMBER_DATA/$set" --repeats 2 --json --device flex
+      done ;;
+    memory_images)
+      # 4,096 walkers of 3 × 32 × 32: the peak after 10 and after 1,000 updates of a small network.
+      small=(--set walkers.count=4096 --set walkers.moved_per_update=16 --set dataset.batch_size=16)
+      for updates in 10 1000; do
+        printf 'updates %s ' "$updates"
+        "$ember" bench train configs/cifar10_small.toml "${small[@]}" --set "steps=$updates" \
+          --set "dataset.dir=$EMBER_DATA/cifar10-lossless-subset/cifar-10-batches-bin" --updates "$updates" --json --device flex --threads 1
+      done ;;
     speed)
       for _ in 1 2 3 4 5; do "$ember" bench train configs/mixture50_jarzynski.toml --updates 400 --json --device flex --threads 1; done
       for scheme in systematic stratified multinomial residual; do
@@ -59,7 +77,7 @@ row() {
         printf 'updates %s ' "$updates"
         "$ember" bench train "$out/memory.toml" --updates "$updates" --json --device flex --threads 1
       done ;;
-    *) echo "no row '$1'; rows: seeds baselines toy mlp2d coverage gpu speed memory" >&2; exit 2 ;;
+    *) echo "no row '$1'; rows: seeds baselines toy mlp2d coverage gpu speed memory shapes mnist ood memory_images" >&2; exit 2 ;;
   esac
 }
 
