@@ -62,7 +62,8 @@ fn equal_and_disjoint_sets() {
     let (x, y) = (normals(3_000, 0.0, 7), normals(3_000, 0.0, 8));
     let found = auroc(&x, &y);
     assert_within_se(found.value, 0.5, found.standard_error, 4.0);
-    assert_eq!(auroc(&x, &x).value, 0.5);
+    // to the rounding of a sum of 3,000 terms
+    assert!((auroc(&x, &x).value - 0.5).abs() < 1e-12);
     let far = auroc(&x, &normals(100, 50.0, 9));
     assert_eq!((far.value, far.standard_error), (1.0, 0.0));
 }
