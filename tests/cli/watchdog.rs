@@ -61,7 +61,7 @@ fn a_run_that_cannot_be_saved_gives_up_with_a_checkpoint() {
     let text = scratch.fails(
         &["train", "toy.toml", "--out", "run", "--device", "flex"],
         1,
-        &["energy gap", "watchdog.max_rollbacks = 2 are used up", "the last good checkpoint"],
+        &["energy gap", "watchdog.max_rollbacks = 2 are used up", "The last good checkpoint"],
     );
     assert_eq!(events(&scratch, "run").len(), 2, "{text}");
 }

@@ -130,6 +130,14 @@ pub enum Error {
         /// How many walkers are concerned.
         count: usize,
     },
+    /// A state that is finite, but beyond what the watchdog allows.
+    #[error("step {step}: {message}; a smaller learning rate or step size may help")]
+    Diverged {
+        /// The update.
+        step: u64,
+        /// What was found and what is allowed.
+        message: String,
+    },
     /// The run failed for another reason: the rollbacks are used up, the device was lost.
     #[error("{message}")]
     Failed {
@@ -159,7 +167,7 @@ impl Error {
             | Self::OutputExists { .. }
             | Self::OutputUnwritable { .. }
             | Self::Device { .. } => 2,
-            Self::Io { .. } | Self::NonFinite { .. } | Self::Failed { .. } => 1,
+            Self::Io { .. } | Self::NonFinite { .. } | Self::Diverged { .. } | Self::Failed { .. } => 1,
             Self::Interrupted { signal } => u8::try_from(128 + signal).unwrap_or(1),
         }
     }

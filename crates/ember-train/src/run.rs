@@ -103,7 +103,9 @@ impl Run {
         let mut result = Ok(());
         while result.is_ok() && trainer.step < trainer.config.steps {
             result = match self.update(trainer, &progress, &mut pace) {
-                Err(error @ Error::NonFinite { .. }) if trainer.config.watchdog.max_rollbacks > 0 => {
+                Err(error @ (Error::NonFinite { .. } | Error::Diverged { .. }))
+                    if trainer.config.watchdog.max_rollbacks > 0 =>
+                {
                     let rolled_back = watchdog::roll_back(self, trainer, error);
                     pace.restart(trainer.step);
                     progress.set(trainer.step);

@@ -402,10 +402,10 @@ impl Trainer {
             return Ok(());
         }
         let (gap, norm) = (values[0], values[1]);
-        let what = format!(
-            "the energy gap is {gap:.3e} nats (largest allowed {most:.3e}), the gradient norm {norm:.3e}: it"
+        let message = format!(
+            "the energy gap is {gap:.3e} nats (watchdog.max_energy_gap allows {most:.3e}), the gradient norm {norm:.3e}"
         );
-        Err(Error::NonFinite { step: self.step, what, walkers: Vec::new(), count: 0 })
+        Err(Error::Diverged { step: self.step, message })
     }
 
     /// Reads and checks the health of the walkers, as `update` does at log steps: call before a checkpoint.
