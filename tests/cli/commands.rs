@@ -51,6 +51,8 @@ fn eval_tells_log_z_with_its_method() {
     let json: serde_json::Value =
         serde_json::from_str(&scratch.ok(&["eval", "mix", "--json", "--device", "flex"])).expect("JSON");
     assert_eq!(json["log_z"]["method"], "exact");
+    let absent = json.as_object().expect("an object").values().all(|value| !value.is_null());
+    assert!(absent, "what does not apply is absent: {json}");
     assert_eq!(json["step"], 60);
     assert!(json["kl"]["standard_error"].as_f64().expect("a number") > 0.0);
     assert_eq!(json["mode_weights"].as_array().expect("masses").len(), 2);

@@ -1,7 +1,5 @@
-//! Drawing from weighted walkers, and what a noisy sample was before the noise.
+//! Drawing from weighted walkers.
 
-use burn::tensor::Tensor;
-use ember_model::{Energy, EnergyModel};
 use ember_sampler::Walkers;
 
 /// `count` indices of `walkers` by weight: a systematic draw with the uniform number `u` in `[0, 1)`, ascending. Reads the weights.
@@ -26,11 +24,4 @@ fn systematic(weights: &[f64], count: usize, u: f64) -> Vec<usize> {
     let last = weights.iter().rposition(|&w| w > 0.0).unwrap_or(0);
     picked.resize(count, last);
     picked
-}
-
-/// The mean of what `x` was before Gaussian noise of standard deviation `sigma`, under a model of the noisy samples. `[n, dim]` both.
-pub fn denoised(model: &EnergyModel, x: Tensor<2>, sigma: f64) -> Tensor<2> {
-    let (_, grad) = model.energy_and_grad(x.clone());
-    // E[clean | x] = x + σ² ∇log ρ_θ(x) = x − σ² ∇U(x)   (Robbins 1956 after Tweedie; Miyasawa 1961)
-    x - grad.mul_scalar(sigma * sigma)
 }

@@ -69,6 +69,10 @@ pub struct Evaluation {
     /// How often weighted walkers are of each class: images with labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_frequencies: Option<ClassFrequencies>,
+    /// The same of the tempered SMC behind log Z, where `class_frequencies` are the training walkers': the model's own masses,
+    /// whatever the walkers show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_frequencies_model: Option<ClassFrequencies>,
     /// Why there are none, where there could be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_frequencies_withheld: Option<&'static str>,
@@ -82,6 +86,7 @@ pub struct Evaluation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out_of_distribution: Option<OutOfDistribution>,
     /// FID and KID, where a feature network was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub features: Option<FeatureDistances>,
 }
 
@@ -155,6 +160,7 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         ess_fraction: None,
         distinct_ancestors: None,
         class_frequencies: None,
+        class_frequencies_model: None,
         class_frequencies_withheld: None,
         log_z_two_sided: two_sided,
         bits_per_dim: None,
@@ -235,10 +241,20 @@ fn judge_against_data(
     if let Some(against) = against {
         evaluation.out_of_distribution = Some(ood::judge(model, &data, against, noise)?);
     }
-    match judge_classes(config, &data, independent, walkers, cache::folder().as_deref())? {
+    let folder = cache::folder();
+    match judge_classes(config, &data, independent, walkers, folder.as_deref())? {
         Classes::DoNotApply => {}
         Classes::Withheld(why) => evaluation.class_frequencies_withheld = Some(why),
-        Classes::Found(found) => evaluation.class_frequencies = Some(*found),
+        Classes::Found(found) => {
+            if found.method == "walkers"
+                && independent.is_some()
+                && let Classes::Found(model) =
+                    judge_classes(config, &data, independent, None, folder.as_deref())?
+            {
+                evaluation.class_frequencies_model = Some(*model);
+            }
+            evaluation.class_frequencies = Some(*found);
+        }
     }
     let Some(truth) = dataset.truth() else { return Ok(()) };
     if !u.is_empty() {

@@ -8,7 +8,7 @@ use ember_sampler::kernel::Mala;
 use ember_sampler::{KernelConfig, Noise, Walkers};
 
 use crate::cli::SampleArgs;
-use crate::draw::denoised;
+use crate::denoise::denoised;
 use crate::error::Error;
 use crate::record::{self, Opened};
 use crate::samples::Samples;

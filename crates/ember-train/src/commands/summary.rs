@@ -114,6 +114,18 @@ fn classes(evaluation: &Evaluation) -> String {
         );
         let _ = writeln!(text, "           ({})", found.caveat);
     }
+    if let Some(found) = &evaluation.class_frequencies_model {
+        let variation = found.total_variation;
+        let _ = writeln!(text, "the model  {}  ({})", row(&found.value), method_text(found.method));
+        let _ = writeln!(
+            text,
+            "         ± {}\n           total variation {:.4} ± {:.4}; confidence {:.4}",
+            row(&found.standard_error),
+            variation.value,
+            variation.standard_error,
+            found.confidence.value
+        );
+    }
     if let Some(why) = evaluation.class_frequencies_withheld {
         let _ = writeln!(text, "classes    withheld: {why}");
     }

@@ -11,7 +11,8 @@ use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_sampler::Walkers;
 
-use crate::draw::{by_weight, denoised};
+use crate::denoise::denoised;
+use crate::draw::by_weight;
 use crate::error::Error;
 use crate::plot::{self, ImagePanel};
 use crate::trainer::Trainer;

@@ -58,8 +58,17 @@ fn named(key: &str) -> String {
 /// `value ± standard_error`; an exact value has none.
 fn with_error(map: &Map<String, Value>) -> String {
     let value = text(&map["value"]);
-    match map.get("standard_error").and_then(Value::as_f64) {
-        Some(error) if error != 0.0 => format!("{value} ± {}", number(error)),
+    match (&map["value"], map.get("standard_error")) {
+        (Value::Array(values), Some(Value::Array(errors))) if values.len() <= MOST_ENTRIES => {
+            let pairs = values.iter().zip(errors);
+            pairs
+                .map(|(value, error)| format!("{} ± {}", text(value), text(error)))
+                .collect::<Vec<_>>()
+                .join(", ")
+        }
+        (_, Some(Value::Number(error))) if error.as_f64() != Some(0.0) => {
+            format!("{value} ± {}", text(&Value::Number(error.clone())))
+        }
         _ => value,
     }
 }
@@ -86,6 +95,7 @@ pub(super) fn text(value: &Value) -> String {
         Value::Null => "—".to_owned(),
         Value::String(text) => text.clone(),
         Value::Number(n) => n.as_f64().map_or_else(|| n.to_string(), number),
+        Value::Object(map) if map.contains_key("value") => with_error(map),
         Value::Array(entries) => {
             let shown = entries.iter().take(MOST_ENTRIES).map(text).collect::<Vec<_>>().join("  ");
             if entries.len() > MOST_ENTRIES {
