@@ -79,3 +79,17 @@ fn class_frequencies_of_an_audit_are_told() {
     assert_eq!(&eval(), &first, "the same every time");
     assert_eq!(kept(), names);
 }
+
+/// Without an audit the training walkers are judged, and beside them the model itself, by the walkers of the SMC.
+#[test]
+fn the_models_own_class_frequencies_stand_beside_the_walkers() {
+    let config = SHAPES.replace("[audit]\nwalkers = 20\nrepeats = 3\nevery = 2\n", "");
+    let scratch = Scratch::new(&config.replace("confinement = 1.0", "base = \"gaussian\""));
+    scratch.ok(&["train", "toy.toml", "--out", "run", "--device", "flex"]);
+    let text = scratch.ok(&["eval", "run", "--json", "--repeats", "2", "--device", "flex"]);
+    let found: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(found["class_frequencies"]["method"], "walkers", "{found}");
+    let model = &found["class_frequencies_model"];
+    assert_eq!((&model["method"], &model["repeats"]), (&"smc".into(), &2.into()), "{found}");
+    assert!(model["value"] != found["class_frequencies"]["value"], "other walkers: {found}");
+}
