@@ -21,6 +21,7 @@ sets=(--set "dataset.dir=$data")
 moved=256; steps=10; batch=256
 if [ -n "${TINY:-}" ]; then
   moved=4; steps=2; batch=4; updates=2
+  sets+=(--set "energy.layers=[{ out = 4, kernel = 4, stride = 4 }, { out = 1, kernel = 8 }]")
   sets+=(--set walkers.count=8 --set "walkers.moved_per_update=$moved" --set "kernel.steps_per_update=$steps" --set "dataset.batch_size=$batch")
 fi
 

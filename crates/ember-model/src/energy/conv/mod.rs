@@ -1,6 +1,6 @@
 //! Convolutional network on `[c, h, w]` images whose last layer leaves one number, plus `½ c |x|²`.
 //!
-//! [`ConvEnergy::by_tensors`] is the plain form, for GPUs and the tape; on the CPU, `cpu` is an explicit forward and backward.
+//! `ConvEnergy::by_tensors` is the plain form, for GPUs and the tape; on the CPU, `cpu` is an explicit forward and backward.
 
 use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
