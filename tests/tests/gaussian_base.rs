@@ -149,7 +149,7 @@ fn a_run_starts_at_the_fitted_gaussian_and_never_moves_it() {
     assert!(trainer.walkers.log_z.is_finite(), "the start is exact");
     let before = trainer.model.gaussian_base().expect("a base");
     assert!(
-        before.0.iter().any(|&m| m < -0.4),
+        before.mean().iter().any(|&m| m < -0.4),
         "the ground of the shapes is dark: fitted, not standard normal"
     );
     for _ in 0..3 {
@@ -157,7 +157,8 @@ fn a_run_starts_at_the_fitted_gaussian_and_never_moves_it() {
         let scale = download(info.step_scale.expect("limited"))[0];
         assert!(scale > 0.0 && scale <= 1.0);
     }
-    assert_eq!(before, trainer.model.gaussian_base().expect("a base"));
+    let after = trainer.model.gaussian_base().expect("a base");
+    assert_eq!((before.mean(), before.precision()), (after.mean(), after.precision()));
 }
 
 /// The bound holds: the log-weights of one update spread by no more than it (to first order; 20 % is allowed for the rest).
