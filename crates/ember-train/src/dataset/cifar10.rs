@@ -19,7 +19,7 @@ use super::blob::Blob;
 use super::images::{
     Images, Split, check_batches, check_classes, check_dir, check_sizes, default_batch_size,
 };
-use super::{Augmentation, Data, Dataset};
+use super::{Augmentation, Data, Dataset, Sources};
 use crate::error::Error;
 
 /// Channels, rows, columns.
@@ -202,6 +202,10 @@ impl Dataset for Cifar10 {
         let data = images.into_data();
         check_sizes(&data, self.batch_size, &self.dir)?;
         Ok(data)
+    }
+
+    fn sources(&self) -> Result<Sources, Error> {
+        Sources::of(Source::find(&self.dir).iter().flat_map(Source::files))
     }
 
     fn batch_size(&self) -> usize {

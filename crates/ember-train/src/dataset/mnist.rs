@@ -14,7 +14,7 @@ use ember_model::SampleShape;
 use serde::{Deserialize, Serialize};
 
 use super::images::{check_batches, check_classes, check_dir, check_sizes, default_batch_size};
-use super::{Augmentation, Data, Dataset, idx};
+use super::{Augmentation, Data, Dataset, Sources, idx};
 use crate::error::Error;
 
 /// Channels, rows, columns.
@@ -72,6 +72,11 @@ impl Dataset for Mnist {
         let data = images.into_data();
         check_sizes(&data, self.batch_size, &self.dir)?;
         Ok(data)
+    }
+
+    fn sources(&self) -> Result<Sources, Error> {
+        let pairs = idx::find(&self.dir)?;
+        Sources::of(pairs.into_iter().flatten().flat_map(|pair| [pair.images, pair.labels]))
     }
 
     fn batch_size(&self) -> usize {
