@@ -5,7 +5,7 @@ use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel, SampleShape};
 use ember_sampler::kernel::Mala;
-use ember_sampler::{KernelConfig, Noise, Walkers};
+use ember_sampler::{Boundary, KernelConfig, Noise, Walkers};
 
 use crate::cli::SampleArgs;
 use crate::denoise::denoised;
@@ -30,12 +30,21 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     if args.ema {
         subject = subject.averaged(&args.path)?;
     }
+    let image = match subject.model.spec().shape {
+        SampleShape::Image(shape) => Some(shape),
+        SampleShape::Flat(_) => None,
+    };
+    Samples::check_shape(&args.out, image)?;
     let sigma = args.denoise.then(|| data_noise(&subject, args)).transpose()?;
     let mut walkers = draw(&subject, args)?;
     let kernel = match &subject.config {
         Some(config) => config.kernel.kernel.clone(),
-        // A weight file names no kernel: MALA leaves the model invariant at any step size.
-        None => KernelConfig::Mala(Mala::new(0.5 / (subject.model.dim() as f64).cbrt())),
+        // A weight file names no kernel: MALA leaves the model invariant at any step size, given the model's own walls.
+        None => {
+            let boundary = Boundary::of(subject.model.spec().support);
+            let step_size = 0.5 / (subject.model.dim() as f64).cbrt();
+            KernelConfig::Mala(Mala { boundary, ..Mala::new(step_size) })
+        }
     };
     for step in 0..args.steps {
         let noise = Noise::at(args.seed, LANE, step, 1, 0)?;
@@ -48,10 +57,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     let samples = Samples {
         n: walkers.count(),
         dim: walkers.dim(),
-        image: match subject.model.spec().shape {
-            SampleShape::Image(shape) => Some(shape),
-            SampleShape::Flat(_) => None,
-        },
+        image,
         samples: download(walkers.position),
         energy: download(walkers.energy),
         log_weights: download(walkers.log_weights.value()),
