@@ -24,7 +24,7 @@ use crate::watchdog;
 pub struct Signals(Arc<AtomicI32>);
 
 impl Signals {
-    /// Listens from now on. A second signal of the same kind ends the program at once.
+    /// Listens from now on. A second signal, of either kind, ends the program at once.
     ///
     /// # Errors
     /// The system refuses a handler.
