@@ -15,6 +15,7 @@ pub mod device;
 pub mod draw;
 pub mod ema;
 pub mod ensembles;
+mod epochs;
 pub mod error;
 pub mod eval;
 pub mod eval_images;

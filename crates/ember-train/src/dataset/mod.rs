@@ -29,7 +29,7 @@ pub use fingerprint::fingerprint;
 pub use gaussian_mixture::GaussianMixtureData;
 pub use image_folder::ImageFolder;
 pub use mnist::Mnist;
-pub use rows::{Rows, byte, pixel};
+pub use rows::{BIN, Rows, byte, pixel};
 pub use shapes32::Shapes32;
 pub use sources::Sources;
 
