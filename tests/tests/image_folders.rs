@@ -3,36 +3,19 @@
 use std::fs;
 use std::path::Path;
 
-use ember_train::dataset::{Data, DatasetConfig, Rows, load_any};
+use ember_tests::images::{self, bytes, fails};
+use ember_train::dataset::{Data, DatasetConfig, load_any};
 use ember_train::error::Error;
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use tempfile::TempDir;
 
+/// The table of a folder.
 fn table(dir: &Path, keys: &str) -> DatasetConfig {
-    let text = format!("kind = \"image_folder\"\ndir = {dir:?}\nbatch_size = 1\n{keys}");
-    let dataset: DatasetConfig = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}"));
-    dataset.as_dyn().validate().unwrap_or_else(|error| panic!("{error}"));
-    dataset
+    images::table(&format!("kind = \"image_folder\"\ndir = {dir:?}\nbatch_size = 1\n{keys}"))
 }
 
 fn load(dir: &Path, keys: &str) -> Result<Data, Error> {
     table(dir, keys).as_dyn().generate(0)
-}
-
-#[track_caller]
-fn fails(result: Result<Data, Error>, parts: &[&str]) {
-    let error = result.expect_err("the folder is bad");
-    assert_eq!(error.exit_code(), 2, "{error}");
-    for part in parts {
-        assert!(error.to_string().contains(part), "no `{part}` in: {error}");
-    }
-}
-
-fn bytes(rows: &Rows) -> &[u8] {
-    match rows {
-        Rows::U8(bytes) => bytes,
-        Rows::F32(_) => panic!("images are bytes"),
-    }
 }
 
 fn save(dir: &Path, name: &str, side: u32, colour: [u8; 3]) {
