@@ -5,6 +5,7 @@ pub mod ais;
 pub mod batches;
 pub mod bench;
 pub mod checkpoint;
+mod checksum;
 pub mod classifier;
 pub mod cli;
 pub mod commands;
