@@ -105,7 +105,7 @@ fn the_start_is_exact() {
     // The ridge r shifts it by ½ (log det (Σ + r I) − log det Σ) = ½ log det (I + r P). The log det of a sample covariance has
     // variance 2d/n and a bias of −d (d + 1)/2n, a sixth of that standard error here.
     let (_, precision) = model.gaussian_base().expect("a base");
-    let identity = |i: usize| if i % 17 == 0 { 1.0 } else { 0.0 };
+    let identity = |i: usize| if i.is_multiple_of(17) { 1.0 } else { 0.0 };
     let ridged = (0..256).map(|i| identity(i) + fit.ridge * f64::from(precision[i])).collect();
     let shift = 0.5 * log_det(ridged, 16);
     println!("ridge {:.2e}: log Z moves by {shift:.4}", fit.ridge);
