@@ -112,6 +112,8 @@ fn export_loads_elsewhere_and_sample_draws() {
     }
     assert!(!scratch.path("x.npz").exists(), "nothing is written");
     scratch.fails(&["sample", "net", "--count", "0", "--out", "x.npz", "--device", "flex"], 2, &["count"]);
+    let endless = ["sample", "net", "--count", "9999999999", "--out", "x.npz", "--device", "flex"];
+    scratch.fails(&endless, 2, &["--count 9999999999", "a tensor can hold"]);
     // The bare weights are sampled by tempered SMC, and say so.
     scratch.ok(&["export", "net", "--out", "bare.safetensors"]);
     let output = scratch.ember(&[

@@ -16,6 +16,8 @@ use crate::smc::{SmcOptions, tempered};
 use crate::trainer::walkers_at_theta;
 use crate::{device, logging};
 
+/// The most elements of a tensor: device code indexes with 32 bits.
+const MOST_NUMBERS: usize = u32::MAX as usize;
 /// Lane of the generator that sampling uses, apart from training's.
 const LANE: u32 = 1 << 18;
 
@@ -35,6 +37,13 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
         SampleShape::Flat(_) => None,
     };
     Samples::check_shape(&args.out, image)?;
+    let dim = subject.model.dim();
+    if args.count.checked_mul(dim).is_none_or(|numbers| numbers > MOST_NUMBERS) {
+        return Err(Error::usage(format!(
+            "--count {}: samples of {dim} coordinates are more than {MOST_NUMBERS} numbers, the most a tensor can hold",
+            args.count
+        )));
+    }
     let sigma = args.denoise.then(|| data_noise(&subject, args)).transpose()?;
     let mut walkers = draw(&subject, args)?;
     let kernel = match &subject.config {
