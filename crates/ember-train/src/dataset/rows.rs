@@ -73,7 +73,7 @@ impl Rows {
     }
 }
 
-/// `2 (v + u)/256 − 1`, in `[−1, 1)`.
+/// `2 (v + u)/256 − 1`, in `[−1, 1)` but for rounding, which may reach 1.
 pub fn pixel(byte: u8, u: f32) -> f32 {
     (f32::from(byte) + u) * BIN as f32 - 1.0
 }
