@@ -143,6 +143,9 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
             "--against compares with the held-out data of a run, and a weight file names no data set: give the run or a checkpoint",
         ));
     }
+    // Read first: estimates may take hours, and files that are gone end them all.
+    let data =
+        subject.config.as_ref().map(|config| config.dataset.as_dyn().generate(config.seed)).transpose()?;
     let (log_z, independent) = log_z(model, subject.audit.as_ref(), options.repeats, options.seed)?;
     let walkers = independent.as_ref().map(|(ensembles, _)| ensembles);
     let two_sided = options.ais.map(|ais| ais::of_model(model, walkers, ais)).transpose()?;
@@ -174,11 +177,12 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         evaluation.ess_fraction = Some(walkers.summary().ess / walkers.count() as f64);
         evaluation.distinct_ancestors = Some(walkers.distinct_ancestors());
     }
-    if let Some(config) = &subject.config {
+    if let (Some(config), Some(data)) = (&subject.config, &data) {
         judge_against_data(
             &mut evaluation,
             model,
             config,
+            data,
             independent.as_ref(),
             walkers.as_ref(),
             options.against.as_ref(),
@@ -223,53 +227,47 @@ fn judge_against_data(
     evaluation: &mut Evaluation,
     model: &EnergyModel,
     config: &Config,
+    data: &Data,
     independent: Option<&Independent>,
     walkers: Option<&Walkers>,
     against: Option<&Against>,
 ) -> Result<(), Error> {
     let dataset = config.dataset.as_dyn();
-    let data = dataset.generate(config.seed)?;
     let log_z = Estimate { value: evaluation.log_z.value, standard_error: evaluation.log_z.standard_error };
     let noise = dataset.augmentation().noise;
-    let u = held_out_energies(model, &data, noise);
+    let u = held_out_energies(model, data, noise);
     if !u.is_empty() {
         let (mean, support) = (Estimate::mean(&u), model.spec().support);
         let sides = evaluation.log_z_two_sided.as_ref();
         evaluation.cross_entropy = Some(mean.plus(log_z));
-        evaluation.bits_per_dim = likelihood::of_images(mean, log_z, &data, noise, support, sides);
+        evaluation.bits_per_dim = likelihood::of_images(mean, log_z, data, noise, support, sides);
     }
     if let Some(against) = against {
-        evaluation.out_of_distribution = Some(ood::judge(model, &data, against, noise)?);
+        evaluation.out_of_distribution = Some(ood::judge(model, data, against, noise)?);
     }
     let folder = cache::folder();
-    match judge_classes(config, &data, independent, walkers, folder.as_deref())? {
+    match judge_classes(config, data, independent, walkers, folder.as_deref())? {
         Classes::DoNotApply => {}
         Classes::Withheld(why) => evaluation.class_frequencies_withheld = Some(why),
-        Classes::Found(found) => {
-            if found.method == "walkers"
-                && independent.is_some()
-                && let Classes::Found(model) =
-                    judge_classes(config, &data, independent, None, folder.as_deref())?
-            {
-                evaluation.class_frequencies_model = Some(*model);
-            }
+        Classes::Found { found, model } => {
             evaluation.class_frequencies = Some(*found);
+            evaluation.class_frequencies_model = model.map(|model| *model);
         }
     }
     let Some(truth) = dataset.truth() else { return Ok(()) };
     if !u.is_empty() {
-        let (kl, ess) = divergence(&truth, &data, &u, log_z);
+        let (kl, ess) = divergence(&truth, data, &u, log_z);
         evaluation.kl = Some(kl);
         evaluation.importance_ess_fraction = Some(ess);
     }
     evaluation.mode_weights_data = Some(data.train_fractions());
-    let masses = masses(model, &truth.mixture, &data, independent);
+    let masses = masses(model, &truth.mixture, data, independent);
     if let Some(masses) = masses {
         evaluation.mode_weights = Some(masses.value);
         evaluation.mode_weights_method = Some(masses.method);
         evaluation.mode_weights_standard_error = masses.standard_error;
     }
-    evaluation.log_z_grid = grid(model, &data).map(|grid| grid.log_z());
+    evaluation.log_z_grid = grid(model, data).map(|grid| grid.log_z());
     Ok(())
 }
 
