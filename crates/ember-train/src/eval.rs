@@ -23,7 +23,7 @@ use crate::grid::{EnergyGrid, nearest};
 use crate::likelihood::{self, BitsPerDim};
 use crate::ood::{self, Against, OutOfDistribution};
 use crate::record::Opened;
-use crate::smc::{SmcOptions, tempered};
+use crate::smc::tempered;
 use crate::statistics::{Estimate, t95};
 
 /// Cells an axis of the mass grids, in one and two dimensions.
@@ -105,21 +105,36 @@ pub struct LogZ {
     /// `[low, high]`: the 95 % interval by Student's t with repeats − 1 degrees of freedom.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval_95: Option<[f64; 2]>,
+    /// Temperatures of the tempered SMC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperatures: Option<usize>,
+    /// Starting walkers still represented in all repeats together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distinct_ancestors: Option<usize>,
     /// What the figure does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caveat: Option<&'static str>,
 }
 
 impl LogZ {
-    fn estimated(estimate: Estimate, repeats: usize, method: &'static str) -> Self {
+    fn estimated(ensembles: &Ensembles, method: &'static str) -> Self {
+        let (estimate, repeats) = (ensembles.log_z(), ensembles.log_z.len());
         let half = t95(repeats - 1) * estimate.standard_error;
+        let ancestors = ensembles.walkers.distinct_ancestors();
         Self {
             value: estimate.value,
             standard_error: estimate.standard_error,
             method,
             repeats: Some(repeats),
             interval_95: Some([estimate.value - half, estimate.value + half]),
-            caveat: Some("modes that no repeat visits are not counted"),
+            temperatures: None,
+            distinct_ancestors: Some(ancestors),
+            caveat: Some(if ancestors < FEW_ANCESTORS * repeats {
+                "too few starting walkers came through for the standard error to be trusted: take more moves and temperatures \
+                 or walkers; modes that no repeat visits are not counted"
+            } else {
+                "modes that no repeat visits are not counted"
+            }),
         }
     }
 }
@@ -146,7 +161,7 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
     // Read first: estimates may take hours, and files that are gone end them all.
     let data =
         subject.config.as_ref().map(|config| config.dataset.as_dyn().generate(config.seed)).transpose()?;
-    let (log_z, independent) = log_z(model, subject.audit.as_ref(), options.repeats, options.seed)?;
+    let (log_z, independent) = log_z(model, subject.audit.as_ref(), options)?;
     let walkers = independent.as_ref().map(|(ensembles, _)| ensembles);
     let two_sided = options.ais.map(|ais| ais::of_model(model, walkers, ais)).transpose()?;
     let mut evaluation = Evaluation {
@@ -191,6 +206,9 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
     Ok(evaluation)
 }
 
+/// With fewer starting walkers represented per repeat, a repeat rests on a handful of families and they agree by chance.
+const FEW_ANCESTORS: usize = 10;
+
 /// Independent weighted walkers, and what they are called.
 type Independent = (Ensembles, &'static str);
 
@@ -198,8 +216,7 @@ type Independent = (Ensembles, &'static str);
 fn log_z(
     model: &EnergyModel,
     audit: Option<&Ensembles>,
-    repeats: usize,
-    seed: u64,
+    options: &EvalOptions,
 ) -> Result<(LogZ, Option<Independent>), Error> {
     if let Some(value) = model.log_z() {
         let exact = LogZ {
@@ -208,6 +225,8 @@ fn log_z(
             method: "exact",
             repeats: None,
             interval_95: None,
+            temperatures: None,
+            distinct_ancestors: None,
             caveat: None,
         };
         return Ok((exact, None));
@@ -215,11 +234,11 @@ fn log_z(
     if let Some(audit) = audit {
         let mut audit = audit.clone();
         audit.walkers = audit.walkers.reweight(model);
-        let log_z = LogZ::estimated(audit.log_z(), audit.log_z.len(), "audit");
+        let log_z = LogZ::estimated(&audit, "audit");
         return Ok((log_z, Some((audit, "audit"))));
     }
-    let result = tempered(model, SmcOptions { repeats, seed, ..SmcOptions::for_dim(model.dim()) })?;
-    let log_z = LogZ::estimated(result.log_z, repeats, "smc");
+    let result = tempered(model, options.smc(model.dim()))?;
+    let log_z = LogZ { temperatures: Some(result.temperatures), ..LogZ::estimated(&result.ensembles, "smc") };
     Ok((log_z, Some((result.ensembles, "smc"))))
 }
 
