@@ -33,6 +33,28 @@ fn eval_tells_log_z_from_both_sides() {
     assert!(found.get("bits_per_dim").is_none(), "only images have bits per dimension");
 }
 
+/// The effort of a tempered SMC is the user's: nearer to 1, more temperatures; of few walkers, the caveat says so.
+#[test]
+fn the_effort_of_a_tempered_smc_can_be_set() {
+    let scratch = Scratch::new(MLP);
+    scratch.ok(&["train", "toy.toml", "--out", "net", "--device", "flex"]);
+    let log_z = |options: &[&str]| {
+        json(&scratch, &[&["eval", "net", "--repeats", "4", "--smc-moves", "2"], options].concat())["log_z"]
+            .clone()
+    };
+    let number = |log_z: &serde_json::Value, name: &str| log_z[name].as_u64().expect("a count");
+    let coarse = log_z(&["--smc-walkers", "200", "--smc-ess", "0.9"]);
+    let fine = log_z(&["--smc-walkers", "200", "--smc-ess", "0.999"]);
+    assert!(number(&fine, "temperatures") > number(&coarse, "temperatures"), "{fine} {coarse}");
+    let few = log_z(&["--smc-walkers", "5"]);
+    assert!(number(&few, "distinct_ancestors") <= 20, "{few}");
+    assert!(few["caveat"].to_string().contains("too few starting walkers"), "{few}");
+    assert!(!fine["caveat"].to_string().contains("too few"), "{fine}");
+    for wrong in [["--smc-ess", "1.5"], ["--smc-ess", "nan"], ["--smc-walkers", "1"], ["--smc-moves", "0"]] {
+        scratch.fails(&[&["eval", "net"][..], &wrong].concat(), 2, &[wrong[0], wrong[1]]);
+    }
+}
+
 /// `count` CIFAR-10 records of noise.
 fn records(count: usize) -> Vec<u8> {
     let mut state = 1u32;
