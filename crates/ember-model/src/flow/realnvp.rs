@@ -35,16 +35,17 @@ pub struct RealNvp {
     /// How the coordinates are divided.
     #[serde(default)]
     pub mask: Mask,
-    /// b in `s = b tanh(r/b)`: no coupling scales a coordinate by more than `e^b`. 2 unless given.
-    #[serde(default = "two")]
+    /// b in `s = b tanh(r/b)`: no coupling scales a coordinate by more than `e^b`. 1 unless given: what rounding loses in single
+    /// precision grows by that factor too.
+    #[serde(default = "one")]
     pub log_scale_bound: f64,
     /// Whether a trained scale and shift of every coordinate, fitted to data before a run, stands before each coupling.
     #[serde(default)]
     pub act_norm: bool,
 }
 
-fn two() -> f64 {
-    2.0
+fn one() -> f64 {
+    1.0
 }
 
 impl RealNvp {
