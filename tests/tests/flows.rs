@@ -11,13 +11,16 @@ use proptest::prelude::*;
 const HALF: &str = "kind = \"realnvp\"\nlayers = 4\nhidden = [16, 16]\nact_norm = true";
 const PARITY: &str =
     "kind = \"realnvp\"\nlayers = 3\nhidden = [16]\nactivation = \"tanh\"\nmask = \"checkerboard\"";
+const SPLINE: &str = "kind = \"spline_flow\"\nlayers = 3\nhidden = [16]\nbins = 5\nbound = 3.0";
 
 /// Every kind on few coordinates: Jacobians, differences and extremes are had one by one.
 fn small() -> Vec<String> {
     let mut tables = Vec::new();
     for dim in [2, 8] {
         tables.push(format!("dim = {dim}\n{HALF}"));
+        tables.push(format!("dim = {dim}\n{SPLINE}"));
     }
+    tables.push(format!("dim = 3\n{SPLINE}\nmask = \"checkerboard\"\nact_norm = true"));
     for dim in [2, 3, 8] {
         tables.push(format!("dim = {dim}\n{PARITY}"));
     }
@@ -35,6 +38,8 @@ fn large() -> Vec<String> {
     for dim in [32, 784, 3_072] {
         tables.push(format!("dim = {dim}\n{HALF}"));
         tables.push(format!("dim = {dim}\n{PARITY}"));
+        // A network's sensitivity to 392 rounded inputs is what rounding grows by at each coupling.
+        tables.push(format!("dim = {dim}\n{}", SPLINE.replace("layers = 3", "layers = 2")));
     }
     tables
 }
@@ -44,7 +49,7 @@ fn start(table: &str, device: &Device) -> EnergyModel {
     EnergyModel::init(spec, 3, device).expect(table)
 }
 
-/// Away from the identity: every parameter moved by noise; the networks' outputs are then of size ½.
+/// Away from the identity: every parameter moved by noise; the networks' outputs are then of size ⅓.
 fn trained(table: &str, device: &Device) -> EnergyModel {
     let model = start(table, device);
     let theta = model.host_theta();
@@ -449,6 +454,12 @@ fn mistakes_are_named() {
         ("dim = 4", format!("{HALF}\nlog_scale_bound = nan"), "energy.log_scale_bound: NaN"),
         ("dim = 4", format!("{HALF}\nmask = \"thirds\""), "thirds"),
         ("dim = 4", format!("{HALF}\nmasks = \"half\""), "masks"),
+        ("dim = 4", SPLINE.replace("bins = 5", "bins = 1"), "energy.bins: 1 found, expected at least 2"),
+        ("dim = 4", SPLINE.replace("bound = 3.0", "bound = -3.0"), "energy.bound: -3"),
+        ("dim = 4", format!("{SPLINE}\nmin_width = 0.2"), "energy.min_width: 0.2 is not below 0.2"),
+        ("dim = 4", format!("{SPLINE}\nmin_height = 0.0"), "energy.min_height: 0"),
+        ("dim = 4", format!("{SPLINE}\nmin_derivative = 1.0"), "energy.min_derivative: 1 is not below 1"),
+        ("dim = 3", SPLINE.to_owned(), "energy.mask = \"half\""),
         ("dim = 0", HALF.to_owned(), "dim = 0"),
     ] {
         let spec = EnergySpec::from_metadata(&format!("{shape}\n{table}"));

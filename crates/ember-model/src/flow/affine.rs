@@ -7,16 +7,15 @@ use burn::tensor::Tensor;
 
 use super::chain::Layer;
 use super::conditioner::{Conditioner, init_layers};
+use super::mask::Parts;
 use crate::params::ParamSpec;
 use crate::random::Stream;
 
 /// An affine coupling on `[first | second]`.
 #[derive(Debug)]
 pub(super) struct AffineCoupling<C: Conditioner> {
-    /// Coordinates of the first and of the second part.
-    pub parts: [usize; 2],
-    /// Whether the first part moves, given the second; else the second moves, given the first.
-    pub moves_first: bool,
+    /// Which part moves.
+    pub parts: Parts,
     /// From the part that stays to `[r | t]`, each as wide as the part that moves.
     pub conditioner: C,
     /// b, the bound of `|s|`.
@@ -24,20 +23,9 @@ pub(super) struct AffineCoupling<C: Conditioner> {
 }
 
 impl<C: Conditioner> AffineCoupling<C> {
-    /// The part that stays and the part that moves.
-    fn split(&self, x: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        let [first, second] = self.parts;
-        let (a, b) = (x.clone().narrow(1, 0, first), x.narrow(1, first, second));
-        if self.moves_first { (b, a) } else { (a, b) }
-    }
-
-    fn join(&self, stays: Tensor<2>, moved: Tensor<2>) -> Tensor<2> {
-        Tensor::cat(if self.moves_first { vec![moved, stays] } else { vec![stays, moved] }, 1)
-    }
-
     /// `(s, t)`.
     fn scale_and_shift(&self, theta: &[Tensor<1>], stays: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        let width = self.parts[usize::from(!self.moves_first)];
+        let width = self.parts.moves();
         let output = self.conditioner.apply(theta, stays);
         let raw = output.clone().narrow(1, 0, width);
         let shift = output.narrow(1, width, width);
@@ -55,16 +43,16 @@ impl<C: Conditioner> Layer for AffineCoupling<C> {
     }
 
     fn forward(&self, theta: &[Tensor<1>], z: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
-        let (stays, moves) = self.split(z);
+        let (stays, moves) = self.parts.split(z);
         let (s, t) = self.scale_and_shift(theta, stays.clone());
         let log_det = s.clone().sum_dim(1).squeeze_dim::<1>(1);
-        (self.join(stays, moves * s.exp() + t), log_det)
+        (self.parts.join(stays, moves * s.exp() + t), log_det)
     }
 
     fn inverse(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
-        let (stays, moves) = self.split(x);
+        let (stays, moves) = self.parts.split(x);
         let (s, t) = self.scale_and_shift(theta, stays.clone());
         let log_det = s.clone().sum_dim(1).squeeze_dim::<1>(1).neg();
-        (self.join(stays, (moves - t) * s.neg().exp()), log_det)
+        (self.parts.join(stays, (moves - t) * s.neg().exp()), log_det)
     }
 }

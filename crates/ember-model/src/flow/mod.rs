@@ -12,7 +12,9 @@ mod chain;
 mod conditioner;
 mod energy;
 mod mask;
+mod rational_quadratic;
 pub mod realnvp;
+pub mod spline_flow;
 
 use std::fmt::Debug;
 

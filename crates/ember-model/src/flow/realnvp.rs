@@ -13,7 +13,7 @@ use super::affine::AffineCoupling;
 use super::chain::Chain;
 use super::conditioner::MlpConditioner;
 use super::energy::FlowEnergy;
-use super::mask::{EvenFirst, Mask};
+use super::mask::{EvenFirst, Mask, Parts};
 use crate::energy::Architecture;
 use crate::energy::activation::Activation;
 use crate::error::ModelError;
@@ -57,7 +57,7 @@ impl RealNvp {
         check_layers(self.layers)?;
         check_hidden(&self.hidden)?;
         check_positive("log_scale_bound", self.log_scale_bound)?;
-        let parts = self.mask.parts(KIND, shape)?;
+        let widths = self.mask.parts(KIND, shape)?;
         let mut flow = Chain::new(KIND, shape.dim());
         if self.mask == Mask::Checkerboard {
             flow.push("even_first", EvenFirst);
@@ -66,12 +66,15 @@ impl RealNvp {
             if self.act_norm {
                 flow.push(format!("couplings.{i}.act_norm"), ActNorm { groups: shape.dim(), group_len: 1 });
             }
-            let moves_first = i % 2 == 1;
-            let [stay, move_] = if moves_first { [parts[1], parts[0]] } else { parts };
+            let parts = Parts { widths, moves_first: i % 2 == 1 };
             let coupling = AffineCoupling {
                 parts,
-                moves_first,
-                conditioner: MlpConditioner::new(stay, &self.hidden, 2 * move_, self.activation),
+                conditioner: MlpConditioner::new(
+                    parts.stays(),
+                    &self.hidden,
+                    2 * parts.moves(),
+                    self.activation,
+                ),
                 log_scale_bound: self.log_scale_bound,
             };
             flow.push(format!("couplings.{i}"), coupling);
