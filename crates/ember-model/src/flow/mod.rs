@@ -11,10 +11,13 @@ mod affine;
 mod chain;
 mod conditioner;
 mod energy;
+mod logit;
 mod mask;
+pub mod multiscale_realnvp;
 mod rational_quadratic;
 pub mod realnvp;
 pub mod spline_flow;
+mod squeeze;
 
 use std::fmt::Debug;
 
