@@ -6,6 +6,8 @@ use ember_model::params::{download, upload};
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel, EnergySpec};
 use ember_tests::{assert_within_se, cpu, gpu, mean_se};
+use ember_train::config::Config;
+use ember_train::trainer::Trainer;
 use proptest::prelude::*;
 
 const HALF: &str = "kind = \"realnvp\"\nlayers = 4\nhidden = [16, 16]\nact_norm = true";
@@ -129,9 +131,8 @@ fn log_abs_det(mut matrix: Vec<Vec<f64>>) -> f64 {
         sum += matrix[column][column].abs().ln();
         for row in column + 1..d {
             let factor = matrix[row][column] / matrix[column][column];
-            for k in column..d {
-                matrix[row][k] -= factor * matrix[column][k];
-            }
+            let pivot = matrix[column].clone();
+            matrix[row].iter_mut().zip(&pivot).for_each(|(entry, pivot)| *entry -= factor * pivot);
         }
     }
     sum
@@ -455,6 +456,51 @@ fn a_constant_coordinate_is_not_blown_up() {
     assert!(z.iter().all(|&z| z == 0.0), "{z:?}");
 }
 
+const RUN: &str = r#"
+steps = 3
+[dataset]
+kind = "gaussian_mixture"
+dim = 4
+means = [[-5.0], [20.0]]
+weights = [0.5, 0.5]
+train_size = 256
+test_size = 8
+batch_size = 64
+[energy]
+kind = "realnvp"
+layers = 2
+hidden = [8]
+act_norm = true
+[walkers]
+count = 32
+[kernel]
+kind = "mala"
+step_size = 0.01
+[objective]
+kind = "jarzynski"
+[optimizer]
+kind = "adam"
+learning_rate = 1e-3
+"#;
+
+/// A run sets act-norm from its first batch, starts its walkers at exact draws of that model, and knows that log Z is 0.
+#[test]
+fn a_run_starts_at_the_data_and_at_log_z_0() {
+    let config = Config::from_toml(RUN, "test").expect("valid");
+    assert!(config.has_exact_start());
+    let mut trainer = Trainer::new(config, &cpu()).expect("starts");
+    let shift = download(trainer.model.theta()[0].clone());
+    // 64 rows around 7.5 with standard deviation 12.5 in the first coordinate, around 0 with 1 in the others: 4 standard errors.
+    assert!((shift[0] - 7.5).abs() < 6.3 && shift[1..].iter().all(|s| s.abs() < 0.5), "{shift:?}");
+    assert_eq!(trainer.model.log_z(), Some(0.0));
+    let surprise = download(trainer.walkers.energy.clone());
+    for _ in 0..3 {
+        trainer.update(true).expect("finite");
+    }
+    assert_ne!(surprise, download(trainer.walkers.energy.clone()));
+    assert_eq!(trainer.model.log_z(), Some(0.0));
+}
+
 /// The layer where a NaN or an infinity first shows is named, with what of it.
 #[test]
 fn the_first_layer_that_fails_is_named() {
@@ -508,6 +554,11 @@ fn mistakes_are_named() {
         ("dim = 1", PARITY.to_owned(), "energy.mask"),
         ("dim = 3", HALF.to_owned(), "energy.mask = \"half\" needs an even number of coordinates, found 3"),
         ("dim = 4", HALF.replace("layers = 4", "layers = 0"), "energy.layers: 0 found"),
+        (
+            "dim = 4",
+            HALF.replace("layers = 4", "layers = 1001"),
+            "energy.layers: 1001 found, expected 1 to 1000",
+        ),
         ("dim = 4", HALF.replace("[16, 16]", "[]"), "energy.hidden: []"),
         ("dim = 4", HALF.replace("[16, 16]", "[16, 0]"), "energy.hidden: [16, 0]"),
         ("dim = 4", format!("{HALF}\nlog_scale_bound = 0.0"), "energy.log_scale_bound: 0"),

@@ -9,7 +9,7 @@
 //! * [`Energy`]: what samplers see. [`Architecture`]: an energy as a pure function of `(θ, x)`.
 //! * [`flow`]: bijections of a normal, whose density is exact; as energies their log Z is 0.
 //! * [`EnergyModel`]: an architecture with its parameters on a device.
-//! * [`registry`]: the energies a config can name; a new one is a file in [`energy`] and a line there.
+//! * [`registry`]: the energies a config can name; a new one is a file in [`energy`] or [`flow`] and a line there.
 //!
 //! This crate touches no files, clocks or streams.
 

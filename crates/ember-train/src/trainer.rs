@@ -81,6 +81,13 @@ pub struct Reading {
     pub log_z_online: f64,
 }
 
+/// The batches of a run.
+fn batches(config: &Config, data: &Data, device: &Device) -> Result<Batches, Error> {
+    let dataset = config.dataset.as_dyn();
+    let (size, augmentation) = (dataset.batch_size(), dataset.augmentation());
+    Batches::new(&data.train, data.shape, size, augmentation, config.seed, device)
+}
+
 impl Trainer {
     /// The state before the first update.
     ///
@@ -100,6 +107,10 @@ impl Trainer {
         if model.has_gaussian_base() {
             let fit = GaussianFit::of_noisy(&data, config.dataset.as_dyn().augmentation())?;
             model = model.with_gaussian_base(fit.mean(), fit.precision());
+        }
+        if model.has_data_init() {
+            let rows = batches(&config, &data, device)?.batch(0)?;
+            model = model.with_data_init(rows);
         }
         let (init, count) = (config.walkers.init, config.walkers.count);
         let walkers = start::walkers(&model, init, count, &data.train, config.seed, 0, device)?;
@@ -125,15 +136,7 @@ impl Trainer {
         device: &Device,
     ) -> Result<Self, Error> {
         Noise::at(config.seed, 0, config.steps, config.kernel.steps_per_update, 0)?;
-        let dataset = config.dataset.as_dyn();
-        let batches = Batches::new(
-            &data.train,
-            data.shape,
-            dataset.batch_size(),
-            dataset.augmentation(),
-            config.seed,
-            device,
-        )?;
+        let batches = batches(&config, &data, device)?;
         Ok(Self {
             optimizer: Optimizer::new(&config.optimizer, model.params()),
             ema: config.optimizer.ema().map(|decay| Ema::new(decay, model.theta())),

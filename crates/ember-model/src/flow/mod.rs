@@ -4,7 +4,7 @@
 //! `U = −log ρ_θ`, so that `log Z = 0` at every θ and exact draws cost one pass.
 //!
 //! `forward` goes from the latent z to data x, `inverse` from x to z; `log_det` belongs to the direction returned. A flow is a
-//! [`chain`] of layers, listed from the data to the latent, each a file of its own.
+//! chain of layers, listed from the data to the latent, each a file of its own.
 
 mod act_norm;
 mod affine;

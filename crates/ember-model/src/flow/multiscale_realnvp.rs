@@ -22,7 +22,7 @@ use super::conditioner::{Conditioner, layer_params};
 use super::energy::FlowEnergy;
 use super::logit::Logit;
 use super::mask::Parts;
-use super::realnvp::check_positive;
+use super::realnvp::{check_couplings, check_positive};
 use super::squeeze::{CHECKERBOARD, ROWS, Squeeze};
 use crate::energy::Architecture;
 use crate::energy::activation::Activation;
@@ -71,9 +71,8 @@ impl MultiscaleRealNvp {
         let SampleShape::Image(image) = shape else {
             return Err(misfit("it needs images `[c, h, w]`".into()));
         };
-        for (key, value) in
-            [("levels", self.levels), ("couplings", self.couplings), ("channels", self.channels)]
-        {
+        check_couplings("couplings", self.couplings)?;
+        for (key, value) in [("levels", self.levels), ("channels", self.channels)] {
             if value == 0 {
                 return Err(ModelError::invalid(key, "0 found, expected at least 1"));
             }

@@ -54,7 +54,7 @@ impl RealNvp {
     /// # Errors
     /// No couplings, an empty or zero-width `hidden`, a bound that is not positive, a mask that does not divide the coordinates.
     pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
-        check_layers(self.layers)?;
+        check_couplings("layers", self.layers)?;
         check_hidden(&self.hidden)?;
         check_positive("log_scale_bound", self.log_scale_bound)?;
         let widths = self.mask.parts(KIND, shape)?;
@@ -83,12 +83,15 @@ impl RealNvp {
     }
 }
 
-/// Checks the number of couplings.
-pub(super) fn check_layers(layers: usize) -> Result<(), ModelError> {
-    if layers > 0 {
+/// The most couplings there may be: a mistyped number fails at once.
+const MOST_COUPLINGS: usize = 1_000;
+
+/// Checks a number of couplings.
+pub(super) fn check_couplings(key: &'static str, couplings: usize) -> Result<(), ModelError> {
+    if (1..=MOST_COUPLINGS).contains(&couplings) {
         return Ok(());
     }
-    Err(ModelError::invalid("layers", "0 found, expected at least 1 coupling"))
+    Err(ModelError::invalid(key, format!("{couplings} found, expected 1 to {MOST_COUPLINGS} couplings")))
 }
 
 /// Checks hidden widths.

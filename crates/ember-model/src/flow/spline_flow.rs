@@ -13,7 +13,7 @@ use super::conditioner::{Conditioner, MlpConditioner, init_layers};
 use super::energy::FlowEnergy;
 use super::mask::{EvenFirst, Mask, Parts};
 use super::rational_quadratic::Spline;
-use super::realnvp::{check_hidden, check_layers, check_positive};
+use super::realnvp::{check_couplings, check_hidden, check_positive};
 use crate::energy::Architecture;
 use crate::energy::activation::Activation;
 use crate::error::ModelError;
@@ -76,7 +76,7 @@ impl SplineFlow {
     /// No couplings, an empty or zero-width `hidden`, fewer than 2 bins, a bound that is not positive, smallest widths or heights
     /// that K bins do not leave room for, a smallest slope outside (0, 1), a mask that does not divide the coordinates.
     pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
-        check_layers(self.layers)?;
+        check_couplings("layers", self.layers)?;
         check_hidden(&self.hidden)?;
         if self.bins < 2 {
             return Err(ModelError::invalid("bins", format!("{} found, expected at least 2", self.bins)));
