@@ -112,6 +112,8 @@ fn export_loads_elsewhere_and_sample_draws() {
     }
     assert!(!scratch.path("x.npz").exists(), "nothing is written");
     scratch.fails(&["sample", "net", "--count", "0", "--out", "x.npz", "--device", "flex"], 2, &["count"]);
+    let endless = ["sample", "net", "--count", "9999999999", "--out", "x.npz", "--device", "flex"];
+    scratch.fails(&endless, 2, &["--count 9999999999", "a tensor can hold"]);
     // The bare weights are sampled by tempered SMC, and say so.
     scratch.ok(&["export", "net", "--out", "bare.safetensors"]);
     let output = scratch.ember(&[
@@ -125,6 +127,22 @@ fn export_loads_elsewhere_and_sample_draws() {
         "flex",
     ]);
     assert!(output.status.success() && stderr(&output).contains("tempered"), "{}", stderr(&output));
+}
+
+/// A weight file names no kernel, but the support of its model: samples stay on the cube while they move.
+#[test]
+fn samples_of_a_model_on_a_cube_stay_on_it() {
+    let scratch = Scratch::new(&MLP.replace("step_size = 0.1", "step_size = 0.1\nboundary = \"reflect\""));
+    scratch.ok(&["train", "toy.toml", "--out", "run", "--device", "flex"]);
+    scratch.ok(&["export", "run", "--out", "m.safetensors"]);
+    let draw =
+        ["sample", "m.safetensors", "--count", "300", "--out", "x.csv", "--device", "flex", "--steps", "20"];
+    scratch.ok(&draw);
+    let csv = std::fs::read_to_string(scratch.path("x.csv")).expect("CSV");
+    for line in csv.lines().skip(1) {
+        let inside = |x: &str| x.parse::<f32>().expect("a number").abs() <= 1.0;
+        assert!(line.split(',').take(2).all(inside), "{line}");
+    }
 }
 
 #[test]

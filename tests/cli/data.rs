@@ -1,6 +1,8 @@
 //! `ember data check`, and runs on data that is wrong.
 
-use crate::support::{MLP, Scratch};
+use std::time::{Duration, Instant};
+
+use crate::support::{MLP, Scratch, metrics, model_bytes, stderr};
 
 fn idx(words: &[u32], body: Vec<u8>) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_be_bytes()).chain(body).collect()
@@ -79,4 +81,39 @@ fn a_run_on_images_trains() {
     ]);
     let too_many = ["train", "toy.toml", "--device", "flex", "--set", "dataset.batch_size=11"];
     scratch.fails(&too_many, 2, &["dataset.batch_size", "found 11", "at most 10"]);
+}
+
+#[test]
+fn a_data_set_that_disappears_ends_the_run_at_a_checkpoint() {
+    let scratch = scratch();
+    let few = ["--set", "walkers.count=16"];
+    let train = ["train", "toy.toml", "--device", "flex"];
+    let endless = [&train[..], &["--out", "run", "--steps", "1000000"], &few].concat();
+    let child = scratch.command(&endless).spawn().expect("ember starts");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !scratch.path("run/checkpoints/latest").exists() {
+        assert!(Instant::now() < deadline, "no checkpoint in 60 s");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::fs::rename(scratch.path("set"), scratch.path("away")).expect("gone");
+    let output = child.wait_with_output().expect("ember ends");
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for word in ["set/train-images-idx3-ubyte", "No such file", "ember resume run"] {
+        assert!(text.contains(word), "no `{word}` in\n{text}");
+    }
+    let latest = std::fs::read_to_string(scratch.path("run/checkpoints/latest")).expect("latest");
+    let step: u64 = latest.trim().trim_start_matches("step_").parse().expect("a step");
+    assert_eq!(step % 10, 0, "a scheduled checkpoint");
+    assert_eq!(metrics(&scratch.path("run")).last().map(|line| line["step"].as_u64()), Some(Some(step)));
+
+    let more = (step + 15).to_string();
+    let resume = ["resume", "run", "--device", "flex", "--steps", &more];
+    scratch.fails(&resume, 2, &["set", "no such folder"]);
+    std::fs::rename(scratch.path("away"), scratch.path("set")).expect("back");
+    scratch.ok(&resume);
+    scratch.ok(&[&train[..], &["--out", "whole", "--steps", &more], &few].concat());
+    let (whole, parts) = (scratch.path("whole"), scratch.path("run"));
+    assert_eq!(metrics(&whole), metrics(&parts));
+    assert!(model_bytes(&whole, step + 15) == model_bytes(&parts, step + 15), "weights differ");
 }

@@ -1,5 +1,7 @@
 //! What the tests share: devices, and assertions that count standard errors.
 
+pub mod images;
+
 use burn::tensor::Device;
 
 /// The CPU device.

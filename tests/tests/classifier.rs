@@ -402,9 +402,10 @@ fn frequencies_come_from_walkers_that_can_tell() {
         judge_classes(config, &data, independent, walkers, Some(scratch.path())).expect("images with classes")
     };
     let found = |classes: Classes| match classes {
-        Classes::Found(found) => *found,
+        Classes::Found { found, model } => (*found, model.map(|model| (model.method, model.value))),
         other => panic!("{other:?}"),
     };
+    let models = |independent: Option<_>| independent.map(|_| ("smc", vec![0.5, 0.5]));
     let weighted = "objective = { kind = \"jarzynski\" }\nwalkers = { count = 80 }";
     let unweighted = "objective = { kind = \"persistent_cd\" }\nwalkers = { count = 80, init = \"normal\" }";
     let from_data = "objective = { kind = \"persistent_cd\" }\nwalkers = { count = 80, init = \"data\" }";
@@ -412,7 +413,8 @@ fn frequencies_come_from_walkers_that_can_tell() {
         "objective = { kind = \"contrastive_divergence\" }\nwalkers = { count = 80, init = \"normal\" }";
 
     for text in [weighted, unweighted, from_data, restarted] {
-        let got = found(judged(&config(text), Some(&audit), Some(&upper)));
+        let (got, model) = found(judged(&config(text), Some(&audit), Some(&upper)));
+        assert_eq!(model, None, "an audit's are the model's");
         assert_eq!(
             (got.method, got.repeats, got.value.clone()),
             ("audit", Some(4), vec![0.5, 0.5]),
@@ -423,7 +425,8 @@ fn frequencies_come_from_walkers_that_can_tell() {
     }
     for (text, words) in [(weighted, "families of ancestors"), (unweighted, "gives the walkers no weights")] {
         for independent in [None, Some(&smc)] {
-            let got = found(judged(&config(text), independent, Some(&upper)));
+            let (got, model) = found(judged(&config(text), independent, Some(&upper)));
+            assert_eq!(model, models(independent));
             assert_eq!(
                 (got.method, got.repeats, got.value.clone()),
                 ("walkers", None, vec![1.0, 0.0]),
@@ -434,10 +437,10 @@ fn frequencies_come_from_walkers_that_can_tell() {
         }
     }
     let few = blob_walkers(&[0; 80], (0..80).map(|i| i / 10).collect());
-    let got = found(judged(&config(weighted), None, Some(&few)));
+    let (got, _) = found(judged(&config(weighted), None, Some(&few)));
     assert!(got.caveat.contains("of which 8 are left"), "{}", got.caveat);
     for text in [from_data, restarted] {
-        assert_eq!(found(judged(&config(text), Some(&smc), Some(&upper))).method, "smc");
+        assert_eq!(found(judged(&config(text), Some(&smc), Some(&upper))).0.method, "smc");
         let Classes::Withheld(why) = judged(&config(text), None, Some(&upper)) else { panic!("{text}") };
         assert!(why.contains("started at the data"), "{why}");
     }

@@ -6,36 +6,10 @@ use std::path::Path;
 
 use ember_model::SampleShape;
 use ember_model::random::{Purpose, Stream};
-use ember_train::dataset::{Data, DatasetConfig, Rows, load_any};
+use ember_tests::images::{bytes, fails, load};
+use ember_train::dataset::{Data, load_any};
 use ember_train::error::Error;
 use tempfile::TempDir;
-
-fn table(text: &str) -> DatasetConfig {
-    let dataset: DatasetConfig = toml::from_str(text).unwrap_or_else(|error| panic!("{error}"));
-    dataset.as_dyn().validate().unwrap_or_else(|error| panic!("{error}"));
-    dataset
-}
-
-fn load(text: &str) -> Result<Data, Error> {
-    table(text).as_dyn().generate(0)
-}
-
-/// The error of a data set: exit code 2, and every one of `parts` in its message.
-#[track_caller]
-fn fails(result: Result<Data, Error>, parts: &[&str]) {
-    let error = result.expect_err("the data set is bad");
-    assert_eq!(error.exit_code(), 2, "{error}");
-    for part in parts {
-        assert!(error.to_string().contains(part), "no `{part}` in: {error}");
-    }
-}
-
-fn bytes(rows: &Rows) -> &[u8] {
-    match rows {
-        Rows::U8(bytes) => bytes,
-        Rows::F32(_) => panic!("images are bytes"),
-    }
-}
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -3,32 +3,19 @@
 use std::fs;
 use std::path::Path;
 
-use ember_train::dataset::{Data, DatasetConfig, Rows, load_any};
+use ember_tests::images::{self, bytes, fails};
+use ember_train::dataset::{Data, DatasetConfig, load_any};
 use ember_train::error::Error;
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use tempfile::TempDir;
 
+/// The table of a folder.
+fn table(dir: &Path, keys: &str) -> DatasetConfig {
+    images::table(&format!("kind = \"image_folder\"\ndir = {dir:?}\nbatch_size = 1\n{keys}"))
+}
+
 fn load(dir: &Path, keys: &str) -> Result<Data, Error> {
-    let text = format!("kind = \"image_folder\"\ndir = {dir:?}\nbatch_size = 1\n{keys}");
-    let dataset: DatasetConfig = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}"));
-    dataset.as_dyn().validate().unwrap_or_else(|error| panic!("{error}"));
-    dataset.as_dyn().generate(0)
-}
-
-#[track_caller]
-fn fails(result: Result<Data, Error>, parts: &[&str]) {
-    let error = result.expect_err("the folder is bad");
-    assert_eq!(error.exit_code(), 2, "{error}");
-    for part in parts {
-        assert!(error.to_string().contains(part), "no `{part}` in: {error}");
-    }
-}
-
-fn bytes(rows: &Rows) -> &[u8] {
-    match rows {
-        Rows::U8(bytes) => bytes,
-        Rows::F32(_) => panic!("images are bytes"),
-    }
+    table(dir, keys).as_dyn().generate(0)
 }
 
 fn save(dir: &Path, name: &str, side: u32, colour: [u8; 3]) {
@@ -118,6 +105,34 @@ fn folders_that_are_wrong_are_named() {
     let empty = tempfile::tempdir().expect("a folder");
     fs::create_dir_all(empty.path().join("train/cat")).expect("a folder");
     fails(load(empty.path(), "size = 8"), &["no images here", "expected PNG or JPEG"]);
+}
+
+/// What a run looks at while it goes on: every file of a small set, a fixed number of a large one.
+#[test]
+fn files_that_go_or_change_are_noticed() {
+    let dir = folder();
+    let sources = table(dir.path(), "size = 8").as_dyn().sources().expect("there");
+    assert_eq!(sources.missing(), None);
+    let path = dir.path().join("test/cat/x.jpg");
+    let good = fs::read(&path).expect("there");
+    fs::write(&path, &good[..20]).expect("written");
+    let (found, message) = sources.missing().expect("shorter");
+    assert_eq!((found, message), (&*path, format!("now of 20 bytes, {} when it was read", good.len())));
+    fs::write(&path, good).expect("written");
+    assert_eq!(sources.missing(), None);
+    fs::remove_dir_all(dir.path().join("train/cat")).expect("there");
+    assert!(sources.missing().expect("gone").0.ends_with("train/cat/a.png"));
+
+    let many = tempfile::tempdir().expect("a folder");
+    for i in 0..1000 {
+        let name = format!("{}/{i:03}.png", if i < 600 { "a" } else { "b" });
+        fs::create_dir_all(many.path().join(&name).parent().expect("a folder")).expect("a folder");
+        fs::write(many.path().join(name), [0]).expect("written");
+    }
+    let sources = table(many.path(), "").as_dyn().sources().expect("there");
+    assert_eq!(sources.len(), 250, "every fourth");
+    fs::remove_dir_all(many.path().join("b")).expect("there");
+    assert!(sources.missing().expect("gone").0.starts_with(many.path().join("b")));
 }
 
 #[test]

@@ -1,37 +1,10 @@
 //! Drawn shapes, fingerprints, and the keys of the image sets' tables.
 
 use ember_model::SampleShape;
+use ember_tests::images::{bytes, fails, load, table};
 use ember_tests::{assert_beyond_se, assert_within_se};
 use ember_train::config::Config;
-use ember_train::dataset::{Data, DatasetConfig, Rows, fingerprint};
-use ember_train::error::Error;
-
-fn table(text: &str) -> DatasetConfig {
-    let dataset: DatasetConfig = toml::from_str(text).unwrap_or_else(|error| panic!("{error}"));
-    dataset.as_dyn().validate().unwrap_or_else(|error| panic!("{error}"));
-    dataset
-}
-
-fn load(text: &str) -> Result<Data, Error> {
-    table(text).as_dyn().generate(0)
-}
-
-/// The error of a data set: exit code 2, and every one of `parts` in its message.
-#[track_caller]
-fn fails(result: Result<Data, Error>, parts: &[&str]) {
-    let error = result.expect_err("the data set is bad");
-    assert_eq!(error.exit_code(), 2, "{error}");
-    for part in parts {
-        assert!(error.to_string().contains(part), "no `{part}` in: {error}");
-    }
-}
-
-fn bytes(rows: &Rows) -> &[u8] {
-    match rows {
-        Rows::U8(bytes) => bytes,
-        Rows::F32(_) => panic!("images are bytes"),
-    }
-}
+use ember_train::dataset::{DatasetConfig, Rows, fingerprint};
 
 #[test]
 fn shapes_are_a_pure_function_of_the_seed_with_the_masses_asked_for() {

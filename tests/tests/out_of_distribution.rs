@@ -144,6 +144,13 @@ fn energies_tell_sets_apart() {
     let noisy = score(138, 7, 3.0);
     assert!(noisy.auroc.value < score(138, 7, 0.0).auroc.value - 0.1, "{noisy:?}");
 
+    // A set sorted by class, of more images than are scored: both halves count.
+    let mut sorted = data(shape, 128, 1);
+    sorted.test = Rows::U8([images(9_000, shape, 128, 8), images(9_000, shape, 200, 9)].concat());
+    let both = judge(&model, &own, &Against::new(dir, sorted, shape).expect("fits"), 0.0).expect("scores");
+    assert_eq!(both.others, 10_000);
+    assert_within_se(both.auroc.value, 0.75, both.auroc.standard_error, 4.0);
+
     let mut without_test = data(shape, 200, 0);
     without_test.test = Rows::U8(Vec::new());
     let by_train = judge(&model, &own, &Against::new(dir, without_test.clone(), shape).expect("fits"), 0.0);

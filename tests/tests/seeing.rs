@@ -183,4 +183,24 @@ fn image_samples_are_bytes_beside_positions() {
     let shown = image.pixels().filter(|pixel| pixel.0 == [192; 3]).count();
     // 400 images of 2 × 2 pixels, each 8 × 8; letters may have the colour too.
     assert!((400 * 256..400 * 256 + 200).contains(&shown), "{shown}");
+
+    // Large images: as many as make a file of a reasonable size.
+    let large =
+        Samples { n: 12, dim: 3 << 20, samples: vec![0.5; 36 << 20], image: Some([3, 1024, 1024]), ..grey };
+    let large = Samples { energy: vec![0.0; 12], log_weights: vec![0.0; 12], ..large };
+    large.write(&path).unwrap();
+    assert!(image::image_dimensions(&path).unwrap().0 < 2_200);
+}
+
+#[test]
+fn a_picture_has_one_or_three_channels() {
+    for name in ["x.npz", "x.safetensors", "x.csv"] {
+        Samples::check_shape(Path::new(name), Some([2, 4, 4])).unwrap();
+    }
+    for shape in [None, Some([1, 4, 4]), Some([3, 4, 4])] {
+        Samples::check_shape(Path::new("x.png"), shape).unwrap();
+    }
+    let error = Samples::check_shape(Path::new("x.png"), Some([2, 4, 4])).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("these have 2"), "{error}");
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 
+use crate::energy::gaussian::Gaussian;
 use crate::energy::{Architecture, Energy, Mixture, WeightedGrads};
 use crate::error::ModelError;
 use crate::flow::{Flow, NonFinite};
@@ -156,10 +157,10 @@ impl EnergyModel {
         self.with_theta(theta)
     }
 
-    /// Mean and precision of the Gaussian base, `[dim]` and `[dim, dim]`.
-    pub fn gaussian_base(&self) -> Option<(Vec<f32>, Vec<f32>)> {
+    /// The Gaussian base; `None` without one, or where its precision is not positive definite.
+    pub fn gaussian_base(&self) -> Option<Gaussian> {
         let first = self.theta.len().checked_sub(2).filter(|_| self.has_gaussian_base())?;
-        Some((download(self.theta[first].clone()), download(self.theta[first + 1].clone())))
+        Gaussian::new(download(self.theta[first].clone()), download(self.theta[first + 1].clone()))
     }
 
     /// The flow whose `−log_prob` is the energy, to be called with [`EnergyModel::theta`].

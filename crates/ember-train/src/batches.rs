@@ -1,17 +1,19 @@
 //! Which rows each update sees, and what is done to them: a pure function of (seed, update).
+//!
+//! Here dequantisation and noise are operations of the device, with numbers that belong to a place in the batch: fresh in every
+//! update, whichever row comes there. What is judged gets them on the host, with numbers that belong to the row (`noisy.rs`).
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ember_model::SampleShape;
 use ember_model::random::{Purpose, Stream};
 use ember_sampler::device::{langevin_proposal, uniform};
 
-use crate::dataset::{Augmentation, Rows};
+use crate::dataset::{Augmentation, BIN, Rows};
+use crate::epochs::Epochs;
 use crate::error::Error;
 
 /// The most bytes of training data kept on the device; a larger set is sent batch by batch.
 const DEVICE_BYTES: usize = 1 << 30;
-/// Width of a pixel's bin: `x = 2 (v + u)/256 − 1`.
-const BIN: f64 = 2.0 / 256.0;
 /// Lanes of [`Purpose::DataNoise`].
 const NOISE_LANE: u32 = 0;
 const DEQUANTISE_LANE: u32 = 1;
@@ -70,8 +72,7 @@ impl Batches {
         Ok(Self { store, rows, shape, bytes, batch_size, augmentation, seed, device, order: None })
     }
 
-    /// The data of update `step`, `[batch_size, dim]`. An epoch holds ⌊n / batch_size⌋ batches; the order of each epoch comes
-    /// from the counter-based generator, so nothing is remembered between updates.
+    /// The data of update `step`, `[batch_size, dim]`.
     ///
     /// # Errors
     /// An epoch or update number beyond 32 bits.
@@ -84,14 +85,13 @@ impl Batches {
         if let (true, Store::Device(data)) = (self.batch_size == self.rows, &self.store) {
             return Ok(*data.clone());
         }
-        let per_epoch = (self.rows / self.batch_size) as u64;
-        let (epoch, slot) = (step / per_epoch, (step % per_epoch) as usize);
+        let epochs = Epochs::new(self.rows, self.batch_size, self.seed, 0);
+        let (epoch, dealt) = epochs.at(step);
         if self.order.as_ref().is_none_or(|(current, _)| *current != epoch) {
-            let stream = Stream::new(self.seed, Purpose::Batch).at(epoch)?;
-            self.order = Some((epoch, stream.permutation(self.rows)));
+            self.order = Some((epoch, epochs.order(epoch)?));
         }
         let order = self.order.as_ref().map_or(&[][..], |(_, order)| order);
-        let rows = &order[slot * self.batch_size..(slot + 1) * self.batch_size];
+        let rows = &order[dealt];
         let n = rows.len();
         Ok(match &self.store {
             Store::Device(data) => {

@@ -161,6 +161,7 @@ Examples:
   ember eval runs/mixture50_jarzynski-seed0
   ember eval runs/mixture50_jarzynski-seed0 --json | jq .kl
   ember eval runs/mnist236_jarzynski-seed0 --against data/kmnist      # AUROC beside a Gaussian's
+  ember eval runs/mnist236_jarzynski-seed0 --smc-moves 16 --smc-ess 0.98  # a slower, better tempered SMC
   ember eval runs/mnist236_jarzynski-seed0 --ais --temperatures 2000  # log Z and bits/dim from both sides
   ember eval runs/cifar10_jarzynski-seed0 --features inception.safetensors")]
 pub struct EvalArgs {
@@ -176,6 +177,15 @@ pub struct EvalArgs {
     /// Independent repeats of an estimate of log Z
     #[arg(long, value_name = "R", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=65_535))]
     pub repeats: u32,
+    /// Walkers of each repeat of a tempered SMC; 2,000, for images 256, unless given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    pub smc_walkers: Option<u32>,
+    /// MALA moves of a tempered SMC at each temperature; 4 unless given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub smc_moves: Option<u32>,
+    /// Conditional ess fraction that a temperature of a tempered SMC may cost: nearer to 1, more temperatures; 0.9 unless given
+    #[arg(long, value_name = "C", value_parser = inside_unit)]
+    pub smc_ess: Option<f64>,
     /// Tell held-out data from the data set in DIR by energy: out-of-distribution AUROC
     #[arg(long, value_name = "DIR")]
     pub against: Option<PathBuf>,
@@ -368,6 +378,13 @@ fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
         _ => Err("expected a finite number > 0".to_owned()),
+    }
+}
+
+fn inside_unit(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value < 1.0 => Ok(value),
+        _ => Err("expected a number between 0 and 1, such as 0.98".to_owned()),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::grid::{EnergyGrid, nearest};
 use crate::likelihood::{self, BitsPerDim};
 use crate::ood::{self, Against, OutOfDistribution};
 use crate::record::Opened;
-use crate::smc::{SmcOptions, tempered};
+use crate::smc::tempered;
 use crate::statistics::{Estimate, t95};
 
 /// Cells an axis of the mass grids, in one and two dimensions.
@@ -105,21 +105,36 @@ pub struct LogZ {
     /// `[low, high]`: the 95 % interval by Student's t with repeats − 1 degrees of freedom.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval_95: Option<[f64; 2]>,
+    /// Temperatures of the tempered SMC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperatures: Option<usize>,
+    /// Starting walkers still represented in all repeats together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distinct_ancestors: Option<usize>,
     /// What the figure does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caveat: Option<&'static str>,
 }
 
 impl LogZ {
-    fn estimated(estimate: Estimate, repeats: usize, method: &'static str) -> Self {
+    fn estimated(ensembles: &Ensembles, method: &'static str) -> Self {
+        let (estimate, repeats) = (ensembles.log_z(), ensembles.log_z.len());
         let half = t95(repeats - 1) * estimate.standard_error;
+        let ancestors = ensembles.walkers.distinct_ancestors();
         Self {
             value: estimate.value,
             standard_error: estimate.standard_error,
             method,
             repeats: Some(repeats),
             interval_95: Some([estimate.value - half, estimate.value + half]),
-            caveat: Some("modes that no repeat visits are not counted"),
+            temperatures: None,
+            distinct_ancestors: Some(ancestors),
+            caveat: Some(if ancestors < FEW_ANCESTORS * repeats {
+                "too few starting walkers came through for the standard error to be trusted: take more moves and temperatures \
+                 or walkers; modes that no repeat visits are not counted"
+            } else {
+                "modes that no repeat visits are not counted"
+            }),
         }
     }
 }
@@ -143,7 +158,10 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
             "--against compares with the held-out data of a run, and a weight file names no data set: give the run or a checkpoint",
         ));
     }
-    let (log_z, independent) = log_z(model, subject.audit.as_ref(), options.repeats, options.seed)?;
+    // Read first: estimates may take hours, and files that are gone end them all.
+    let data =
+        subject.config.as_ref().map(|config| config.dataset.as_dyn().generate(config.seed)).transpose()?;
+    let (log_z, independent) = log_z(model, subject.audit.as_ref(), options)?;
     let walkers = independent.as_ref().map(|(ensembles, _)| ensembles);
     let two_sided = options.ais.map(|ais| ais::of_model(model, walkers, ais)).transpose()?;
     let mut evaluation = Evaluation {
@@ -174,11 +192,12 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         evaluation.ess_fraction = Some(walkers.summary().ess / walkers.count() as f64);
         evaluation.distinct_ancestors = Some(walkers.distinct_ancestors());
     }
-    if let Some(config) = &subject.config {
+    if let (Some(config), Some(data)) = (&subject.config, &data) {
         judge_against_data(
             &mut evaluation,
             model,
             config,
+            data,
             independent.as_ref(),
             walkers.as_ref(),
             options.against.as_ref(),
@@ -187,6 +206,9 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
     Ok(evaluation)
 }
 
+/// With fewer starting walkers represented per repeat, a repeat rests on a handful of families and they agree by chance.
+const FEW_ANCESTORS: usize = 10;
+
 /// Independent weighted walkers, and what they are called.
 type Independent = (Ensembles, &'static str);
 
@@ -194,8 +216,7 @@ type Independent = (Ensembles, &'static str);
 fn log_z(
     model: &EnergyModel,
     audit: Option<&Ensembles>,
-    repeats: usize,
-    seed: u64,
+    options: &EvalOptions,
 ) -> Result<(LogZ, Option<Independent>), Error> {
     if let Some(value) = model.log_z() {
         let exact = LogZ {
@@ -204,6 +225,8 @@ fn log_z(
             method: "exact",
             repeats: None,
             interval_95: None,
+            temperatures: None,
+            distinct_ancestors: None,
             caveat: None,
         };
         return Ok((exact, None));
@@ -211,11 +234,11 @@ fn log_z(
     if let Some(audit) = audit {
         let mut audit = audit.clone();
         audit.walkers = audit.walkers.reweight(model);
-        let log_z = LogZ::estimated(audit.log_z(), audit.log_z.len(), "audit");
+        let log_z = LogZ::estimated(&audit, "audit");
         return Ok((log_z, Some((audit, "audit"))));
     }
-    let result = tempered(model, SmcOptions { repeats, seed, ..SmcOptions::for_dim(model.dim()) })?;
-    let log_z = LogZ::estimated(result.log_z, repeats, "smc");
+    let result = tempered(model, options.smc(model.dim()))?;
+    let log_z = LogZ { temperatures: Some(result.temperatures), ..LogZ::estimated(&result.ensembles, "smc") };
     Ok((log_z, Some((result.ensembles, "smc"))))
 }
 
@@ -223,53 +246,47 @@ fn judge_against_data(
     evaluation: &mut Evaluation,
     model: &EnergyModel,
     config: &Config,
+    data: &Data,
     independent: Option<&Independent>,
     walkers: Option<&Walkers>,
     against: Option<&Against>,
 ) -> Result<(), Error> {
     let dataset = config.dataset.as_dyn();
-    let data = dataset.generate(config.seed)?;
     let log_z = Estimate { value: evaluation.log_z.value, standard_error: evaluation.log_z.standard_error };
     let noise = dataset.augmentation().noise;
-    let u = held_out_energies(model, &data, noise);
+    let u = held_out_energies(model, data, noise);
     if !u.is_empty() {
         let (mean, support) = (Estimate::mean(&u), model.spec().support);
         let sides = evaluation.log_z_two_sided.as_ref();
         evaluation.cross_entropy = Some(mean.plus(log_z));
-        evaluation.bits_per_dim = likelihood::of_images(mean, log_z, &data, noise, support, sides);
+        evaluation.bits_per_dim = likelihood::of_images(mean, log_z, data, noise, support, sides);
     }
     if let Some(against) = against {
-        evaluation.out_of_distribution = Some(ood::judge(model, &data, against, noise)?);
+        evaluation.out_of_distribution = Some(ood::judge(model, data, against, noise)?);
     }
     let folder = cache::folder();
-    match judge_classes(config, &data, independent, walkers, folder.as_deref())? {
+    match judge_classes(config, data, independent, walkers, folder.as_deref())? {
         Classes::DoNotApply => {}
         Classes::Withheld(why) => evaluation.class_frequencies_withheld = Some(why),
-        Classes::Found(found) => {
-            if found.method == "walkers"
-                && independent.is_some()
-                && let Classes::Found(model) =
-                    judge_classes(config, &data, independent, None, folder.as_deref())?
-            {
-                evaluation.class_frequencies_model = Some(*model);
-            }
+        Classes::Found { found, model } => {
             evaluation.class_frequencies = Some(*found);
+            evaluation.class_frequencies_model = model.map(|model| *model);
         }
     }
     let Some(truth) = dataset.truth() else { return Ok(()) };
     if !u.is_empty() {
-        let (kl, ess) = divergence(&truth, &data, &u, log_z);
+        let (kl, ess) = divergence(&truth, data, &u, log_z);
         evaluation.kl = Some(kl);
         evaluation.importance_ess_fraction = Some(ess);
     }
     evaluation.mode_weights_data = Some(data.train_fractions());
-    let masses = masses(model, &truth.mixture, &data, independent);
+    let masses = masses(model, &truth.mixture, data, independent);
     if let Some(masses) = masses {
         evaluation.mode_weights = Some(masses.value);
         evaluation.mode_weights_method = Some(masses.method);
         evaluation.mode_weights_standard_error = masses.standard_error;
     }
-    evaluation.log_z_grid = grid(model, &data).map(|grid| grid.log_z());
+    evaluation.log_z_grid = grid(model, data).map(|grid| grid.log_z());
     Ok(())
 }
 

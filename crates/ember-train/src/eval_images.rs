@@ -48,7 +48,12 @@ pub enum Classes {
     /// There are no walkers that could tell; says why.
     Withheld(&'static str),
     /// What was found.
-    Found(Box<ClassFrequencies>),
+    Found {
+        /// The frequencies of the walkers that come first.
+        found: Box<ClassFrequencies>,
+        /// Where these are the training walkers: the model's own, of the independent ensembles.
+        model: Option<Box<ClassFrequencies>>,
+    },
 }
 
 /// Class frequencies of `independent` ensembles (`audit` or `smc`) or of the training walkers. `walkers` are at the model's θ,
@@ -70,19 +75,13 @@ pub fn judge_classes(
         Ok(source) => source,
         Err(why) => return Ok(Classes::Withheld(why)),
     };
+    let model = match source.method {
+        "walkers" => Source::choose(config, independent, None).ok(),
+        _ => None,
+    };
     let classifier = cache::cached(data, config.dataset.as_dyn().augmentation(), folder)?;
-
-    let walkers = source.walkers;
-    let families: Vec<i64> = walkers.ancestor.clone().into_data().iter::<i64>().collect();
-    let groups = source.repeats.map_or(Groups::Families(families), Groups::Repeats);
-    let population = Population::new(walkers.log_weights.value(), groups);
-    let position = download(walkers.position.clone());
-    let ancestors = walkers.distinct_ancestors();
-    let fractions = data.train_fractions();
-    let mut found =
-        class_frequencies(&classifier, fractions, &position, &population, ancestors, source.method);
-    found.caveat = source.caveat(config, ancestors);
-    Ok(Classes::Found(Box::new(found)))
+    let frequencies = |source: Source<'_>| Box::new(source.frequencies(&classifier, config, data));
+    Ok(Classes::Found { found: frequencies(source), model: model.map(frequencies) })
 }
 
 /// Whose class frequencies are taken.
@@ -116,6 +115,18 @@ impl<'a> Source<'a> {
         } else {
             "there are no walkers"
         })
+    }
+
+    fn frequencies(&self, classifier: &Classifier, config: &Config, data: &Data) -> ClassFrequencies {
+        let walkers = self.walkers;
+        let families: Vec<i64> = walkers.ancestor.clone().into_data().iter::<i64>().collect();
+        let groups = self.repeats.map_or(Groups::Families(families), Groups::Repeats);
+        let population = Population::new(walkers.log_weights.value(), groups);
+        let position = download(walkers.position.clone());
+        let ancestors = walkers.distinct_ancestors();
+        let fractions = data.train_fractions();
+        let found = class_frequencies(classifier, fractions, &position, &population, ancestors, self.method);
+        ClassFrequencies { caveat: self.caveat(config, ancestors), ..found }
     }
 
     fn caveat(&self, config: &Config, ancestors: usize) -> String {

@@ -2,6 +2,7 @@
 
 use crate::ais::AisOptions;
 use crate::ood::Against;
+use crate::smc::SmcOptions;
 
 /// What is measured beyond what every evaluation says.
 #[derive(Clone, Debug, Default)]
@@ -10,8 +11,28 @@ pub struct EvalOptions {
     pub repeats: usize,
     /// Seed of the estimates.
     pub seed: u64,
+    /// Walkers of each repeat of a tempered SMC, where not the usual ones.
+    pub smc_walkers: Option<usize>,
+    /// Its moves at each temperature, where not the usual ones.
+    pub smc_moves: Option<usize>,
+    /// The conditional ess fraction that a temperature may cost, where not the usual one.
+    pub smc_ess: Option<f64>,
     /// log Z from both ends.
     pub ais: Option<AisOptions>,
     /// Another data set to tell from the held-out one.
     pub against: Option<Against>,
+}
+
+impl EvalOptions {
+    /// Sizes of a tempered SMC in `dim` coordinates.
+    pub fn smc(&self, dim: usize) -> SmcOptions {
+        let usual = SmcOptions::for_dim(dim);
+        SmcOptions {
+            walkers: self.smc_walkers.unwrap_or(usual.walkers),
+            moves: self.smc_moves.unwrap_or(usual.moves),
+            conditional_ess: self.smc_ess.unwrap_or(usual.conditional_ess),
+            repeats: self.repeats,
+            seed: self.seed,
+        }
+    }
 }

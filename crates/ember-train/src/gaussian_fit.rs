@@ -7,7 +7,7 @@ use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::{DenseSolveCore, Llt, Solve};
 use faer::{Accum, Mat, MatRef, Par, Side};
 
-use crate::dataset::{Augmentation, Data, Rows};
+use crate::dataset::{Augmentation, BIN, Data, Rows};
 use crate::error::Error;
 
 /// Samples taken into the covariance at a time.
@@ -57,16 +57,16 @@ impl GaussianFit {
         Ok(Self { mean, factor, ridge })
     }
 
-    /// Fits the training set as the model sees it: with its dequantisation and data noise, and a ridge of 10⁻³ of the mean
-    /// variance.
+    /// Fits the training set with the variance of its dequantisation and data noise, and a ridge of 10⁻³ of the mean variance.
+    /// Mirrored images are not taken in: where the data set mirrors, the Gaussian is near the data, not of their law.
     ///
     /// # Errors
     /// As [`GaussianFit::new`].
     pub fn of_noisy(data: &Data, augmentation: Augmentation) -> Result<Self, Error> {
         let dim = data.shape.dim();
         let values = data.train.values();
-        // The bin is 2/256 wide.
-        let bin = if matches!(data.train, Rows::U8(_)) { (2.0f64 / 256.0).powi(2) / 12.0 } else { 0.0 };
+        // The variance of a uniform number in a bin.
+        let bin = if matches!(data.train, Rows::U8(_)) { BIN.powi(2) / 12.0 } else { 0.0 };
         Self::with_variance(&values, dim, 1e-3, augmentation.noise.powi(2) + bin)
     }
 

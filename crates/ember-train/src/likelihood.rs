@@ -8,7 +8,7 @@ use ember_model::shape::Support;
 use serde::Serialize;
 
 use crate::ais::TwoSided;
-use crate::dataset::{Data, Rows, pixel};
+use crate::dataset::{BIN, Data, Rows};
 use crate::statistics::Estimate;
 
 /// Bits per dimension of the held-out images.
@@ -46,8 +46,7 @@ pub fn of_images(
     {
         return None;
     }
-    let scale = f64::from(pixel(1, 0.0) - pixel(0, 0.0));
-    let with = |log_z| bits_per_dim(mean_energy, log_z, data.shape.dim(), scale);
+    let with = |log_z| bits_per_dim(mean_energy, log_z, data.shape.dim(), BIN);
     let caveat = (noise > 0.0).then(|| {
         format!(
             "of images with Gaussian noise of standard deviation {noise}, which the model learned: not comparable with bits \

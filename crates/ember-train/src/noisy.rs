@@ -1,5 +1,7 @@
-//! Rows as the model learns them: bytes uniformly dequantised, then Gaussian data noise. Each row has its own random numbers,
-//! so that a row does not depend on which others are asked for.
+//! Rows as the model learns them, for whatever judges it: bytes uniformly dequantised, then Gaussian data noise. Each row has its own
+//! random numbers, so that a row does not depend on which others are asked for nor on the device.
+//!
+//! The law is that of the training batches (`batches.rs`), the numbers are not: those belong to a place in a batch.
 
 use std::ops::Range;
 

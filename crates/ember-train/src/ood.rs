@@ -130,10 +130,11 @@ fn blockwise_energies(model: &EnergyModel, rows: &[f32]) -> Vec<f64> {
     rows.chunks(block).flat_map(|block| energies(model, block)).map(f64::from).collect()
 }
 
-/// The first `most` rows, dequantised and noised by fixed numbers, row-major.
+/// At most `most` rows, at equal distances (a set may be sorted by class), dequantised and noised by fixed numbers, row-major.
 fn as_learned(rows: &Rows, dim: usize, most: usize, noise: f64, lane: u32) -> Vec<f32> {
-    let count = (rows.len() / dim).min(most);
-    Noisy::new(noise, 0, lane).rows(rows, dim, 0..count)
+    let (found, noisy) = (rows.len() / dim, Noisy::new(noise, 0, lane));
+    let count = found.min(most);
+    (0..count).flat_map(|i| noisy.row(rows, dim, i * found / count)).collect()
 }
 
 /// `P(y > x) + ½ P(y = x)` for x in `inside`, y in `outside`, with DeLong's standard error: from the placements

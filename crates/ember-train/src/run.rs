@@ -9,6 +9,7 @@ use burn::tensor::Tensor;
 use ember_model::params::download;
 
 use crate::checkpoint::{self, Retention};
+use crate::dataset::Sources;
 use crate::error::Error;
 use crate::eval::mixture_masses;
 use crate::metrics::{MetricsLine, MetricsWriter};
@@ -23,7 +24,7 @@ use crate::watchdog;
 pub struct Signals(Arc<AtomicI32>);
 
 impl Signals {
-    /// Listens from now on. A second signal of the same kind ends the program at once.
+    /// Listens from now on. A second signal, of either kind, ends the program at once.
     ///
     /// # Errors
     /// The system refuses a handler.
@@ -90,13 +91,16 @@ pub struct Run {
     pub metrics: MetricsWriter,
     /// Seconds of training before this process.
     pub time_before: f64,
+    /// The files of the data set.
+    pub sources: Sources,
 }
 
 impl Run {
     /// Trains to `config.steps`, leaving metric lines, checkpoints and pictures.
     ///
     /// # Errors
-    /// A non-finite state or an I/O error (the last good checkpoint is kept), or a signal: a checkpoint is written first.
+    /// A non-finite state or an I/O error (the last good checkpoint is kept); a signal, or a data set that is gone: a checkpoint
+    /// is written first.
     pub fn train(&mut self, trainer: &mut Trainer, signals: &Signals) -> Result<(), Error> {
         let progress = Progress::new(trainer.step, trainer.config.steps);
         let mut pace = Pace::new(self.time_before, trainer.step);
@@ -138,8 +142,20 @@ impl Run {
         if save {
             self.save(trainer)?;
             picture::samples(trainer, &self.dir)?;
+            self.check_sources()?;
         }
         Ok(())
+    }
+
+    /// The samples are in memory, but nobody could resume or judge a run whose data are gone: better said now than at its end.
+    fn check_sources(&self) -> Result<(), Error> {
+        let Some((path, found)) = self.sources.missing() else { return Ok(()) };
+        Err(Error::failed(format!(
+            "{}: the data set is not as it was when the run read it: {found}. A checkpoint is written; once the file is back, go on \
+             with: {}",
+            path.display(),
+            resume_command(&self.dir)
+        )))
     }
 
     /// A checkpoint and the command that goes on from it. A signal wants an end now: no picture.

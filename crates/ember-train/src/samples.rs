@@ -78,6 +78,20 @@ impl Samples {
         Format::of(path).map(drop)
     }
 
+    /// Whether samples of images `[c, h, w]`, or of none, can be written to `path`: a picture shows grey or three colours.
+    ///
+    /// # Errors
+    /// Another number of channels, or as [`Samples::check_path`].
+    pub fn check_shape(path: &Path, image: Option<[usize; 3]>) -> Result<(), Error> {
+        match (Format::of(path)?, image) {
+            (Format::Png, Some([channels, ..])) if !matches!(channels, 1 | 3) => Err(Error::usage(format!(
+                "{}: a .png shows images of 1 or 3 channels, these have {channels}; .npz, .safetensors or .csv hold them",
+                path.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the file in the format of its extension: complete and on disk, or as it was before. An existing file is replaced.
     ///
     /// # Errors
@@ -146,7 +160,7 @@ impl Samples {
 
     fn write_png(&self, path: &Path) -> Result<(), Error> {
         if let Some(shape) = self.image {
-            let shown = self.n.min(SHOWN);
+            let shown = self.n.min(SHOWN).min(plot::most_images(shape));
             let of =
                 if shown < self.n { format!("the first {shown} of {}", self.n) } else { shown.to_string() };
             let caption = format!("{of} sample{}", if self.n == 1 { "" } else { "s" });

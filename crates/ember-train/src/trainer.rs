@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::dataset::Data;
 use crate::ema::Ema;
 use crate::ensembles::Ensembles;
+use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::gaussian_fit::GaussianFit;
 use crate::objective::Schedule;
@@ -269,17 +270,15 @@ impl Trainer {
             return Ok((0, self.walkers.clone()));
         }
         let count = self.walkers.count();
-        let per_epoch = (count / moved) as u64;
-        let (epoch, slot) = (self.step / per_epoch, (self.step % per_epoch) as usize);
-        if slot == 0 {
+        let epochs = Epochs::new(count, moved, self.config.seed, WALKER_LANE);
+        let (epoch, dealt) = epochs.at(self.step);
+        if dealt.start == 0 {
             // The walkers themselves change places: an epoch's mini-batches are then slices.
-            let order = Stream::new(self.config.seed, Purpose::Batch).lane(WALKER_LANE).at(epoch)?;
-            let order: Vec<i32> = order.permutation(count).into_iter().map(|i| i as i32).collect();
+            let order: Vec<i32> = epochs.order(epoch)?.into_iter().map(|i| i as i32).collect();
             let order = Tensor::from_data(TensorData::new(order, [count]), &self.device);
             self.walkers = self.walkers.clone().permuted(order);
         }
-        let first = slot * moved;
-        Ok((first, self.walkers.narrow(first..first + moved)))
+        Ok((dealt.start, self.walkers.narrow(dealt)))
     }
 
     /// `W` of the walkers in the gradient, `[walkers]`.
@@ -346,7 +345,6 @@ impl Trainer {
                 true => moving.resampled_within(ancestors, log_mean_exp),
                 false => moving.resampled(ancestors, log_mean_exp),
             };
-            self.walkers.resamplings = moving.resamplings;
         }
         let mut estimate = None;
         if let Some(audit) = &mut self.audit {

@@ -6,11 +6,9 @@
 //! files hold them. Cost: one `[n, d] × [d, d]` product.
 
 use burn::tensor::Tensor;
-use faer::linalg::solvers::Llt;
-use faer::linalg::triangular_solve::solve_upper_triangular_in_place;
-use faer::{Mat, MatRef, Par, Side};
 use serde::{Deserialize, Serialize};
 
+use super::gaussian::Gaussian;
 use super::{Architecture, WeightedGrads};
 use crate::error::ModelError;
 use crate::params::ParamSpec;
@@ -68,17 +66,13 @@ impl Based {
         (u.mul_scalar(0.5), grad)
     }
 
-    /// Cholesky's factor of `P`, where the network is zero.
-    fn factor(&self, theta: &[Vec<f32>]) -> Option<(Vec<f64>, Llt<f64>)> {
+    /// The Gaussian, where the network is zero.
+    fn alone(&self, theta: &[Vec<f32>]) -> Option<Gaussian> {
         let (own, base) = theta.split_at(theta.len() - 2);
         if !self.inner.is_base_alone(own) {
             return None;
         }
-        let d = self.dim();
-        let precision = MatRef::from_row_major_slice(&base[1], d, d);
-        let precision = Mat::from_fn(d, d, |i, j| f64::from(precision[(i, j)]));
-        let factor = precision.llt(Side::Lower).ok()?;
-        Some((base[0].iter().map(|&m| f64::from(m)).collect(), factor))
+        Gaussian::new(base[0].clone(), base[1].clone())
     }
 }
 
@@ -133,20 +127,11 @@ impl Architecture for Based {
     }
 
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {
-        let (mean, factor) = self.factor(theta)?;
-        let log_det: f64 = (0..mean.len()).map(|j| 2.0 * factor.L()[(j, j)].ln()).sum();
-        Some(0.5 * (mean.len() as f64 * (2.0 * std::f64::consts::PI).ln() - log_det))
+        Some(self.alone(theta)?.log_z())
     }
 
     fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>> {
-        let (mean, factor) = self.factor(theta)?;
-        let d = mean.len();
-        let noise = stream.normals(count, d);
-        // x = m + L⁻ᵀ ξ has the covariance L⁻ᵀ L⁻¹ = P⁻¹; a row-major [count, d] slice is a column-major [d, count] one.
-        let noise = MatRef::from_column_major_slice(&noise, d, count);
-        let mut x = Mat::from_fn(d, count, |j, i| f64::from(noise[(j, i)]));
-        solve_upper_triangular_in_place(factor.L().transpose(), x.as_mut(), Par::Seq);
-        Some((0..count * d).map(|i| (mean[i % d] + x[(i % d, i / d)]) as f32).collect())
+        Some(self.alone(theta)?.draw(count, stream))
     }
 
     fn base_energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Option<Tensor<1>> {

@@ -5,6 +5,7 @@ pub mod based;
 pub(crate) mod conditioned;
 pub mod conv;
 mod elementwise;
+pub mod gaussian;
 pub mod gaussian_mixture;
 pub mod mlp;
 mod network;

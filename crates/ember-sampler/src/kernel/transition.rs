@@ -28,6 +28,14 @@ impl Boundary {
         *self == Self::None
     }
 
+    /// What keeps walkers on a support.
+    pub fn of(support: Support) -> Self {
+        match support {
+            Support::Unbounded => Self::None,
+            Support::Cube => Self::Reflect,
+        }
+    }
+
     /// Where the density of a model lives that this kernel samples.
     pub fn support(self) -> Support {
         match self {

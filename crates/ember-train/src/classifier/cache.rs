@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::network::LeNet;
 use super::{Classifier, Held, class_names, train};
+use crate::checksum::hex;
 use crate::dataset::{Augmentation, Data, fingerprint};
 use crate::error::Error;
 use crate::tensor_file::{NamedTensor, TensorFile, Values};
@@ -58,8 +59,7 @@ pub fn cached(data: &Data, augmentation: Augmentation, folder: Option<&Path>) ->
 pub fn file_name(data: &Data, augmentation: Augmentation) -> String {
     let names = &data.class_names;
     let key = format!("{VERSION} {augmentation:?} {names:?} {}", fingerprint(data));
-    let sha = Sha256::new_with_prefix(key);
-    format!("classifier-{}.safetensors", hex(sha))
+    format!("classifier-{}.safetensors", hex(&Sha256::digest(key)))
 }
 
 fn write(path: &Path, classifier: &Classifier) -> Result<(), Error> {
@@ -120,9 +120,5 @@ fn checksum(theta: &[Vec<f32>], held_out: &str) -> String {
     let mut sha = Sha256::new();
     theta.iter().flatten().for_each(|value| sha.update(value.to_le_bytes()));
     sha.update(held_out);
-    hex(sha)
-}
-
-fn hex(sha: Sha256) -> String {
-    sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&sha.finalize())
 }

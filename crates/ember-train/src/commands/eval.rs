@@ -56,5 +56,13 @@ fn options(args: &EvalArgs, subject: &Opened, seed: u64) -> Result<EvalOptions, 
         None => None,
         Some(dir) => Some(Against::new(dir, load_any(dir, like)?, shape)?),
     };
-    Ok(EvalOptions { repeats: args.repeats as usize, seed, ais, against })
+    Ok(EvalOptions {
+        repeats: args.repeats as usize,
+        seed,
+        smc_walkers: args.smc_walkers.map(|count| count as usize),
+        smc_moves: args.smc_moves.map(|count| count as usize),
+        smc_ess: args.smc_ess,
+        ais,
+        against,
+    })
 }

@@ -26,6 +26,7 @@ pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
     let selected = device::select(&args.device.device)?;
     let signals = Signals::listen()?;
     let mut trainer = restore(dir, config, &selected.device, &selected.label)?;
+    let sources = trainer.config.dataset.as_dyn().sources()?;
     if trainer.step > trainer.config.steps {
         return Err(Error::usage(format!(
             "{} is at update {}, beyond --steps {}",
@@ -49,7 +50,7 @@ pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
     } else {
         tracing::info!(run = %dir.display(), device = %selected.name, from = trainer.step, "resuming");
     }
-    let mut run = Run { dir: dir.clone(), device_label: selected.label, metrics, time_before };
+    let mut run = Run { dir: dir.clone(), device_label: selected.label, metrics, time_before, sources };
     run.train(&mut trainer, &signals)?;
     super::summary::print(dir, trainer)
 }

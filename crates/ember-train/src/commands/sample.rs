@@ -5,7 +5,7 @@ use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel, SampleShape};
 use ember_sampler::kernel::Mala;
-use ember_sampler::{KernelConfig, Noise, Walkers};
+use ember_sampler::{Boundary, KernelConfig, Noise, Walkers};
 
 use crate::cli::SampleArgs;
 use crate::denoise::denoised;
@@ -16,6 +16,8 @@ use crate::smc::{SmcOptions, tempered};
 use crate::trainer::walkers_at_theta;
 use crate::{device, logging};
 
+/// The most elements of a tensor: device code indexes with 32 bits.
+const MOST_NUMBERS: usize = u32::MAX as usize;
 /// Lane of the generator that sampling uses, apart from training's.
 const LANE: u32 = 1 << 18;
 
@@ -30,12 +32,28 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     if args.ema {
         subject = subject.averaged(&args.path)?;
     }
+    let image = match subject.model.spec().shape {
+        SampleShape::Image(shape) => Some(shape),
+        SampleShape::Flat(_) => None,
+    };
+    Samples::check_shape(&args.out, image)?;
+    let dim = subject.model.dim();
+    if args.count.checked_mul(dim).is_none_or(|numbers| numbers > MOST_NUMBERS) {
+        return Err(Error::usage(format!(
+            "--count {}: samples of {dim} coordinates are more than {MOST_NUMBERS} numbers, the most a tensor can hold",
+            args.count
+        )));
+    }
     let sigma = args.denoise.then(|| data_noise(&subject, args)).transpose()?;
     let mut walkers = draw(&subject, args)?;
     let kernel = match &subject.config {
         Some(config) => config.kernel.kernel.clone(),
-        // A weight file names no kernel: MALA leaves the model invariant at any step size.
-        None => KernelConfig::Mala(Mala::new(0.5 / (subject.model.dim() as f64).cbrt())),
+        // A weight file names no kernel: MALA leaves the model invariant at any step size, given the model's own walls.
+        None => {
+            let boundary = Boundary::of(subject.model.spec().support);
+            let step_size = 0.5 / (subject.model.dim() as f64).cbrt();
+            KernelConfig::Mala(Mala { boundary, ..Mala::new(step_size) })
+        }
     };
     for step in 0..args.steps {
         let noise = Noise::at(args.seed, LANE, step, 1, 0)?;
@@ -48,10 +66,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     let samples = Samples {
         n: walkers.count(),
         dim: walkers.dim(),
-        image: match subject.model.spec().shape {
-            SampleShape::Image(shape) => Some(shape),
-            SampleShape::Flat(_) => None,
-        },
+        image,
         samples: download(walkers.position),
         energy: download(walkers.energy),
         log_weights: download(walkers.log_weights.value()),

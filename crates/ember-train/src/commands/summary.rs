@@ -70,6 +70,10 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
             );
         }
     }
+    if let Some(ancestors) = log_z.distinct_ancestors {
+        let steps = log_z.temperatures.map(|t| format!("{t} temperatures, ")).unwrap_or_default();
+        let _ = writeln!(text, "           ({steps}{ancestors} starting walkers still represented)");
+    }
     if let Some(caveat) = log_z.caveat {
         let _ = writeln!(text, "           ({caveat})");
     }

@@ -23,10 +23,16 @@ pub(super) fn run(args: &TrainArgs) -> Result<(), Error> {
     let signals = Signals::listen()?;
     // Everything that can be wrong with the config is found before anything is written.
     let mut trainer = Trainer::new(config, &selected.device)?;
+    let sources = trainer.config.dataset.as_dyn().sources()?;
     create(&dir, &trainer.config)?;
     tracing::info!(run = %dir.display(), device = %selected.name, parameters = trainer.model.param_count(), "training");
-    let mut run =
-        Run { metrics: MetricsWriter::create(&dir)?, dir, device_label: selected.label, time_before: 0.0 };
+    let mut run = Run {
+        metrics: MetricsWriter::create(&dir)?,
+        dir,
+        device_label: selected.label,
+        time_before: 0.0,
+        sources,
+    };
     run.train(&mut trainer, &signals)?;
     super::summary::print(&run.dir, trainer)
 }

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use md5::{Digest, Md5};
+use md5::Md5;
 
+use crate::checksum;
 use crate::error::Error;
 
 /// MD5, what it is of. Those of unpacked files follow from the packed ones.
@@ -29,18 +30,7 @@ const OFFICIAL: &[(&str, &str)] = &[
 
 /// The MD5 of a file in hexadecimal, and the official file it is, if any.
 pub(super) fn identify(path: &Path) -> Result<(String, Option<&'static str>), Error> {
-    use std::io::Read;
-    let read = |source| Error::read(path, source);
-    let mut file = std::fs::File::open(path).map_err(read)?;
-    let mut md5 = Md5::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer).map_err(read)? {
-            0 => break,
-            count => md5.update(&buffer[..count]),
-        }
-    }
-    let sum: String = md5.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let sum = checksum::of_file::<Md5>(path)?;
     let known = OFFICIAL.iter().find(|(known, _)| *known == sum).map(|(_, name)| *name);
     Ok((sum, known))
 }

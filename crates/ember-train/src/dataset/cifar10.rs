@@ -19,7 +19,7 @@ use super::blob::Blob;
 use super::images::{
     Images, Split, check_batches, check_classes, check_dir, check_sizes, default_batch_size,
 };
-use super::{Augmentation, Data, Dataset};
+use super::{Augmentation, Data, Dataset, Sources};
 use crate::error::Error;
 
 /// Channels, rows, columns.
@@ -187,21 +187,18 @@ impl Dataset for Cifar10 {
         check_dir(&self.dir, EXPECTED)?;
         let source = Source::find(&self.dir)
             .ok_or_else(|| Error::data(&self.dir, format!("no such files here, expected {EXPECTED}")))?;
-        let mut images = source.read()?;
+        let images = source.read()?;
         let splits = [(&images.train, "data_batch_1.bin"), (&images.test, TEST_FILE)];
         if let Some((_, name)) = splits.iter().find(|(split, _)| split.labels.is_empty()) {
             return Err(Error::data(self.dir.join(name), format!("not there, expected {EXPECTED}")));
         }
-        if self.classes.is_some() || self.counts.is_some() {
-            let every: Vec<u32> = (0..NAMES.len() as u32).collect();
-            let classes = self.classes.as_deref().unwrap_or(&every);
-            images.train = images.train.select(classes, self.counts.as_deref())?;
-            images.test = images.test.select(classes, None)?;
-            images.class_names = classes.iter().map(|&class| NAMES[class as usize].to_owned()).collect();
-        }
-        let data = images.into_data();
+        let data = images.keep(self.classes.as_deref(), self.counts.as_deref())?.into_data();
         check_sizes(&data, self.batch_size, &self.dir)?;
         Ok(data)
+    }
+
+    fn sources(&self) -> Result<Sources, Error> {
+        Sources::of(Source::find(&self.dir).iter().flat_map(Source::files))
     }
 
     fn batch_size(&self) -> usize {

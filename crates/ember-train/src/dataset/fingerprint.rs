@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{Data, Rows};
+use crate::checksum::hex;
 
 /// SHA-256, in hexadecimal, of the shape, the samples and the labels of both splits. Class names are not part of it.
 pub fn fingerprint(data: &Data) -> String {
@@ -19,5 +20,5 @@ pub fn fingerprint(data: &Data) -> String {
         sha.update((labels.len() as u64).to_le_bytes());
         labels.iter().for_each(|label| sha.update(label.to_le_bytes()));
     }
-    sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&sha.finalize())
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::images::{Images, Split, bad_key, check_batches, check_dir, check_sizes, default_batch_size};
 use super::picture_file::{channel_first, decode};
-use super::{Augmentation, Data, Dataset};
+use super::{Augmentation, Data, Dataset, Sources};
 use crate::error::Error;
 
 /// In a folder without `train/` and `test/`, every so-manieth file of a class is held out.
@@ -193,6 +193,10 @@ impl Dataset for ImageFolder {
         let data = layout.read([self.channels, self.size, self.size], self.resize)?.into_data();
         check_sizes(&data, self.batch_size, &self.dir)?;
         Ok(data)
+    }
+
+    fn sources(&self) -> Result<Sources, Error> {
+        Sources::of(Layout::find(&self.dir)?.iter().flat_map(Layout::files).cloned())
     }
 
     fn batch_size(&self) -> usize {

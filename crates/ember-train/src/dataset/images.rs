@@ -82,6 +82,22 @@ pub(super) struct Images {
 }
 
 impl Images {
+    /// The images of `classes`, all unless given, relabelled and named by their place there; of the training images at most
+    /// `counts` of each.
+    ///
+    /// # Errors
+    /// As [`Split::select`].
+    pub(super) fn keep(self, classes: Option<&[u32]>, counts: Option<&[usize]>) -> Result<Self, Error> {
+        if classes.is_none() && counts.is_none() {
+            return Ok(self);
+        }
+        let every: Vec<u32> = (0..self.class_names.len() as u32).collect();
+        let classes = classes.unwrap_or(&every);
+        let (train, test) = (self.train.select(classes, counts)?, self.test.select(classes, None)?);
+        let class_names = classes.iter().map(|&class| self.class_names[class as usize].clone()).collect();
+        Ok(Self { train, test, class_names, ..self })
+    }
+
     /// The set as training sees it.
     pub(super) fn into_data(self) -> Data {
         Data {

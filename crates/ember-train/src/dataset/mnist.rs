@@ -14,7 +14,7 @@ use ember_model::SampleShape;
 use serde::{Deserialize, Serialize};
 
 use super::images::{check_batches, check_classes, check_dir, check_sizes, default_batch_size};
-use super::{Augmentation, Data, Dataset, idx};
+use super::{Augmentation, Data, Dataset, Sources, idx};
 use crate::error::Error;
 
 /// Channels, rows, columns.
@@ -56,22 +56,20 @@ impl Dataset for Mnist {
                 return Err(idx::missing(&self.dir, split, "images-idx3"));
             }
         }
-        let mut images = idx::read(&pairs)?;
+        let images = idx::read(&pairs)?;
         if let (true, Some(pair)) = (images.shape != SHAPE, &pairs[0]) {
             let [_, rows, columns] = images.shape;
             let message = format!("at byte 8: images of {rows} × {columns}, expected 28 × 28");
             return Err(Error::data(&pair.images, message));
         }
-        if self.classes.is_some() || self.counts.is_some() {
-            let every: Vec<u32> = (0..idx::CLASSES).collect();
-            let classes = self.classes.as_deref().unwrap_or(&every);
-            images.train = images.train.select(classes, self.counts.as_deref())?;
-            images.test = images.test.select(classes, None)?;
-            images.class_names = classes.iter().map(ToString::to_string).collect();
-        }
-        let data = images.into_data();
+        let data = images.keep(self.classes.as_deref(), self.counts.as_deref())?.into_data();
         check_sizes(&data, self.batch_size, &self.dir)?;
         Ok(data)
+    }
+
+    fn sources(&self) -> Result<Sources, Error> {
+        let pairs = idx::find(&self.dir)?;
+        Sources::of(pairs.into_iter().flatten().flat_map(|pair| [pair.images, pair.labels]))
     }
 
     fn batch_size(&self) -> usize {

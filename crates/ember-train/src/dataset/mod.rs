@@ -14,6 +14,7 @@ pub mod mnist;
 mod picture_file;
 mod rows;
 pub mod shapes32;
+mod sources;
 
 use std::fmt::Debug;
 
@@ -28,8 +29,9 @@ pub use fingerprint::fingerprint;
 pub use gaussian_mixture::GaussianMixtureData;
 pub use image_folder::ImageFolder;
 pub use mnist::Mnist;
-pub use rows::{Rows, byte, pixel};
+pub use rows::{BIN, Rows, byte, pixel};
 pub use shapes32::Shapes32;
+pub use sources::Sources;
 
 /// A data set as a config describes it.
 pub trait Dataset: Debug + Send + Sync {
@@ -41,6 +43,14 @@ pub trait Dataset: Debug + Send + Sync {
     /// # Errors
     /// Files that are missing or wrong.
     fn generate(&self, seed: u64) -> Result<Data, Error>;
+
+    /// The files [`Dataset::generate`] reads; none where the samples are drawn.
+    ///
+    /// # Errors
+    /// Files that are not there.
+    fn sources(&self) -> Result<Sources, Error> {
+        Ok(Sources::default())
+    }
 
     /// Samples of one batch; the whole training set means full batches without shuffling. More than the training set holds
     /// is an error of `validate`, or of `generate` where only the files can tell.

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use ember_model::random::Stream;
 
-/// Levels of a pixel.
-const LEVELS: f32 = 256.0;
+/// Width of a pixel's bin: `x = 2 (v + u)/256 − 1`.
+pub const BIN: f64 = 2.0 / 256.0;
 
 /// Samples of a set, row-major `[n, dim]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,13 +73,13 @@ impl Rows {
     }
 }
 
-/// `2 (v + u)/256 − 1`, in `[−1, 1)`.
+/// `2 (v + u)/256 − 1`, in `[−1, 1)` but for rounding, which may reach 1.
 pub fn pixel(byte: u8, u: f32) -> f32 {
-    (f32::from(byte) + u) * (2.0 / LEVELS) - 1.0
+    (f32::from(byte) + u) * BIN as f32 - 1.0
 }
 
 /// The byte whose bin holds `x`; clamped to `[−1, 1)`.
 pub fn byte(x: f32) -> u8 {
     // A cast saturates, and takes NaN to 0.
-    ((x + 1.0) * (0.5 * LEVELS)).floor() as u8
+    ((x + 1.0) / BIN as f32).floor() as u8
 }

@@ -14,8 +14,6 @@
 //! differs from TensorFlow's in the position of pixel centres.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -24,10 +22,11 @@ use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::params::{download, upload};
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 
 use super::inception::{FEATURES, SIDE, Step, UnitSpec, inception};
 use super::resize::Resize;
+use crate::checksum;
 use crate::error::Error;
 use crate::tensor_file::{NamedTensor, TensorFile, Values};
 
@@ -71,7 +70,7 @@ impl FeatureNetwork {
             plan.into_iter().map(|step| step.try_map(&mut load)).collect::<Result<Vec<_>, Error>>()?;
         warn_of_strangers(&tensors, path);
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-        let sha256 = sha256(path)?;
+        let sha256 = checksum::of_file::<Sha256>(path)?;
         let description =
             format!("Inception-v3 of the FID reference implementation, pool3; {name}, sha256 {sha256}");
         Ok(Self { steps, device: device.clone(), description })
@@ -221,17 +220,5 @@ fn warn_of_strangers(left: &HashMap<String, NamedTensor>, path: &Path) {
     if let Some(first) = strangers.first() {
         let count = strangers.len();
         tracing::warn!("{}: {count} tensors are not used, `{first}` first", path.display());
-    }
-}
-
-fn sha256(path: &Path) -> Result<String, Error> {
-    let unreadable = |error| Error::read(path, error);
-    let mut file = File::open(path).map_err(unreadable)?;
-    let (mut sha, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer).map_err(unreadable)? {
-            0 => return Ok(sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
-            read => sha.update(&buffer[..read]),
-        }
     }
 }

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::plot::{self, ImagePanel};
 use crate::trainer::Trainer;
 
-/// Images of a panel.
+/// Images of a panel, where they are not so large that fewer must do.
 const SHOWN: usize = 64;
 /// Lane of the generator that pictures use, apart from training's and sampling's.
 const LANE: u32 = 1 << 19;
@@ -40,7 +40,7 @@ pub fn write(
         trainer.config.dataset.kind(),
         trainer.step
     );
-    let panels = panels(trainer, &walkers, ema)?;
+    let panels = panels(trainer, &walkers, ema, shape)?;
     let notes = format!(
         "{} training images · {} walkers, {} starting ones still represented",
         plot::grouped(trainer.data.train.len() / trainer.data.shape.dim()),
@@ -51,15 +51,21 @@ pub fn write(
 }
 
 /// The panels, at most [`SHOWN`] images each, from `walkers` at the current θ.
-fn panels(trainer: &Trainer, walkers: &Walkers, ema: Option<&EnergyModel>) -> Result<Vec<ImagePanel>, Error> {
+fn panels(
+    trainer: &Trainer,
+    walkers: &Walkers,
+    ema: Option<&EnergyModel>,
+    shape: [usize; 3],
+) -> Result<Vec<ImagePanel>, Error> {
     let seed = trainer.config.seed;
     let sigma = trainer.config.dataset.as_dyn().augmentation().noise;
     let noisy = sigma > 0.0;
     let u = Stream::new(seed, Purpose::Sample).lane(LANE).at(trainer.step)?.uniform_f64(0);
     let caption = if noisy { format!("data, with noise of σ = {sigma}") } else { "data".to_owned() };
-    let mut panels = vec![ImagePanel { caption, pixels: data(trainer, sigma) }];
+    let most = SHOWN.min(plot::most_images(shape));
+    let mut panels = vec![ImagePanel { caption, pixels: data(trainer, most, sigma) }];
 
-    let shown = positions(walkers, u);
+    let shown = positions(walkers, most, u);
     panels
         .push(ImagePanel { caption: "walkers, drawn by weight".to_owned(), pixels: download(shown.clone()) });
     if noisy {
@@ -70,7 +76,7 @@ fn panels(trainer: &Trainer, walkers: &Walkers, ema: Option<&EnergyModel>) -> Re
     }
     if let Some(ema) = ema {
         // A += U_θ(X) − U_EMA(X)
-        let shown = positions(&walkers.clone().reweight(ema), u);
+        let shown = positions(&walkers.clone().reweight(ema), most, u);
         let (caption, shown) = if noisy {
             ("averaged θ, by weight, denoised", denoised(ema, shown, sigma))
         } else {
@@ -82,11 +88,11 @@ fn panels(trainer: &Trainer, walkers: &Walkers, ema: Option<&EnergyModel>) -> Re
 }
 
 /// The same training images every time, with the data's noise: the same noise every time.
-fn data(trainer: &Trainer, sigma: f64) -> Vec<f32> {
+fn data(trainer: &Trainer, most: usize, sigma: f64) -> Vec<f32> {
     let stream = Stream::new(trainer.config.seed, Purpose::Sample).lane(LANE + 1);
     let dim = trainer.data.shape.dim();
     let order = stream.permutation(trainer.data.train.len() / dim);
-    let rows = order.iter().take(SHOWN).map(|&row| row as usize);
+    let rows = order.iter().take(most).map(|&row| row as usize);
     let mut pixels = trainer.data.train.gather(dim, rows);
     if sigma > 0.0 {
         let noise = stream.lane(LANE + 2).normals(pixels.len() / dim, dim);
@@ -96,8 +102,8 @@ fn data(trainer: &Trainer, sigma: f64) -> Vec<f32> {
 }
 
 /// A draw by weight, `[shown, dim]`.
-fn positions(walkers: &Walkers, u: f64) -> Tensor<2> {
-    let picked = by_weight(walkers, SHOWN.min(walkers.count()), u);
+fn positions(walkers: &Walkers, most: usize, u: f64) -> Tensor<2> {
+    let picked = by_weight(walkers, most.min(walkers.count()), u);
     let picked: Vec<i32> = picked.into_iter().map(|i| i as i32).collect();
     let count = picked.len();
     let picked = Tensor::<1, Int>::from_data(TensorData::new(picked, [count]), &walkers.position.device());

@@ -7,6 +7,8 @@ use crate::dataset::byte;
 
 /// The side of a panel that is aimed at; a pixel becomes a whole number of the file's.
 const SIDE: usize = 480;
+/// The pixels of images along the side of a panel at most.
+pub(super) const MOST_PIXELS: usize = 2048;
 /// Between the images of a panel.
 const GAP: usize = 2;
 /// Left and right of everything, and between panels.

@@ -123,6 +123,11 @@ pub fn scatter(
     canvas::png(path, (width, 874), |area| scatter::draw(area, title, walkers, data, model.grid))
 }
 
+/// Images of `shape` = `[c, h, w]` that a panel has room for: large ones would make a file of thousands of pixels a side.
+pub fn most_images([_, h, w]: [usize; 3]) -> usize {
+    (images::MOST_PIXELS / h.max(w).max(1)).max(1).pow(2)
+}
+
 /// Images of `shape` = `[c, h, w]` (1 or 3 channels) in panels side by side, all of them; `notes` stand under the title.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use ember_sampler::kernel::Mala;
 use ember_sampler::{Boundary, Walkers};
 
 use super::GaussianStart;
+use super::start::Precision;
 
 /// Coordinates of one call of the energy: more rows go through in several, so that a network's activations stay small.
 const BLOCK: usize = 1 << 20;
@@ -28,7 +29,7 @@ pub struct AnnealedPath<'a> {
     start: &'a GaussianStart,
     device: Device,
     mean: Tensor<2>,
-    precision: Tensor<2>,
+    precision: Precision,
 }
 
 impl<'a> AnnealedPath<'a> {
@@ -37,13 +38,8 @@ impl<'a> AnnealedPath<'a> {
     /// # Panics
     /// If the dimensions differ.
     pub fn new(energy: &'a dyn Energy, start: &'a GaussianStart, device: &Device) -> Self {
-        let dim = energy.dim();
-        assert_eq!(start.mean().len(), dim, "the start has the energy's dimension");
-        let row = |values: &[f64]| {
-            let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
-            Tensor::from_data(TensorData::new(values, [1, dim]), device)
-        };
-        let (mean, precision) = (row(start.mean()), row(start.precision()));
+        assert_eq!(start.dim(), energy.dim(), "the start has the energy's dimension");
+        let (mean, precision) = (start.mean_on(device), start.precision_on(device));
         Self { energy, start, device: device.clone(), mean, precision }
     }
 
@@ -119,7 +115,7 @@ impl<'a> AnnealedPath<'a> {
     /// `(U_0, ∇U_0)`.
     fn base(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
         let gap = x - self.mean.clone();
-        let grad = gap.clone() * self.precision.clone();
+        let grad = self.precision.times(gap.clone());
         let u = (gap * grad.clone()).sum_dim(1).squeeze_dim::<1>(1);
         (u.mul_scalar(0.5), grad)
     }

@@ -1,17 +1,29 @@
 //! The tractable start of an annealed path: a Gaussian with known `log Z_0` and exact draws, on the model's support.
 
+use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::EnergyModel;
+use ember_model::energy::gaussian::Gaussian;
 use ember_model::random::Stream;
 use ember_model::shape::Support;
 
-/// `U_0(x) = ½ Σ_j p_j (x_j − m_j)²` on a support: independent coordinates.
+/// A Gaussian on a support: coordinates independent, or correlated on all of `ℝ^d`.
 #[derive(Clone, Debug)]
 pub struct GaussianStart {
-    /// m, `[dim]`.
-    mean: Vec<f64>,
-    /// p, `[dim]`.
-    precision: Vec<f64>,
+    shape: Shape,
     support: Support,
+}
+
+#[derive(Clone, Debug)]
+enum Shape {
+    /// `U_0(x) = ½ Σ_j p_j (x_j − m_j)²`.
+    Independent {
+        /// m, `[dim]`.
+        mean: Vec<f64>,
+        /// p, `[dim]`.
+        precision: Vec<f64>,
+    },
+    /// `U_0(x) = ½ (x − m)ᵀ P (x − m)`.
+    Correlated(Gaussian),
 }
 
 impl GaussianStart {
@@ -21,16 +33,22 @@ impl GaussianStart {
     /// If the lengths differ.
     pub fn new(mean: Vec<f64>, std: &[f64]) -> Self {
         assert_eq!(mean.len(), std.len(), "one standard deviation per coordinate");
-        Self { mean, precision: std.iter().map(|s| (s * s).recip()).collect(), support: Support::Unbounded }
+        let precision = std.iter().map(|s| (s * s).recip()).collect();
+        Self { shape: Shape::Independent { mean, precision }, support: Support::Unbounded }
     }
 
     /// `∝ e^{−½ c |x|²}` on a support. On the cube `c = 0` is the uniform distribution.
     pub fn isotropic(support: Support, dim: usize, c: f64) -> Self {
-        Self { mean: vec![0.0; dim], precision: vec![c; dim], support }
+        Self { shape: Shape::Independent { mean: vec![0.0; dim], precision: vec![c; dim] }, support }
     }
 
-    /// `N(0, I/c)` for a confined network, on the cube cut to it (uniform without confinement), moments matched for a
-    /// mixture; `None` where neither is known.
+    /// A Gaussian with its correlations, on all of `ℝ^d`.
+    pub fn correlated(gaussian: Gaussian) -> Self {
+        Self { shape: Shape::Correlated(gaussian), support: Support::Unbounded }
+    }
+
+    /// `N(0, I/c)` for a confined network, on the cube cut to it (uniform without confinement); the base of a network on a
+    /// Gaussian; moments matched for a mixture; `None` where none of these is known.
     pub fn of(model: &EnergyModel) -> Option<Self> {
         let dim = ember_model::Energy::dim(model);
         match (model.spec().support, model.confinement()) {
@@ -38,11 +56,8 @@ impl GaussianStart {
             (Support::Unbounded, Some(c)) => return Some(Self::isotropic(Support::Unbounded, dim, c)),
             (Support::Unbounded, None) => {}
         }
-        if let Some((mean, precision)) = model.gaussian_base() {
-            // Independent coordinates with the variance that each has given the others: 1/P_jj.
-            let std: Vec<f64> =
-                (0..dim).map(|j| f64::from(precision[j * (dim + 1)]).recip().sqrt()).collect();
-            return Some(Self::new(mean.into_iter().map(f64::from).collect(), &std));
+        if let Some(base) = model.gaussian_base() {
+            return Some(Self::correlated(base));
         }
         let mixture = model.mixture()?;
         let moment = |power: i32, j: usize| -> f64 {
@@ -55,14 +70,36 @@ impl GaussianStart {
         Some(Self::new(mean, &std))
     }
 
-    /// m, `[dim]`.
-    pub fn mean(&self) -> &[f64] {
-        &self.mean
+    /// Coordinates of one sample.
+    pub fn dim(&self) -> usize {
+        match &self.shape {
+            Shape::Independent { mean, .. } => mean.len(),
+            Shape::Correlated(gaussian) => gaussian.mean().len(),
+        }
     }
 
-    /// p, `[dim]`.
-    pub fn precision(&self) -> &[f64] {
-        &self.precision
+    /// m, `[1, dim]`.
+    pub(super) fn mean_on(&self, device: &Device) -> Tensor<2> {
+        let mean = match &self.shape {
+            Shape::Independent { mean, .. } => mean.iter().map(|&m| m as f32).collect(),
+            Shape::Correlated(gaussian) => gaussian.mean().to_vec(),
+        };
+        Tensor::from_data(TensorData::new(mean, [1, self.dim()]), device)
+    }
+
+    /// p, `[1, dim]`, or P, `[dim, dim]`.
+    pub(super) fn precision_on(&self, device: &Device) -> Precision {
+        let dim = self.dim();
+        match &self.shape {
+            Shape::Independent { precision, .. } => {
+                let row: Vec<f32> = precision.iter().map(|&p| p as f32).collect();
+                Precision::Row(Tensor::from_data(TensorData::new(row, [1, dim]), device))
+            }
+            Shape::Correlated(gaussian) => {
+                let matrix = gaussian.precision().to_vec();
+                Precision::Matrix(Tensor::from_data(TensorData::new(matrix, [dim, dim]), device))
+            }
+        }
     }
 
     /// Where the density lives.
@@ -72,25 +109,52 @@ impl GaussianStart {
 
     /// `log ∫ e^{−U_0}` over the support.
     pub fn log_z(&self) -> f64 {
-        if self.support == Support::Cube {
-            return self.precision.len() as f64 * self.support.gaussian_log_z(self.precision[0]);
+        match &self.shape {
+            Shape::Correlated(gaussian) => gaussian.log_z(),
+            Shape::Independent { precision, .. } if self.support == Support::Cube => {
+                precision.len() as f64 * self.support.gaussian_log_z(precision[0])
+            }
+            Shape::Independent { precision, .. } => {
+                precision.iter().map(|&p| self.support.gaussian_log_z(p)).sum()
+            }
         }
-        self.precision.iter().map(|&p| self.support.gaussian_log_z(p)).sum()
     }
 
     /// Exact draws, row-major `[count, dim]`.
     pub fn draw(&self, count: usize, stream: Stream) -> Vec<f32> {
-        let dim = self.mean.len();
-        if self.support == Support::Cube {
-            // isotropic by construction
-            return self.support.gaussian_draws(dim, self.precision[0], count, stream);
-        }
-        let mut draws = stream.normals(count, dim);
-        for row in draws.chunks_exact_mut(dim) {
-            for ((x, mean), precision) in row.iter_mut().zip(&self.mean).zip(&self.precision) {
-                *x = (mean + f64::from(*x) / precision.sqrt()) as f32;
+        match &self.shape {
+            Shape::Correlated(gaussian) => gaussian.draw(count, stream),
+            Shape::Independent { precision, .. } if self.support == Support::Cube => {
+                // isotropic by construction
+                self.support.gaussian_draws(precision.len(), precision[0], count, stream)
+            }
+            Shape::Independent { mean, precision } => {
+                let mut draws = stream.normals(count, mean.len());
+                for row in draws.chunks_exact_mut(mean.len()) {
+                    for ((x, mean), precision) in row.iter_mut().zip(mean).zip(precision) {
+                        *x = (mean + f64::from(*x) / precision.sqrt()) as f32;
+                    }
+                }
+                draws
             }
         }
-        draws
+    }
+}
+
+/// The precision of a start on the device.
+pub(super) enum Precision {
+    /// `[1, dim]`: independent coordinates.
+    Row(Tensor<2>),
+    /// `[dim, dim]`, symmetric.
+    Matrix(Tensor<2>),
+}
+
+impl Precision {
+    /// `P q` of every row. `gap: [n, dim]` → `[n, dim]`.
+    pub(super) fn times(&self, gap: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Row(precision) => gap * precision.clone(),
+            Self::Matrix(precision) => gap.matmul(precision.clone()),
+        }
     }
 }

@@ -134,6 +134,27 @@ impl Layer {
         &scratch[..len]
     }
 
+    /// Calls `f` with each part of a patch and those of `lines` of the padded `input`, `[rows, part_len]`.
+    fn each_part(
+        &self,
+        input: &[f32],
+        lines: &Range<usize>,
+        scratch: &mut [f32],
+        mut f: impl FnMut(Range<usize>, MatRef<'_, f32>),
+    ) {
+        for part in self.parts() {
+            let k = self.part_len(&part);
+            let patches = self.patches(input, lines, &part, scratch);
+            f(part, MatRef::from_row_major_slice(patches, self.rows(lines), k));
+        }
+    }
+
+    /// The weights of `part`, `[out, part_len]`.
+    fn matrix<'a>(&self, weight: &'a [f32], part: &Range<usize>) -> MatRef<'a, f32> {
+        let weight = &weight[self.part_weights(part)];
+        MatRef::from_row_major_slice(weight, self.output[0], self.part_len(part))
+    }
+
     /// `z = P Wᵀ`, `[rows, out]`, for the patches of `lines` of the padded `input`.
     pub fn forward(
         &self,
@@ -143,19 +164,12 @@ impl Layer {
         lines: &Range<usize>,
         scratch: &mut [f32],
     ) {
-        let (rows, out) = (self.rows(lines), self.output[0]);
-        for part in self.parts() {
-            let k = self.part_len(&part);
-            let patches = self.patches(input, lines, &part, scratch);
-            matmul(
-                MatMut::from_row_major_slice_mut(z, rows, out),
-                if part.start == 0 { Accum::Replace } else { Accum::Add },
-                MatRef::from_row_major_slice(patches, rows, k),
-                MatRef::from_row_major_slice(&weight[self.part_weights(&part)], out, k).transpose(),
-                1.0,
-                Par::Seq,
-            );
-        }
+        let mut z = MatMut::from_row_major_slice_mut(z, self.rows(lines), self.output[0]);
+        self.each_part(input, lines, scratch, |part, patches| {
+            let accum = if part.start == 0 { Accum::Replace } else { Accum::Add };
+            let weight = self.matrix(weight, &part).transpose();
+            matmul(z.as_mut(), accum, patches, weight, 1.0, Par::Seq);
+        });
     }
 
     /// `∂W += δᵀ P` for the patches of `lines` of the padded `input`; `signal` is `δ: [rows, out]`.
@@ -167,19 +181,13 @@ impl Layer {
         lines: &Range<usize>,
         scratch: &mut [f32],
     ) {
-        let (rows, out) = (self.rows(lines), self.output[0]);
-        for part in self.parts() {
-            let k = self.part_len(&part);
-            let patches = self.patches(input, lines, &part, scratch);
-            matmul(
-                MatMut::from_row_major_slice_mut(&mut grad[self.part_weights(&part)], out, k),
-                Accum::Add,
-                MatRef::from_row_major_slice(signal, rows, out).transpose(),
-                MatRef::from_row_major_slice(patches, rows, k),
-                1.0,
-                Par::Seq,
-            );
-        }
+        let out = self.output[0];
+        let signal = MatRef::from_row_major_slice(signal, self.rows(lines), out).transpose();
+        self.each_part(input, lines, scratch, |part, patches| {
+            let grad = &mut grad[self.part_weights(&part)];
+            let grad = MatMut::from_row_major_slice_mut(grad, out, patches.ncols());
+            matmul(grad, Accum::Add, signal, patches, 1.0, Par::Seq);
+        });
     }
 
     /// Makes a padded `input_grad` ready for [`Layer::add_input_grad`] of all its lines.
@@ -207,7 +215,7 @@ impl Layer {
                 MatMut::from_row_major_slice_mut(&mut to[..rows * k], rows, k),
                 Accum::Replace,
                 MatRef::from_row_major_slice(signal, rows, out),
-                MatRef::from_row_major_slice(&weight[self.part_weights(&part)], out, k),
+                self.matrix(weight, &part),
                 1.0,
                 Par::Seq,
             );

@@ -43,7 +43,7 @@ impl Workspace {
 pub(super) struct Workspaces(Mutex<Vec<Workspace>>);
 
 impl Workspaces {
-    /// Runs `f` with a workspace of `network`, always the same one.
+    /// Runs `f` with a workspace of `network`, which is the same network in every call.
     pub fn with<T>(&self, network: &Network, f: impl FnOnce(&mut Workspace) -> T) -> T {
         // A workspace is only here while nobody writes to it, so a panic elsewhere leaves nothing half done.
         let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
