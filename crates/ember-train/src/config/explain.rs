@@ -20,7 +20,6 @@ const LATER_KINDS: &[(&str, &str)] = &[
     ("kernel", "ex2mcmc"),
     ("kernel", "neutra"),
     ("objective", "score_matching"),
-    ("objective", "maximum_likelihood"),
     ("objective", "flow_assisted"),
     ("optimizer", "adamw"),
 ];
