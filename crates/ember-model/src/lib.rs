@@ -7,13 +7,15 @@
 //! # Layout
 //! * [`random`]: every random number of the program, as a pure function of a counter.
 //! * [`Energy`]: what samplers see. [`Architecture`]: an energy as a pure function of `(θ, x)`.
+//! * [`flow`]: bijections of a normal, whose density is exact; as energies their log Z is 0.
 //! * [`EnergyModel`]: an architecture with its parameters on a device.
-//! * [`registry`]: the energies a config can name; a new one is a file in [`energy`] and a line there.
+//! * [`registry`]: the energies a config can name; a new one is a file in [`energy`] or [`flow`] and a line there.
 //!
 //! This crate touches no files, clocks or streams.
 
 pub mod energy;
 pub mod error;
+pub mod flow;
 pub mod model;
 pub mod params;
 pub mod random;
@@ -22,6 +24,7 @@ pub mod shape;
 
 pub use energy::{Architecture, Energy, WeightedGrads};
 pub use error::ModelError;
+pub use flow::Flow;
 pub use model::EnergyModel;
 pub use params::{HostTensor, ParamSpec};
 pub use registry::{EnergyConfig, EnergySpec};

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use crate::energy::gaussian::Gaussian;
 use crate::energy::{Architecture, Energy, Mixture, WeightedGrads};
 use crate::error::ModelError;
+use crate::flow::{Flow, NonFinite};
 use crate::params::{HostTensor, ParamSpec, download, upload};
 use crate::random::Stream;
 use crate::registry::EnergySpec;
@@ -160,6 +161,26 @@ impl EnergyModel {
     pub fn gaussian_base(&self) -> Option<Gaussian> {
         let first = self.theta.len().checked_sub(2).filter(|_| self.has_gaussian_base())?;
         Gaussian::new(download(self.theta[first].clone()), download(self.theta[first + 1].clone()))
+    }
+
+    /// The flow whose `−log_prob` is the energy, to be called with [`EnergyModel::theta`].
+    pub fn flow(&self) -> Option<&dyn Flow> {
+        self.architecture.flow()
+    }
+
+    /// Whether parts of θ are to be set from data before a run.
+    pub fn has_data_init(&self) -> bool {
+        self.architecture.has_data_init()
+    }
+
+    /// The model with those parts set from `rows: [n, dim]`, n ≥ 2; see [`Flow::data_init`].
+    pub fn with_data_init(&self, rows: Tensor<2>) -> Self {
+        self.with_theta(self.architecture.data_init(&self.theta, rows))
+    }
+
+    /// Where a number that is not finite first appears in `U_θ(x)`, where the energy has layers to name. Waits for the device.
+    pub fn first_non_finite_layer(&self, x: Tensor<2>) -> Option<NonFinite> {
+        self.architecture.first_non_finite_layer(&self.theta, x)
     }
 
     /// Means and masses, where the energy is a mixture.

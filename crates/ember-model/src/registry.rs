@@ -1,4 +1,4 @@
-//! The energies a config can name. A new energy is one file in [`crate::energy`] and one line here.
+//! The energies a config can name. A new energy is one file in [`crate::energy`] or [`crate::flow`] and one line here.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,6 +6,7 @@ use crate::energy::Architecture;
 use crate::energy::conditioned::Conditioned;
 use crate::energy::{conv::Conv, gaussian_mixture::GaussianMixture, mlp::Mlp, resnet::ResNet};
 use crate::error::ModelError;
+use crate::flow::{multiscale_realnvp::MultiscaleRealNvp, realnvp::RealNvp, spline_flow::SplineFlow};
 use crate::shape::{SampleShape, Support};
 
 const TEMPERATURE: &str = "temperature";
@@ -48,6 +49,13 @@ energies! {
     Conv(Conv) = "conv",
     /// A residual network.
     ResNet(ResNet) = "resnet",
+    /// A flow of affine couplings.
+    #[serde(alias = "real_nvp")]
+    RealNvp(RealNvp) = "realnvp",
+    /// A flow of spline couplings.
+    SplineFlow(SplineFlow) = "spline_flow",
+    /// A flow of affine couplings on images, at several scales.
+    MultiscaleRealNvp(MultiscaleRealNvp) = "multiscale_realnvp",
 }
 
 /// An energy's table with the shape of its samples: what the metadata `ember.config` of a weight file holds.

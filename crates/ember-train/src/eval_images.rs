@@ -106,10 +106,14 @@ impl<'a> Source<'a> {
             Some(source) if source.method == "audit" => (Some(source), None),
             other => (None, other),
         };
+        let draws = !config.objective.as_dyn().has_negative_phase();
         let restarts = matches!(config.objective, ObjectiveConfig::ContrastiveDivergence(_));
         let at_data = restarts || config.walkers.init == WalkerInit::Data;
-        let training =
-            walkers.filter(|_| !at_data).map(|walkers| Self { walkers, repeats: None, method: "walkers" });
+        let training = walkers.filter(|_| !at_data).map(|walkers| Self {
+            walkers,
+            repeats: None,
+            method: if draws { "draws" } else { "walkers" },
+        });
         ensembles.or(training).or(smc).ok_or(if at_data {
             "the walkers started at the data and show the data's frequencies for ever: an [audit] tells the model's"
         } else {
@@ -132,6 +136,9 @@ impl<'a> Source<'a> {
     fn caveat(&self, config: &Config, ancestors: usize) -> String {
         if self.repeats.is_some() {
             return "modes that no repeat visits are not counted".to_owned();
+        }
+        if self.method == "draws" {
+            return "independent exact draws of the model".to_owned();
         }
         let mut text = "the training walkers are one run and drive θ: the standard errors are over families of ancestors, not \
                         over independent repeats"

@@ -17,6 +17,7 @@ use crate::dataset::Data;
 use crate::ema::Ema;
 use crate::ensembles::{AUDIT_LANE, Ensembles};
 use crate::error::Error;
+use crate::start::exact_draws;
 use crate::tensor_file::TensorFile;
 use crate::trainer::Trainer;
 
@@ -214,13 +215,24 @@ impl Opened {
     /// # Errors
     /// A run without an average.
     pub fn averaged(self, origin: &Path) -> Result<Self, Error> {
-        let Some(model) = self.ema else {
+        let Some(model) = self.ema.clone() else {
             let message =
                 "no moving average of the weights in it: the config needs optimizer.ema, such as 0.999";
             return Err(Error::checkpoint(origin, message));
         };
-        // The audit followed θ, not its average.
-        Ok(Self { model, ema: None, audit: None, ..self })
+        // Walkers that are exact draws are drawn anew. The audit followed θ, not its average.
+        let walkers = match (&self.walkers, &self.config) {
+            (Some(walkers), Some(config)) if self.walkers_are_draws() => {
+                Some(exact_draws(&model, walkers.count(), config.seed, self.step)?)
+            }
+            (walkers, _) => walkers.clone(),
+        };
+        Ok(Self { model, walkers, ema: None, audit: None, ..self })
+    }
+
+    /// Whether the walkers are exact draws of the model at its θ: the run's objective has no negative phase.
+    pub fn walkers_are_draws(&self) -> bool {
+        self.config.as_ref().is_some_and(|config| !config.objective.as_dyn().has_negative_phase())
     }
 
     /// Whether the walkers' log-weights count: always, unless the run's objective carries none.

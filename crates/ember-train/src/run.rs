@@ -159,7 +159,7 @@ impl Run {
     }
 
     /// A checkpoint and the command that goes on from it. A signal wants an end now: no picture.
-    fn interrupted(&self, trainer: &Trainer, signal: i32, progress: &Progress) -> Result<(), Error> {
+    fn interrupted(&self, trainer: &mut Trainer, signal: i32, progress: &Progress) -> Result<(), Error> {
         self.save(trainer)?;
         let (step, command) = (trainer.step, resume_command(&self.dir));
         progress.note(&format!("checkpoint of step {step} written; go on with: {command}"));
@@ -170,7 +170,8 @@ impl Run {
     ///
     /// # Errors
     /// A non-finite state, or an I/O error.
-    pub fn save(&self, trainer: &Trainer) -> Result<PathBuf, Error> {
+    pub fn save(&self, trainer: &mut Trainer) -> Result<PathBuf, Error> {
+        trainer.redraw()?;
         trainer.check()?;
         self.metrics.sync()?;
         let state = record::checkpoint(trainer, &self.device_label);
@@ -182,7 +183,9 @@ impl Run {
 }
 
 fn metrics_line(trainer: &Trainer, info: UpdateInfo, time_s: f64, updates_per_s: f64) -> MetricsLine {
-    let mut scalars = vec![info.energy_data, info.energy_walkers, info.grad_norm];
+    // At a log step the walkers' energy is there.
+    let energy_walkers = info.energy_walkers.unwrap_or_else(|| info.energy_data.full_like(f64::NAN));
+    let mut scalars = vec![info.energy_data, energy_walkers, info.grad_norm];
     let has_step_scale = info.step_scale.is_some();
     scalars.extend(info.step_scale);
     scalars.extend(info.accept_rate);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ember_model::flow::{NonFinite, Quantity};
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
 use ember_sampler::{Noise, Scheme, Summary, Walkers, reduce, resample};
@@ -35,7 +36,7 @@ pub struct Trainer {
     /// The optimiser and its moments.
     pub optimizer: Optimizer,
     /// The walkers. All are cached at the θ of the last update, or each at that of its last visit where an update moves a
-    /// mini-batch of them.
+    /// mini-batch of them. Without a negative phase they are exact draws, of the θ of the last metric line or checkpoint.
     pub walkers: Walkers,
     /// The independent ensemble, where the config asks for one.
     pub audit: Option<Ensembles>,
@@ -55,8 +56,8 @@ pub struct Trainer {
 pub struct UpdateInfo {
     /// Mean `U` of the batch, `[1]`.
     pub energy_data: Tensor<1>,
-    /// `Σ W_i U_i` of the walkers that moved, `[1]`.
-    pub energy_walkers: Tensor<1>,
+    /// `Σ W_i U_i` of the walkers that moved, `[1]`. Without a negative phase, of exact draws at log steps and absent at others.
+    pub energy_walkers: Option<Tensor<1>>,
     /// Global gradient norm before clipping, `[1]`.
     pub grad_norm: Tensor<1>,
     /// Acceptance of the last kernel step, `[1]`, where the kernel rejects.
@@ -71,6 +72,17 @@ pub struct UpdateInfo {
     pub log_z_audit: Option<Estimate>,
 }
 
+/// The walkers' part of an update.
+struct NegativePhase {
+    /// The walkers that moved, `[moved]`.
+    moving: Walkers,
+    /// Their `W`, `[moved]`.
+    weights: Tensor<1>,
+    accept_rate: Option<Tensor<1>>,
+    reading: Option<Reading>,
+    log_z_audit: Option<Estimate>,
+}
+
 /// Weights and health of a population, and what they say of log Z.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
@@ -80,6 +92,13 @@ pub struct Reading {
     pub count: usize,
     /// On-line `log Z` of the θ the walkers are at; not an estimate of the model's (ALGORITHMS 1.6). NaN where it is not known.
     pub log_z_online: f64,
+}
+
+/// The batches of a run.
+fn batches(config: &Config, data: &Data, device: &Device) -> Result<Batches, Error> {
+    let dataset = config.dataset.as_dyn();
+    let (size, augmentation) = (dataset.batch_size(), dataset.augmentation());
+    Batches::new(&data.train, data.shape, size, augmentation, config.seed, device)
 }
 
 impl Trainer {
@@ -102,8 +121,15 @@ impl Trainer {
             let fit = GaussianFit::of_noisy(&data, config.dataset.as_dyn().augmentation())?;
             model = model.with_gaussian_base(fit.mean(), fit.precision());
         }
+        if model.has_data_init() {
+            let rows = batches(&config, &data, device)?.batch(0)?;
+            model = model.with_data_init(rows);
+        }
         let (init, count) = (config.walkers.init, config.walkers.count);
-        let walkers = start::walkers(&model, init, count, &data.train, config.seed, 0, device)?;
+        let walkers = match config.objective.as_dyn().has_negative_phase() {
+            true => start::walkers(&model, init, count, &data.train, config.seed, 0, device)?,
+            false => start::exact_draws(&model, count, config.seed, 0)?,
+        };
         let audit = config
             .audit
             .as_ref()
@@ -126,15 +152,7 @@ impl Trainer {
         device: &Device,
     ) -> Result<Self, Error> {
         Noise::at(config.seed, 0, config.steps, config.kernel.steps_per_update, 0)?;
-        let dataset = config.dataset.as_dyn();
-        let batches = Batches::new(
-            &data.train,
-            data.shape,
-            dataset.batch_size(),
-            dataset.augmentation(),
-            config.seed,
-            device,
-        )?;
+        let batches = batches(&config, &data, device)?;
         Ok(Self {
             optimizer: Optimizer::new(&config.optimizer, model.params()),
             ema: config.optimizer.ema().map(|decay| Ema::new(decay, model.theta())),
@@ -177,8 +195,31 @@ impl Trainer {
         self.carries_weights() && self.walkers.log_z.is_finite()
     }
 
+    fn has_negative_phase(&self) -> bool {
+        self.config.objective.as_dyn().has_negative_phase()
+    }
+
+    /// Without a negative phase, makes the walkers exact draws of the model as it is: call before they are shown or saved.
+    ///
+    /// # Errors
+    /// Draws that are not finite.
+    pub fn redraw(&mut self) -> Result<(), Error> {
+        if self.has_negative_phase() {
+            return Ok(());
+        }
+        let count = self.config.walkers.count;
+        self.walkers = start::exact_draws(&self.model, count, self.config.seed, self.step)?;
+        match self.walkers.summary().finite {
+            true => Ok(()),
+            false => Err(self.non_finite(&self.walkers)),
+        }
+    }
+
     /// How many walkers an update moves.
     pub fn moved_per_update(&self) -> usize {
+        if !self.has_negative_phase() {
+            return 0;
+        }
         self.config.walkers.moved_per_update.unwrap_or(self.walkers.count())
     }
 
@@ -189,63 +230,66 @@ impl Trainer {
     /// One update. At `log` steps the health of all walkers is read whatever the objective.
     ///
     /// # Errors
-    /// A non-finite energy, gradient or weight: names the step and the walkers; θ is left as it was.
+    /// A non-finite energy, gradient or weight: names the step, the walkers and, of a flow, the layer; θ is left as it was.
     pub fn update(&mut self, log: bool) -> Result<UpdateInfo, Error> {
-        let (seed, update) = (self.config.seed, self.step);
-        let steps = self.config.kernel.steps_per_update;
-        let first_step = update * steps;
+        let update = self.step;
         let batch = self.batches.batch(update)?;
-
-        // The whole run's step numbers were checked when the state was assembled.
-        let noise = |sub_step| Noise { seed, lane: 0, step: first_step + sub_step };
-        let schedule = Schedule { update, steps, partial: self.is_partial() };
-        let (first, moving) = self.next_walkers()?;
-        let kernel = self.config.kernel.kernel.as_dyn();
-        let objective = self.config.objective.as_dyn();
-        let (moving, info) = objective.advance(kernel, &self.model, moving, &batch, schedule, &noise);
-        if let Some(audit) = &mut self.audit {
-            audit.advance(kernel, &self.model, seed, update, steps)?;
-        }
-        let (moving, mut reading, log_z_audit) = self.settle(moving, log)?;
-        if self.is_partial() {
-            self.walkers = self.walkers.clone().with_batch(first, moving.clone());
-            if log {
-                reading = Some(self.flush()?);
-            }
-        } else {
-            self.walkers = moving.clone();
+        let negative = match self.has_negative_phase() {
+            true => Some(self.advance(&batch, log)?),
+            false => None,
+        };
+        if log {
+            self.redraw()?;
         }
 
         // G = (1/n) Σ_j ∂_θU(x_j) − Σ_i W_i ∂_θU(X_i)   (Carbone et al. 2023, Alg. 1)
         let [n, _] = batch.dims();
-        let mut data_weights = Tensor::<1>::full([n], 1.0 / n as f64, &self.device);
-        let weights = self.gradient_weights(&moving);
-        let mut walker_weights = weights.clone().neg();
         let l2 = self.config.objective.as_dyn().energy_l2();
+        // λ ∂ E[e²] = 2λ E[e ∂U]
+        let regulariser = |u: Tensor<1>, x: Tensor<2>| self.unconfined(u, x).mul_scalar(2.0 * l2);
+        let mut data_weights = Tensor::<1>::full([n], 1.0 / n as f64, &self.device);
         if l2 > 0.0 {
-            // λ ∂ E[e²] = 2λ E[e ∂U]
-            let e = self.unconfined(self.model.energy(batch.clone()), batch.clone());
-            data_weights = data_weights.clone() + data_weights * e.mul_scalar(2.0 * l2);
-            let e = self.unconfined(moving.energy.clone(), moving.position.clone());
-            walker_weights = walker_weights + weights.clone() * e.mul_scalar(2.0 * l2);
+            let e = regulariser(self.model.energy(batch.clone()), batch.clone());
+            data_weights = data_weights.clone() + data_weights * e;
         }
-        let gradient = self
-            .model
-            .weighted_param_grads(&[(batch, data_weights), (moving.position.clone(), walker_weights)]);
-        let (mut theta, step) = self.optimizer.step(update, self.model.theta(), gradient.grads);
+        let mut terms = vec![(batch.clone(), data_weights)];
+        if let Some(NegativePhase { moving, weights, .. }) = &negative {
+            let mut walker_weights = weights.clone().neg();
+            if l2 > 0.0 {
+                let e = regulariser(moving.energy.clone(), moving.position.clone());
+                walker_weights = walker_weights + weights.clone() * e;
+            }
+            terms.push((moving.position.clone(), walker_weights));
+        }
+        let gradient = self.model.weighted_param_grads(&terms);
+        let energy_data = reduce::mean(gradient.energies[0].clone());
+        let (mut theta, step) = self.optimizer.step(update, self.model.theta(), gradient.grads.clone());
+        if self.model.flow().is_some() {
+            self.check_flow(&batch, &energy_data, &step.grad_norm, &gradient.grads)?;
+        }
         let mut step_scale = None;
-        if let Some(most) = self.config.optimizer.max_weight_change() {
-            let scale = self.step_scale(&theta, &moving, &weights, most);
+        if let (Some(most), Some(NegativePhase { moving, weights, .. })) =
+            (self.config.optimizer.max_weight_change(), &negative)
+        {
+            let scale = self.step_scale(&theta, moving, weights, most);
             let shorten =
                 |(old, new): (&Tensor<1>, Tensor<1>)| old.clone() + (new - old.clone()) * scale.clone();
             theta = self.model.theta().iter().zip(theta).map(shorten).collect();
             step_scale = Some(scale);
         }
+        let energy_walkers = match &negative {
+            Some(phase) => Some(reduce::sum(gradient.energies[1].clone() * phase.weights.clone())),
+            None => log.then(|| reduce::mean(self.walkers.energy.clone())),
+        };
+        let (accept_rate, reading, log_z_audit) = match negative {
+            Some(phase) => (phase.accept_rate, phase.reading, phase.log_z_audit),
+            None => (None, None, None),
+        };
         let info = UpdateInfo {
-            energy_data: reduce::mean(gradient.energies[0].clone()),
-            energy_walkers: reduce::sum(gradient.energies[1].clone() * weights),
+            energy_data,
+            energy_walkers,
             grad_norm: step.grad_norm,
-            accept_rate: info.and_then(|info| info.accept_rate),
+            accept_rate,
             learning_rate: step.learning_rate,
             step_scale,
             reading,
@@ -258,6 +302,35 @@ impl Trainer {
         self.model = self.model.with_theta(theta);
         self.step += 1;
         Ok(info)
+    }
+
+    /// Brings the walkers of this update to the model's θ, with the audit beside them.
+    fn advance(&mut self, batch: &Tensor<2>, log: bool) -> Result<NegativePhase, Error> {
+        let (seed, update) = (self.config.seed, self.step);
+        let steps = self.config.kernel.steps_per_update;
+        let first_step = update * steps;
+        // The whole run's step numbers were checked when the state was assembled.
+        let noise = |sub_step| Noise { seed, lane: 0, step: first_step + sub_step };
+        let schedule = Schedule { update, steps, partial: self.is_partial() };
+        let (first, moving) = self.next_walkers()?;
+        let kernel = self.config.kernel.kernel.as_dyn();
+        let objective = self.config.objective.as_dyn();
+        let (moving, info) = objective.advance(kernel, &self.model, moving, batch, schedule, &noise);
+        if let Some(audit) = &mut self.audit {
+            audit.advance(kernel, &self.model, seed, update, steps)?;
+        }
+        let (moving, mut reading, log_z_audit) = self.settle(moving, log)?;
+        if self.is_partial() {
+            self.walkers = self.walkers.clone().with_batch(first, moving.clone());
+            if log {
+                reading = Some(self.flush()?);
+            }
+        } else {
+            self.walkers = moving.clone();
+        }
+        let weights = self.gradient_weights(&moving);
+        let accept_rate = info.and_then(|info| info.accept_rate);
+        Ok(NegativePhase { moving, weights, accept_rate, reading, log_z_audit })
     }
 
     /// The walkers this update moves and where they begin: all of them, or the next slice of this epoch's order.
@@ -393,7 +466,11 @@ impl Trainer {
         if watchdog.max_rollbacks == 0 {
             return Ok(());
         }
-        let gap = info.energy_data.clone() - info.energy_walkers.clone();
+        // Without walkers in this update: 0, or NaN where the energy is not finite.
+        let gap = match &info.energy_walkers {
+            Some(walkers) => info.energy_data.clone() - walkers.clone(),
+            None => info.energy_data.clone().mul_scalar(0.0),
+        };
         let values = ember_model::params::download(Tensor::cat(vec![gap, info.grad_norm.clone()], 0));
         let most = watchdog.max_energy_gap.unwrap_or(10.0 * self.model.dim() as f64);
         if values[1].is_finite() && f64::from(values[0]).abs() <= most {
@@ -427,17 +504,57 @@ impl Trainer {
         }
     }
 
-    fn non_finite(&self, walkers: &Walkers) -> Error {
-        let mut walkers = walkers.non_finite();
+    fn non_finite(&self, population: &Walkers) -> Error {
+        let mut walkers = population.non_finite();
         let count = walkers.len();
         walkers.truncate(8);
-        let what = "energy, gradient or log-weight of walkers".into();
+        let layer = self.model.first_non_finite_layer(population.position.clone());
+        let layer = layer.map(|layer| format!(" (first {})", place(&layer))).unwrap_or_default();
+        let what = format!("energy, gradient or log-weight{layer} of walkers");
         Error::NonFinite { step: self.step, what, walkers, count }
+    }
+
+    /// Ends an update of a flow where the data's energy or the gradient is not finite, and names the layer: one small read, for
+    /// a step later every layer would be at fault.
+    fn check_flow(
+        &self,
+        batch: &Tensor<2>,
+        energy: &Tensor<1>,
+        grad_norm: &Tensor<1>,
+        grads: &[Tensor<1>],
+    ) -> Result<(), Error> {
+        let both = Tensor::cat(vec![energy.clone(), grad_norm.clone()], 0);
+        if ember_model::params::download(both).iter().all(|value| value.is_finite()) {
+            return Ok(());
+        }
+        let what = match self.model.first_non_finite_layer(batch.clone()) {
+            Some(layer) => format!("energy of the data (first {})", place(&layer)),
+            None => {
+                let sums = grads.iter().map(|grad| reduce::sum(grad.clone() * 0.0)).collect();
+                let sums = ember_model::params::download(Tensor::cat(sums, 0));
+                let bad = sums.iter().position(|sum| !sum.is_finite());
+                let name = bad.map(|i| self.model.params()[i].name.clone());
+                format!("gradient of {}", name.map_or("the parameters".into(), |name| format!("`{name}`")))
+            }
+        };
+        Err(Error::NonFinite { step: self.step, what, walkers: Vec::new(), count: 0 })
     }
 
     /// The walkers brought to the current θ: with weights where the objective carries them, without elsewhere.
     pub fn walkers_at_theta(&self) -> Walkers {
         walkers_at_theta(&self.model, self.walkers.clone(), self.carries_weights())
+    }
+}
+
+/// A place in a flow, in words.
+fn place(found: &NonFinite) -> String {
+    let quantity = match found.quantity {
+        Quantity::Position => "coordinates",
+        Quantity::LogDet => "log-determinant",
+    };
+    match found.layer {
+        Some(layer) => format!("the {quantity} of layer {layer}, `{}`", found.name),
+        None => format!("the {quantity} at the {}", found.name),
     }
 }
 

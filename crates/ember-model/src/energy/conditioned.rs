@@ -6,6 +6,7 @@
 use burn::tensor::Tensor;
 
 use super::{Architecture, Mixture, WeightedGrads};
+use crate::flow::NonFinite;
 use crate::params::{HostTensor, ParamSpec};
 use crate::random::Stream;
 use crate::shape::Support;
@@ -81,6 +82,18 @@ impl Architecture for Conditioned {
     fn mixture(&self, _theta: &[Vec<f32>]) -> Option<Mixture> {
         // At another temperature or on a cube the modes are no unit-covariance Gaussians.
         None
+    }
+
+    fn has_data_init(&self) -> bool {
+        self.inner.has_data_init()
+    }
+
+    fn data_init(&self, theta: &[Tensor<1>], rows: Tensor<2>) -> Vec<Tensor<1>> {
+        self.inner.data_init(theta, rows)
+    }
+
+    fn first_non_finite_layer(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Option<NonFinite> {
+        self.inner.first_non_finite_layer(theta, x)
     }
 
     fn export(&self, theta: &[Vec<f32>]) -> Vec<HostTensor> {

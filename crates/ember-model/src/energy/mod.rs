@@ -16,6 +16,7 @@ use std::fmt::Debug;
 
 use burn::tensor::Tensor;
 
+use crate::flow::{Flow, NonFinite};
 use crate::params::{HostTensor, ParamSpec};
 use crate::random::Stream;
 
@@ -104,6 +105,26 @@ pub trait Architecture: Debug + Send + Sync {
 
     /// Means `[K][dim]` and masses `[K]` where the energy is a mixture of unit-covariance Gaussians.
     fn mixture(&self, _theta: &[Vec<f32>]) -> Option<Mixture> {
+        None
+    }
+
+    /// The flow whose `−log_prob` is the energy.
+    fn flow(&self) -> Option<&dyn Flow> {
+        None
+    }
+
+    /// Whether parts of θ are to be set from data before a run; see [`Flow::data_init`].
+    fn has_data_init(&self) -> bool {
+        false
+    }
+
+    /// θ with those parts set from `rows: [n, dim]`; else θ itself.
+    fn data_init(&self, theta: &[Tensor<1>], _rows: Tensor<2>) -> Vec<Tensor<1>> {
+        theta.to_vec()
+    }
+
+    /// Where a number that is not finite first appears in `U_θ(x)`, where the energy has layers to name. Waits for the device.
+    fn first_non_finite_layer(&self, _theta: &[Tensor<1>], _x: Tensor<2>) -> Option<NonFinite> {
         None
     }
 

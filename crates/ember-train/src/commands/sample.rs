@@ -96,7 +96,8 @@ fn data_noise(subject: &Opened, args: &SampleArgs) -> Result<f64, Error> {
 fn draw(subject: &Opened, args: &SampleArgs) -> Result<Walkers, Error> {
     let model = &subject.model;
     let stream = Stream::new(args.seed, Purpose::Sample);
-    if let Some(walkers) = subject.walkers.clone() {
+    // Exact draws of the model in place of a run's few.
+    if let Some(walkers) = subject.walkers.clone().filter(|_| !subject.walkers_are_draws()) {
         let weighted = subject.is_weighted();
         let walkers = walkers_at_theta(model, walkers, weighted);
         return Ok(by_weight(walkers, args.count, stream));

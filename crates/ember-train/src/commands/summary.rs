@@ -176,6 +176,7 @@ fn method_text(method: &str) -> &str {
         "audit" => "independent weighted walkers beside the training",
         "smc" => "tempered sequential Monte Carlo",
         "walkers" => "the training walkers",
+        "draws" => "exact draws of the model",
         other => other,
     }
 }

@@ -13,7 +13,6 @@ const LATER_KEYS: &[(&str, &str)] = &[("", "precision")];
 /// Kinds of later versions.
 const LATER_KINDS: &[(&str, &str)] = &[
     ("dataset", "toy2d"),
-    ("energy", "real_nvp"),
     ("energy", "tilted"),
     ("kernel", "hmc"),
     ("kernel", "flow_mh"),
@@ -21,7 +20,6 @@ const LATER_KINDS: &[(&str, &str)] = &[
     ("kernel", "ex2mcmc"),
     ("kernel", "neutra"),
     ("objective", "score_matching"),
-    ("objective", "maximum_likelihood"),
     ("objective", "flow_assisted"),
     ("optimizer", "adamw"),
 ];

@@ -38,9 +38,9 @@ pub struct Config {
     pub dataset: DatasetConfig,
     /// The model.
     pub energy: EnergyConfig,
-    /// The population that follows the model.
+    /// The population that follows the model; may be left out where the objective has no negative phase.
     pub walkers: WalkersConfig,
-    /// How the walkers move.
+    /// How the walkers move; may be left out where the objective has no negative phase.
     pub kernel: KernelTable,
     /// When and how the walkers are resampled.
     #[serde(default)]
@@ -99,21 +99,32 @@ impl Config {
     fn resolve(text: &str, origin: &str, overrides: &Overrides) -> Result<Self, Error> {
         let mut document = Document::parse(text, origin)?;
         overrides.apply(&mut document)?;
+        let seed = document.value("seed")?.unwrap_or_default();
+        let steps = document.value("steps")?.ok_or_else(|| {
+            document.error("", "steps", "missing: the number of parameter updates, such as `steps = 8000`")
+        })?;
+        let objective: ObjectiveConfig = document.section("objective")?;
+        let dataset: DatasetConfig = document.section("dataset")?;
+        // Without a negative phase these tables say how the model is looked at, not how it is trained: they have defaults.
+        let (walkers, kernel, resampling) = if objective.as_dyn().has_negative_phase() {
+            (document.section("walkers")?, document.section("kernel")?, None)
+        } else {
+            let dim = dataset.as_dyn().shape().dim();
+            (
+                document.optional_section("walkers")?.unwrap_or_else(WalkersConfig::of_draws),
+                document.optional_section("kernel")?.unwrap_or_else(|| KernelTable::of_draws(dim)),
+                Some(ResamplingConfig { scheme: None, ..ResamplingConfig::default() }),
+            )
+        };
         let config = Self {
-            seed: document.value("seed")?.unwrap_or_default(),
-            steps: document.value("steps")?.ok_or_else(|| {
-                document.error(
-                    "",
-                    "steps",
-                    "missing: the number of parameter updates, such as `steps = 8000`",
-                )
-            })?,
-            dataset: document.section("dataset")?,
+            seed,
+            steps,
+            dataset,
             energy: document.section("energy")?,
-            walkers: document.section("walkers")?,
-            kernel: document.section("kernel")?,
-            resampling: document.optional_section("resampling")?.unwrap_or_default(),
-            objective: document.section("objective")?,
+            walkers,
+            kernel,
+            resampling: document.optional_section("resampling")?.or(resampling).unwrap_or_default(),
+            objective,
             optimizer: document.section("optimizer")?,
             audit: document.optional_section("audit")?,
             watchdog: document.optional_section("watchdog")?.unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! The tables of a config that have no registry of their own.
 
+use ember_sampler::kernel::Mala;
 use ember_sampler::{KernelConfig, Scheme};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -35,6 +36,13 @@ pub struct WalkersConfig {
     pub unweighted_start: bool,
 }
 
+impl WalkersConfig {
+    /// 1,000 exact draws: the table of an objective without a negative phase, unless given.
+    pub(super) fn of_draws() -> Self {
+        Self { count: 1_000, moved_per_update: None, init: WalkerInit::Model, unweighted_start: false }
+    }
+}
+
 /// `[kernel]`: a transition and how often it is made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelTable {
@@ -51,6 +59,12 @@ impl KernelTable {
     const TEMPERATURE: &'static str = "temperature";
     /// The keys that belong to the table and not to the kernel.
     pub(super) const OWN_KEYS: [&'static str; 2] = [Self::STEPS, Self::TEMPERATURE];
+
+    /// MALA, for `ember sample --steps` alone: the table of an objective without a negative phase, unless given.
+    pub(super) fn of_draws(dim: usize) -> Self {
+        let kernel = KernelConfig::Mala(Mala::new(0.5 / (dim as f64).cbrt()));
+        Self { kernel, steps_per_update: 1, temperature: 1.0 }
+    }
 }
 
 // By hand, because `flatten` and `deny_unknown_fields` do not go together.

@@ -20,6 +20,7 @@ impl Config {
         self.dataset.as_dyn().validate()?;
         self.check_energy()?;
         self.check_base()?;
+        self.check_data_alone()?;
         self.check_walkers()?;
         self.check_optimizer()?;
         self.check_start()?;
@@ -72,6 +73,49 @@ impl Config {
         if self.kernel.temperature != 1.0 || self.energy_spec().support != Support::Unbounded {
             let message = "a Gaussian base needs kernel.temperature = 1 and no kernel.boundary";
             return fail("energy", "base", message.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Without a negative phase log Z must be constant in θ, and what belongs to moving walkers has no meaning.
+    fn check_data_alone(&self) -> Result<(), Error> {
+        if self.objective.as_dyn().has_negative_phase() {
+            return Ok(());
+        }
+        let kind = self.objective.kind();
+        let energy = self.energy.build(self.dataset.as_dyn().shape()).map_err(energy_error)?;
+        if energy.flow().is_none() {
+            let message = format!(
+                "\"{kind}\" needs an energy whose log Z does not move with θ, a flow, and a {} is none: take a flow \
+                 (\"realnvp\", \"spline_flow\", \"multiscale_realnvp\"), or \"jarzynski\", whose walkers follow log Z",
+                self.energy.kind()
+            );
+            return fail("objective", "kind", message);
+        }
+        if self.kernel.temperature != 1.0 {
+            let message = format!("\"{kind}\" needs 1: at another temperature log Z moves with θ");
+            return fail("kernel", "temperature", message);
+        }
+        if self.energy_spec().support != Support::Unbounded {
+            let message = format!("\"{kind}\" needs all of space: on the cube log Z moves with θ");
+            return fail("kernel", "boundary", message);
+        }
+        let walkers = &self.walkers;
+        for (section, key, is_set) in [
+            ("kernel", "steps_per_update", self.kernel.steps_per_update != 1),
+            ("walkers", "moved_per_update", walkers.moved_per_update.is_some()),
+            ("walkers", "init", walkers.init != WalkerInit::Model),
+            ("walkers", "unweighted_start", walkers.unweighted_start),
+            ("resampling", "scheme", self.resampling.scheme.is_some()),
+            ("optimizer", "max_weight_change", self.optimizer.max_weight_change().is_some()),
+            ("audit", "", self.audit.is_some()),
+        ] {
+            if is_set {
+                let message = format!(
+                    "\"{kind}\" moves no walkers, they are exact draws without weights, and log Z is 0: leave this out"
+                );
+                return fail(section, key, message);
+            }
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod contrastive_divergence;
 mod jarzynski;
+mod maximum_likelihood;
 mod persistent_cd;
 
 use std::fmt::Debug;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use contrastive_divergence::ContrastiveDivergence;
 pub use jarzynski::Jarzynski;
+pub use maximum_likelihood::MaximumLikelihood;
 pub use persistent_cd::PersistentCd;
 
 /// The Langevin steps of one update.
@@ -32,6 +34,12 @@ pub struct Schedule {
 pub trait Objective: Debug + Send + Sync {
     /// Whether the walkers carry log-weights (and so are resampled, and estimate log Z).
     fn carries_weights(&self) -> bool;
+
+    /// Whether the walkers' phase is in the gradient. Without it no walker moves and no kernel step is paid for: right only where
+    /// log Z is constant in θ.
+    fn has_negative_phase(&self) -> bool {
+        true
+    }
 
     /// λ of the energy regulariser; 0 is none.
     fn energy_l2(&self) -> f64 {
@@ -99,4 +107,6 @@ objectives! {
     PersistentCd(PersistentCd) = "persistent_cd",
     /// Contrastive divergence with restarts at the data.
     ContrastiveDivergence(ContrastiveDivergence) = "contrastive_divergence",
+    /// Maximum likelihood of a flow, whose log Z is 0.
+    MaximumLikelihood(MaximumLikelihood) = "maximum_likelihood",
 }

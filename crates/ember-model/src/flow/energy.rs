@@ -1,0 +1,72 @@
+//! A flow as an energy: `U = −log ρ_θ`, `log Z = 0`, exact draws.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::{Flow, NonFinite};
+use crate::energy::Architecture;
+use crate::params::{ParamSpec, download, upload};
+use crate::random::Stream;
+
+/// Rows pushed through a flow at a time when drawing.
+const BLOCK: usize = 1_024;
+
+/// `−log ρ_θ` of a flow.
+#[derive(Debug)]
+pub(super) struct FlowEnergy<F: Flow> {
+    pub flow: F,
+}
+
+impl<F: Flow> Architecture for FlowEnergy<F> {
+    fn kind(&self) -> &'static str {
+        self.flow.kind()
+    }
+
+    fn dim(&self) -> usize {
+        self.flow.dim()
+    }
+
+    fn params(&self) -> Vec<ParamSpec> {
+        self.flow.params()
+    }
+
+    fn init(&self, seed: u64) -> Vec<Vec<f32>> {
+        self.flow.init(seed)
+    }
+
+    fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
+        self.flow.log_prob(theta, x).neg()
+    }
+
+    fn log_z(&self, _theta: &[Vec<f32>]) -> Option<f64> {
+        Some(0.0)
+    }
+
+    /// On the CPU, whatever device θ came from, in blocks of rows.
+    fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>> {
+        let (device, dim) = (Device::flex(), self.dim());
+        let theta: Vec<Tensor<1>> = theta.iter().map(|values| upload(values.clone(), &device)).collect();
+        let latents = stream.normals(count, dim);
+        let mut draws = Vec::with_capacity(latents.len());
+        for block in latents.chunks(BLOCK * dim) {
+            let z = TensorData::new(block.to_vec(), [block.len() / dim, dim]);
+            draws.extend(download(self.flow.forward(&theta, Tensor::from_data(z, &device)).0));
+        }
+        Some(draws)
+    }
+
+    fn flow(&self) -> Option<&dyn Flow> {
+        Some(&self.flow)
+    }
+
+    fn has_data_init(&self) -> bool {
+        self.flow.has_data_init()
+    }
+
+    fn data_init(&self, theta: &[Tensor<1>], rows: Tensor<2>) -> Vec<Tensor<1>> {
+        self.flow.data_init(theta, rows)
+    }
+
+    fn first_non_finite_layer(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Option<NonFinite> {
+        self.flow.first_non_finite_layer(theta, x)
+    }
+}
