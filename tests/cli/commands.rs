@@ -1,6 +1,6 @@
 //! What each command leaves and prints.
 
-use crate::support::{MLP, Scratch, TOY, metrics, stderr};
+use crate::support::{FLOW, MLP, Scratch, TOY, metrics, stderr};
 
 #[test]
 fn train_leaves_what_the_contract_says() {
@@ -127,6 +127,30 @@ fn export_loads_elsewhere_and_sample_draws() {
         "flex",
     ]);
     assert!(output.status.success() && stderr(&output).contains("tempered"), "{}", stderr(&output));
+}
+
+/// A run without a negative phase: every command works, and samples are fresh draws, not the run's few walkers.
+#[test]
+fn a_flow_trained_on_data_alone_is_judged_and_drawn() {
+    let scratch = Scratch::new(FLOW);
+    let out = scratch.ok(&["train", "toy.toml", "--out", "run", "--device", "flex"]);
+    assert!(out.contains("log Z      0.0000 (exact)") && out.contains("KL"), "{out}");
+    assert!(scratch.path("run/samples/step_00000020.png").is_file());
+    let lines = metrics(&scratch.path("run"));
+    assert!(lines.len() == 4 && lines.iter().all(|line| line["energy_walkers"].is_number()), "{lines:?}");
+    for more in [&[][..], &["--ema"], &["--steps", "2"]] {
+        let draw = ["sample", "run", "--count", "400", "--out", "x.csv", "--device", "flex"];
+        let output = scratch.ember(&[&draw[..], more].concat());
+        assert!(output.status.success() && !stderr(&output).contains("repeat"), "{}", stderr(&output));
+    }
+    for args in [&["eval", "run"][..], &["eval", "run", "--ema"], &["report", "run"], &["info", "run"]] {
+        scratch.ok(args);
+    }
+    scratch.ok(&["export", "run", "--out", "m.safetensors", "--walkers"]);
+    scratch.ok(&["bench", "train", "toy.toml", "--updates", "3"]);
+    let wrong = ["train", "toy.toml", "--out", "no", "--set", "optimizer.max_weight_change=0.1"];
+    scratch.fails(&wrong, 2, &["--set optimizer.max_weight_change=0.1", "moves no walkers"]);
+    assert!(!scratch.path("no").exists());
 }
 
 /// A weight file names no kernel, but the support of its model: samples stay on the cube while they move.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{MLP, Scratch, TOY, metrics, model_bytes, stderr};
+use crate::support::{FLOW, MLP, Scratch, TOY, metrics, model_bytes, stderr};
 
 fn assert_same_run(scratch: &Scratch, run: &str, steps: u64) {
     let (whole, parts) = (scratch.path("whole"), scratch.path(run));
@@ -12,7 +12,7 @@ fn assert_same_run(scratch: &Scratch, run: &str, steps: u64) {
 
 #[test]
 fn a_resumed_run_equals_one_never_interrupted() {
-    for (config, half, steps) in [(TOY, "30", "60"), (MLP, "10", "20")] {
+    for (config, half, steps) in [(TOY, "30", "60"), (MLP, "10", "20"), (FLOW, "7", "20")] {
         let scratch = Scratch::new(config);
         scratch.ok(&["train", "toy.toml", "--out", "whole", "--device", "flex"]);
         scratch.ok(&["train", "toy.toml", "--out", "parts", "--device", "flex", "--steps", half]);

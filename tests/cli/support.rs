@@ -83,6 +83,41 @@ log_every = 5
 checkpoint_every = 10
 "#;
 
+/// A flow, trained without walkers; only what has no default.
+pub const FLOW: &str = r#"
+steps = 20
+
+[dataset]
+kind = "gaussian_mixture"
+dim = 2
+means = [[-1.5], [1.5]]
+weights = [0.3, 0.7]
+std = 0.5
+train_size = 256
+test_size = 100
+
+[energy]
+kind = "realnvp"
+layers = 4
+hidden = [16]
+act_norm = true
+
+[walkers]
+count = 50
+
+[objective]
+kind = "maximum_likelihood"
+
+[optimizer]
+kind = "adam"
+learning_rate = 0.005
+ema = 0.9
+
+[output]
+log_every = 5
+checkpoint_every = 10
+"#;
+
 /// A scratch folder with a config in it.
 pub struct Scratch {
     folder: tempfile::TempDir,

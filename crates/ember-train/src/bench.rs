@@ -143,7 +143,9 @@ fn positions(path: &Path, model: &EnergyModel) -> Result<(Vec<f32>, [usize; 2]),
 /// # Errors
 /// As [`Trainer::new`] and [`Trainer::update`].
 pub fn train(config: Config, updates: u64, device: &Device, program_start: Instant) -> Result<Value, Error> {
-    let steps_per_update = config.kernel.steps_per_update;
+    // Without a negative phase no kernel step is made.
+    let walks = config.objective.as_dyn().has_negative_phase();
+    let steps_per_update = config.kernel.steps_per_update * u64::from(walks);
     let mut trainer = Trainer::new(config, device)?;
     trainer.update(false)?;
     device.sync().map_err(|error| Error::failed(format!("the device failed: {error:?}")))?;

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::features::{DEFAULT_SAMPLES, FeatureDistances, FeatureNetwork, FeatureOptions, judge};
 use crate::record::Opened;
+use crate::start::exact_draws;
 use crate::trainer::walkers_at_theta;
 
 /// Reads the network, before anything slow is done, once it is known that there is something to judge.
@@ -40,8 +41,13 @@ pub(super) fn distances(
     most: Option<u32>,
 ) -> Result<FeatureDistances, Error> {
     let config = subject.config.as_ref().ok_or_else(needs_run)?;
-    let walkers = subject.walkers.clone().ok_or_else(needs_run)?;
+    let mut walkers = subject.walkers.clone().ok_or_else(needs_run)?;
     let asked = most.map(|most| most as usize);
+    if subject.walkers_are_draws() {
+        // As many as are asked for, not a run's few.
+        let count = asked.unwrap_or(DEFAULT_SAMPLES);
+        walkers = exact_draws(&subject.model, count, config.seed, subject.step)?;
+    }
     let count = asked.unwrap_or(DEFAULT_SAMPLES).min(walkers.count());
     if asked.is_some_and(|asked| asked > count) {
         tracing::warn!("--feature-samples: there are {count} walkers, so {count} samples");
