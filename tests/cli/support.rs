@@ -97,7 +97,7 @@ train_size = 256
 test_size = 100
 
 [energy]
-kind = "realnvp"
+kind = "real_nvp"
 layers = 4
 hidden = [16]
 act_norm = true

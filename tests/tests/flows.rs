@@ -10,11 +10,11 @@ use ember_train::config::Config;
 use ember_train::trainer::Trainer;
 use proptest::prelude::*;
 
-const HALF: &str = "kind = \"realnvp\"\nlayers = 4\nhidden = [16, 16]\nact_norm = true";
+const HALF: &str = "kind = \"real_nvp\"\nlayers = 4\nhidden = [16, 16]\nact_norm = true";
 const PARITY: &str =
-    "kind = \"realnvp\"\nlayers = 3\nhidden = [16]\nactivation = \"tanh\"\nmask = \"checkerboard\"";
+    "kind = \"real_nvp\"\nlayers = 3\nhidden = [16]\nactivation = \"tanh\"\nmask = \"checkerboard\"";
 const SPLINE: &str = "kind = \"spline_flow\"\nlayers = 3\nhidden = [16]\nbins = 5\nbound = 3.0";
-const SCALES: &str = "kind = \"multiscale_realnvp\"\nlevels = 1\ncouplings = 2\nchannels = 6";
+const SCALES: &str = "kind = \"multiscale_real_nvp\"\nlevels = 1\ncouplings = 2\nchannels = 6";
 
 /// Every kind on few coordinates: Jacobians, differences and extremes are had one by one.
 fn small() -> Vec<String> {
@@ -467,7 +467,7 @@ train_size = 256
 test_size = 8
 batch_size = 64
 [energy]
-kind = "realnvp"
+kind = "real_nvp"
 layers = 2
 hidden = [8]
 act_norm = true
@@ -588,8 +588,9 @@ fn mistakes_are_named() {
         };
         assert!(error.contains(words), "{words}: {error}");
     }
-    let read = |kind: &str| EnergySpec::from_metadata(&format!("dim = 4\n{}", HALF.replace("realnvp", kind)));
-    assert_eq!(read("real_nvp").expect("the other spelling"), read("realnvp").expect("a flow"));
+    let read =
+        |kind: &str| EnergySpec::from_metadata(&format!("dim = 4\n{}", HALF.replace("real_nvp", kind)));
+    assert_eq!(read("realnvp").expect("the other spelling"), read("real_nvp").expect("a flow"));
 }
 
 proptest! {
@@ -597,12 +598,12 @@ proptest! {
 
     /// Any width, depth, mask and seed: the inverse is one, and its log-determinant the other's negative. 10⁻⁴ as above.
     #[test]
-    fn any_realnvp_is_a_bijection(
+    fn any_real_nvp_is_a_bijection(
         dim in 2usize..20, layers in 1usize..5, parity: bool, act_norm: bool, lane in 0u32..1000,
     ) {
         let mask = if parity || dim % 2 == 1 { "checkerboard" } else { "half" };
         let table = format!(
-            "dim = {dim}\nkind = \"realnvp\"\nlayers = {layers}\nhidden = [8]\nmask = \"{mask}\"\nact_norm = {act_norm}"
+            "dim = {dim}\nkind = \"real_nvp\"\nlayers = {layers}\nhidden = [8]\nmask = \"{mask}\"\nact_norm = {act_norm}"
         );
         let model = trained(&table, &cpu());
         let (position, log_det, _) = round_trips(&model, &normals(lane, 4, dim, &cpu()));

@@ -32,7 +32,7 @@ train_size = 8000
 test_size = 8000
 batch_size = 400
 [energy]
-kind = "realnvp"
+kind = "real_nvp"
 layers = 6
 hidden = [32, 32]
 activation = "silu"

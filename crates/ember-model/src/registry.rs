@@ -6,7 +6,7 @@ use crate::energy::Architecture;
 use crate::energy::conditioned::Conditioned;
 use crate::energy::{conv::Conv, gaussian_mixture::GaussianMixture, mlp::Mlp, resnet::ResNet};
 use crate::error::ModelError;
-use crate::flow::{multiscale_realnvp::MultiscaleRealNvp, realnvp::RealNvp, spline_flow::SplineFlow};
+use crate::flow::{multiscale_real_nvp::MultiscaleRealNvp, real_nvp::RealNvp, spline_flow::SplineFlow};
 use crate::shape::{SampleShape, Support};
 
 const TEMPERATURE: &str = "temperature";
@@ -50,12 +50,12 @@ energies! {
     /// A residual network.
     ResNet(ResNet) = "resnet",
     /// A flow of affine couplings.
-    #[serde(alias = "real_nvp")]
-    RealNvp(RealNvp) = "realnvp",
+    #[serde(alias = "realnvp")]
+    RealNvp(RealNvp) = "real_nvp",
     /// A flow of spline couplings.
     SplineFlow(SplineFlow) = "spline_flow",
     /// A flow of affine couplings on images, at several scales.
-    MultiscaleRealNvp(MultiscaleRealNvp) = "multiscale_realnvp",
+    MultiscaleRealNvp(MultiscaleRealNvp) = "multiscale_real_nvp",
 }
 
 /// An energy's table with the shape of its samples: what the metadata `ember.config` of a weight file holds.

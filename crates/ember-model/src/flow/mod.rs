@@ -13,9 +13,9 @@ mod conditioner;
 mod energy;
 mod logit;
 mod mask;
-pub mod multiscale_realnvp;
+pub mod multiscale_real_nvp;
 mod rational_quadratic;
-pub mod realnvp;
+pub mod real_nvp;
 pub mod spline_flow;
 mod squeeze;
 

@@ -13,7 +13,7 @@ use super::conditioner::{Conditioner, MlpConditioner, init_layers};
 use super::energy::FlowEnergy;
 use super::mask::{EvenFirst, Mask, Parts};
 use super::rational_quadratic::Spline;
-use super::realnvp::{check_couplings, check_hidden, check_positive};
+use super::real_nvp::{check_couplings, check_hidden, check_positive};
 use crate::energy::Architecture;
 use crate::energy::activation::Activation;
 use crate::error::ModelError;

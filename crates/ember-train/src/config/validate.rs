@@ -87,7 +87,7 @@ impl Config {
         if energy.flow().is_none() {
             let message = format!(
                 "\"{kind}\" needs an energy whose log Z does not move with θ, a flow, and a {} is none: take a flow \
-                 (\"realnvp\", \"spline_flow\", \"multiscale_realnvp\"), or \"jarzynski\", whose walkers follow log Z",
+                 (\"real_nvp\", \"spline_flow\", \"multiscale_real_nvp\"), or \"jarzynski\", whose walkers follow log Z",
                 self.energy.kind()
             );
             return fail("objective", "kind", message);

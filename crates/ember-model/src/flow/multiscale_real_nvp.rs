@@ -22,7 +22,7 @@ use super::conditioner::{Conditioner, layer_params};
 use super::energy::FlowEnergy;
 use super::logit::Logit;
 use super::mask::Parts;
-use super::realnvp::{check_couplings, check_positive};
+use super::real_nvp::{check_couplings, check_positive};
 use super::squeeze::{CHECKERBOARD, ROWS, Squeeze};
 use crate::energy::Architecture;
 use crate::energy::activation::Activation;
@@ -30,9 +30,9 @@ use crate::error::ModelError;
 use crate::params::ParamSpec;
 use crate::shape::SampleShape;
 
-const KIND: &str = "multiscale_realnvp";
+const KIND: &str = "multiscale_real_nvp";
 
-/// `{ kind = "multiscale_realnvp", levels, couplings, channels, activation, log_scale_bound, act_norm, logit_alpha }`.
+/// `{ kind = "multiscale_real_nvp", levels, couplings, channels, activation, log_scale_bound, act_norm, logit_alpha }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MultiscaleRealNvp {

@@ -19,9 +19,9 @@ use crate::energy::activation::Activation;
 use crate::error::ModelError;
 use crate::shape::SampleShape;
 
-const KIND: &str = "realnvp";
+const KIND: &str = "real_nvp";
 
-/// `{ kind = "realnvp", layers, hidden, activation, mask, log_scale_bound, act_norm }`.
+/// `{ kind = "real_nvp", layers, hidden, activation, mask, log_scale_bound, act_norm }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RealNvp {
