@@ -23,9 +23,17 @@ fn a_resumed_run_equals_one_never_interrupted() {
 
 #[test]
 fn a_run_killed_at_random_moments_equals_one_never_interrupted() {
-    let config =
+    let toy =
         TOY.replace("steps = 60", "steps = 1500").replace("checkpoint_every = 20", "checkpoint_every = 50");
-    let scratch = Scratch::new(&config);
+    killed_at_random_moments(&toy);
+    let flow =
+        FLOW.replace("steps = 20", "steps = 1500").replace("checkpoint_every = 10", "checkpoint_every = 50");
+    killed_at_random_moments(&flow);
+}
+
+/// 1,500 updates, killed up to twenty times.
+fn killed_at_random_moments(config: &str) {
+    let scratch = Scratch::new(config);
     let start = Instant::now();
     scratch.ok(&["train", "toy.toml", "--out", "whole", "--device", "flex"]);
     let whole = start.elapsed();

@@ -105,7 +105,8 @@ impl Config {
         })?;
         let objective: ObjectiveConfig = document.section("objective")?;
         let dataset: DatasetConfig = document.section("dataset")?;
-        // Without a negative phase these tables say how the model is looked at, not how it is trained: they have defaults.
+        // Without a negative phase these tables say how the model is looked at, not how it is trained: they have defaults, which
+        // the resolved config writes out, so that nothing else asks whether they are there.
         let (walkers, kernel, resampling) = if objective.as_dyn().has_negative_phase() {
             (document.section("walkers")?, document.section("kernel")?, None)
         } else {

@@ -1,7 +1,9 @@
 //! Maximum likelihood where log Z does not move with θ: `G = (1/n) Σ_j ∂_θU(x_j)`, the gradient of a flow's mean `−log ρ_θ`.
 //!
 //! Unbiased, and no walkers are needed: with `U = −log ρ_θ` the model's phase `E_ρ[∂_θU] = −∂_θ log Z` is 0 at every θ. The run's
-//! walkers are exact draws, made afresh wherever somebody looks at them (a metric line, a checkpoint), and never drive θ.
+//! walkers are exact draws, made afresh wherever somebody looks at them (a metric line, a checkpoint), and never drive θ. As a pure
+//! function of (θ, seed, update) they need no state of their own: files, pictures, `eval` and `sample` find a population as in any
+//! other run, and a resumed run makes the same ones.
 
 use burn::tensor::Tensor;
 use ember_model::EnergyModel;
