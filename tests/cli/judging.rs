@@ -47,7 +47,7 @@ fn the_effort_of_a_tempered_smc_can_be_set() {
     let fine = log_z(&["--smc-walkers", "200", "--smc-ess", "0.999"]);
     assert!(number(&fine, "temperatures") > number(&coarse, "temperatures"), "{fine} {coarse}");
     let few = log_z(&["--smc-walkers", "5"]);
-    assert!(number(&few, "distinct_ancestors") <= 20, "{few}");
+    assert!((1..=20).contains(&number(&few, "distinct_ancestors")), "{few}");
     assert!(few["caveat"].to_string().contains("too few starting walkers"), "{few}");
     assert!(!fine["caveat"].to_string().contains("too few"), "{fine}");
     for wrong in [["--smc-ess", "1.5"], ["--smc-ess", "nan"], ["--smc-walkers", "1"], ["--smc-moves", "0"]] {

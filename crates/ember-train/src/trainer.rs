@@ -1,9 +1,10 @@
 //! The training state and one update of it: advance the walkers, take the gradient, step the optimiser.
 
+mod health;
+
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ember_model::flow::{NonFinite, Quantity};
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
 use ember_sampler::{Noise, Scheme, Summary, Walkers, reduce, resample};
@@ -252,7 +253,7 @@ impl Trainer {
             let e = regulariser(self.model.energy(batch.clone()), batch.clone());
             data_weights = data_weights.clone() + data_weights * e;
         }
-        let mut terms = vec![(batch.clone(), data_weights)];
+        let mut terms = vec![(batch, data_weights)];
         if let Some(NegativePhase { moving, weights, .. }) = &negative {
             let mut walker_weights = weights.clone().neg();
             if l2 > 0.0 {
@@ -263,10 +264,7 @@ impl Trainer {
         }
         let gradient = self.model.weighted_param_grads(&terms);
         let energy_data = reduce::mean(gradient.energies[0].clone());
-        let (mut theta, step) = self.optimizer.step(update, self.model.theta(), gradient.grads.clone());
-        if self.model.flow().is_some() {
-            self.check_flow(&batch, &energy_data, &step.grad_norm, &gradient.grads)?;
-        }
+        let (mut theta, step) = self.optimizer.step(update, self.model.theta(), gradient.grads);
         let mut step_scale = None;
         if let (Some(most), Some(NegativePhase { moving, weights, .. })) =
             (self.config.optimizer.max_weight_change(), &negative)
@@ -295,7 +293,7 @@ impl Trainer {
             reading,
             log_z_audit,
         };
-        self.watch(&info)?;
+        self.watch(&info, &terms)?;
         if let Some(ema) = &mut self.ema {
             ema.update(&theta);
         }
@@ -460,101 +458,9 @@ impl Trainer {
         Reading { summary, count, log_z_online }
     }
 
-    /// With a watchdog, ends an update whose energy gap explodes. One small read.
-    fn watch(&self, info: &UpdateInfo) -> Result<(), Error> {
-        let watchdog = &self.config.watchdog;
-        if watchdog.max_rollbacks == 0 {
-            return Ok(());
-        }
-        // Without walkers in this update: 0, or NaN where the energy is not finite.
-        let gap = match &info.energy_walkers {
-            Some(walkers) => info.energy_data.clone() - walkers.clone(),
-            None => info.energy_data.clone().mul_scalar(0.0),
-        };
-        let values = ember_model::params::download(Tensor::cat(vec![gap, info.grad_norm.clone()], 0));
-        let most = watchdog.max_energy_gap.unwrap_or(10.0 * self.model.dim() as f64);
-        if values[1].is_finite() && f64::from(values[0]).abs() <= most {
-            return Ok(());
-        }
-        let (gap, norm) = (values[0], values[1]);
-        let message = format!(
-            "the energy gap is {gap:.3e} nats (watchdog.max_energy_gap allows {most:.3e}), the gradient norm {norm:.3e}"
-        );
-        Err(Error::Diverged { step: self.step, message })
-    }
-
-    /// Reads and checks the health of the walkers, as `update` does at log steps: call before a checkpoint.
-    ///
-    /// # Errors
-    /// As [`Trainer::update`].
-    pub fn check(&self) -> Result<(), Error> {
-        if !self.walkers.summary().finite {
-            return Err(self.non_finite(&self.walkers));
-        }
-        let theta = self.model.theta().iter().map(|t| reduce::sum(t.clone())).collect();
-        let sums = ember_model::params::download(Tensor::cat(theta, 0));
-        match sums.iter().position(|sum| !sum.is_finite()) {
-            Some(i) => Err(Error::NonFinite {
-                step: self.step,
-                what: format!("parameter `{}`", self.model.params()[i].name),
-                walkers: Vec::new(),
-                count: 0,
-            }),
-            None => Ok(()),
-        }
-    }
-
-    fn non_finite(&self, population: &Walkers) -> Error {
-        let mut walkers = population.non_finite();
-        let count = walkers.len();
-        walkers.truncate(8);
-        let layer = self.model.first_non_finite_layer(population.position.clone());
-        let layer = layer.map(|layer| format!(" (first {})", place(&layer))).unwrap_or_default();
-        let what = format!("energy, gradient or log-weight{layer} of walkers");
-        Error::NonFinite { step: self.step, what, walkers, count }
-    }
-
-    /// Ends an update of a flow where the data's energy or the gradient is not finite, and names the layer: one small read, for
-    /// a step later every layer would be at fault.
-    fn check_flow(
-        &self,
-        batch: &Tensor<2>,
-        energy: &Tensor<1>,
-        grad_norm: &Tensor<1>,
-        grads: &[Tensor<1>],
-    ) -> Result<(), Error> {
-        let both = Tensor::cat(vec![energy.clone(), grad_norm.clone()], 0);
-        if ember_model::params::download(both).iter().all(|value| value.is_finite()) {
-            return Ok(());
-        }
-        let what = match self.model.first_non_finite_layer(batch.clone()) {
-            Some(layer) => format!("energy of the data (first {})", place(&layer)),
-            None => {
-                let sums = grads.iter().map(|grad| reduce::sum(grad.clone() * 0.0)).collect();
-                let sums = ember_model::params::download(Tensor::cat(sums, 0));
-                let bad = sums.iter().position(|sum| !sum.is_finite());
-                let name = bad.map(|i| self.model.params()[i].name.clone());
-                format!("gradient of {}", name.map_or("the parameters".into(), |name| format!("`{name}`")))
-            }
-        };
-        Err(Error::NonFinite { step: self.step, what, walkers: Vec::new(), count: 0 })
-    }
-
     /// The walkers brought to the current θ: with weights where the objective carries them, without elsewhere.
     pub fn walkers_at_theta(&self) -> Walkers {
         walkers_at_theta(&self.model, self.walkers.clone(), self.carries_weights())
-    }
-}
-
-/// A place in a flow, in words.
-fn place(found: &NonFinite) -> String {
-    let quantity = match found.quantity {
-        Quantity::Position => "coordinates",
-        Quantity::LogDet => "log-determinant",
-    };
-    match found.layer {
-        Some(layer) => format!("the {quantity} of layer {layer}, `{}`", found.name),
-        None => format!("the {quantity} at the {}", found.name),
     }
 }
 

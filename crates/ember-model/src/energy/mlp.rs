@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::Architecture;
 use super::activation::Activation;
 use super::network::{
-    check_confinement, confine, gaussian_draws, gaussian_log_z, init_layers, is_confinement_alone,
-    layer_params,
+    check_confinement, check_hidden, confine, gaussian_draws, gaussian_log_z, init_layers,
+    is_confinement_alone, layer_params, perceptron, perceptron_shapes,
 };
 use super::spectral::SpectralNorm;
 use crate::error::ModelError;
@@ -38,12 +38,7 @@ impl Mlp {
     /// # Errors
     /// An empty or zero-width `hidden`, a negative or non-finite `confinement`.
     pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
-        if self.hidden.is_empty() || self.hidden.contains(&0) {
-            return Err(ModelError::invalid(
-                "hidden",
-                format!("{:?} needs at least one width, each ≥ 1", self.hidden),
-            ));
-        }
+        check_hidden(&self.hidden)?;
         check_confinement(self.confinement)?;
         let energy = MlpEnergy { dim: shape.dim(), config: self.clone() };
         Ok(SpectralNorm::wrap(Box::new(energy), self.spectral_norm))
@@ -67,12 +62,7 @@ impl Architecture for MlpEnergy {
     }
 
     fn params(&self) -> Vec<ParamSpec> {
-        let widths: Vec<usize> = std::iter::once(self.dim)
-            .chain(self.config.hidden.iter().copied())
-            .chain(std::iter::once(1))
-            .collect();
-        let weights: Vec<Vec<usize>> = widths.windows(2).map(|w| vec![w[1], w[0]]).collect();
-        layer_params(&weights)
+        layer_params(&perceptron_shapes(self.dim, &self.config.hidden, 1))
     }
 
     fn init(&self, seed: u64) -> Vec<Vec<f32>> {
@@ -81,18 +71,7 @@ impl Architecture for MlpEnergy {
 
     fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
         let [n, _] = x.dims();
-        let mut width = self.dim;
-        let mut h = x.clone();
-        let layers = theta.len() / 2;
-        for (i, layer) in theta.chunks_exact(2).enumerate() {
-            let [out] = layer[1].dims();
-            let weight = layer[0].clone().reshape([out, width]);
-            h = h.matmul(weight.transpose()) + layer[1].clone().reshape([1, out]);
-            if i + 1 < layers {
-                h = self.config.activation.forward(h);
-            }
-            width = out;
-        }
+        let h = perceptron(theta, x.clone(), self.config.activation);
         confine(h.reshape([n]), x, self.config.confinement)
     }
 

@@ -8,7 +8,7 @@ mod elementwise;
 pub mod gaussian;
 pub mod gaussian_mixture;
 pub mod mlp;
-mod network;
+pub(crate) mod network;
 pub mod resnet;
 mod spectral;
 

@@ -6,8 +6,9 @@
 use burn::tensor::Tensor;
 
 use super::chain::Layer;
-use super::conditioner::{Conditioner, init_layers};
+use super::conditioner::Conditioner;
 use super::mask::Parts;
+use crate::energy::network::init_layers_with;
 use crate::params::ParamSpec;
 use crate::random::Stream;
 
@@ -39,7 +40,7 @@ impl<C: Conditioner> Layer for AffineCoupling<C> {
     }
 
     fn init(&self, stream: &dyn Fn(usize) -> Stream) -> Vec<Vec<f32>> {
-        init_layers(&self.params(), stream)
+        init_layers_with(&self.params(), stream)
     }
 
     fn forward(&self, theta: &[Tensor<1>], z: Tensor<2>) -> (Tensor<2>, Tensor<1>) {

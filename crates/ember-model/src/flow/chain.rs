@@ -13,11 +13,15 @@ use crate::random::{Purpose, Stream};
 
 /// One bijection of `[batch, width]`. `theta` holds its own parameters only; all calls are as those of [`Flow`].
 pub(super) trait Layer: Debug + Send + Sync {
-    /// The parameters, named within the layer.
-    fn params(&self) -> Vec<ParamSpec>;
+    /// The parameters, named within the layer; none for a fixed map.
+    fn params(&self) -> Vec<ParamSpec> {
+        Vec::new()
+    }
 
     /// Starting values. Lane offsets of `stream` keep the numbers of different parameters apart.
-    fn init(&self, stream: &dyn Fn(usize) -> Stream) -> Vec<Vec<f32>>;
+    fn init(&self, _stream: &dyn Fn(usize) -> Stream) -> Vec<Vec<f32>> {
+        Vec::new()
+    }
 
     /// Latent to data.
     fn forward(&self, theta: &[Tensor<1>], z: Tensor<2>) -> (Tensor<2>, Tensor<1>);

@@ -7,8 +7,6 @@
 use burn::tensor::{Tensor, activation};
 
 use super::chain::Layer;
-use crate::params::ParamSpec;
-use crate::random::Stream;
 
 /// The transform with its α, in (0, ½).
 #[derive(Clone, Debug)]
@@ -40,14 +38,6 @@ impl Logit {
 }
 
 impl Layer for Logit {
-    fn params(&self) -> Vec<ParamSpec> {
-        Vec::new()
-    }
-
-    fn init(&self, _stream: &dyn Fn(usize) -> Stream) -> Vec<Vec<f32>> {
-        Vec::new()
-    }
-
     fn forward(&self, _theta: &[Tensor<1>], z: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
         let inside = z.clone().clamp(-self.end(), self.end());
         let log_det = self.log_slope(inside.clone()).neg();

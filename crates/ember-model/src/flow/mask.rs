@@ -8,8 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::Layer;
 use crate::error::ModelError;
-use crate::params::ParamSpec;
-use crate::random::Stream;
 use crate::shape::SampleShape;
 
 /// How the coordinates are divided; couplings take turns in which part they move.
@@ -83,14 +81,6 @@ impl Parts {
 pub(super) struct EvenFirst;
 
 impl Layer for EvenFirst {
-    fn params(&self) -> Vec<ParamSpec> {
-        Vec::new()
-    }
-
-    fn init(&self, _stream: &dyn Fn(usize) -> Stream) -> Vec<Vec<f32>> {
-        Vec::new()
-    }
-
     fn forward(&self, _theta: &[Tensor<1>], z: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
         let [n, dim] = z.dims();
         let (pairs, evens) = (dim / 2, dim.div_ceil(2));

@@ -10,6 +10,7 @@ mod act_norm;
 mod affine;
 mod chain;
 mod conditioner;
+mod couplings;
 mod energy;
 mod logit;
 mod mask;

@@ -18,14 +18,15 @@ use serde::{Deserialize, Serialize};
 use super::act_norm::ActNorm;
 use super::affine::AffineCoupling;
 use super::chain::Chain;
-use super::conditioner::{Conditioner, layer_params};
+use super::conditioner::Conditioner;
+use super::couplings::{check_count, check_positive};
 use super::energy::FlowEnergy;
 use super::logit::Logit;
 use super::mask::Parts;
-use super::real_nvp::{check_couplings, check_positive};
 use super::squeeze::{CHECKERBOARD, ROWS, Squeeze};
 use crate::energy::Architecture;
 use crate::energy::activation::Activation;
+use crate::energy::network::free_layer_params;
 use crate::error::ModelError;
 use crate::params::ParamSpec;
 use crate::shape::SampleShape;
@@ -71,7 +72,7 @@ impl MultiscaleRealNvp {
         let SampleShape::Image(image) = shape else {
             return Err(misfit("it needs images `[c, h, w]`".into()));
         };
-        check_couplings("couplings", self.couplings)?;
+        check_count("couplings", self.couplings)?;
         for (key, value) in [("levels", self.levels), ("channels", self.channels)] {
             if value == 0 {
                 return Err(ModelError::invalid(key, "0 found, expected at least 1"));
@@ -153,7 +154,7 @@ impl ConvConditioner {
 
 impl Conditioner for ConvConditioner {
     fn params(&self) -> Vec<ParamSpec> {
-        layer_params(&self.shapes().map(Vec::from))
+        free_layer_params(&self.shapes().map(Vec::from))
     }
 
     fn apply(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<2> {

@@ -7,15 +7,14 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::act_norm::ActNorm;
-use super::chain::{Chain, Layer};
-use super::conditioner::{Conditioner, MlpConditioner, init_layers};
-use super::energy::FlowEnergy;
-use super::mask::{EvenFirst, Mask, Parts};
+use super::chain::Layer;
+use super::conditioner::{Conditioner, MlpConditioner};
+use super::couplings::{Couplings, check_positive};
+use super::mask::{Mask, Parts};
 use super::rational_quadratic::Spline;
-use super::real_nvp::{check_couplings, check_hidden, check_positive};
 use crate::energy::Architecture;
 use crate::energy::activation::Activation;
+use crate::energy::network::{check_hidden, init_layers_with};
 use crate::error::ModelError;
 use crate::params::ParamSpec;
 use crate::random::Stream;
@@ -76,7 +75,6 @@ impl SplineFlow {
     /// No couplings, an empty or zero-width `hidden`, fewer than 2 bins, a bound that is not positive, smallest widths or heights
     /// that K bins do not leave room for, a smallest slope outside (0, 1), a mask that does not divide the coordinates.
     pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
-        check_couplings("layers", self.layers)?;
         check_hidden(&self.hidden)?;
         if self.bins < 2 {
             return Err(ModelError::invalid("bins", format!("{} found, expected at least 2", self.bins)));
@@ -93,11 +91,6 @@ impl SplineFlow {
                 return Err(ModelError::invalid(key, message));
             }
         }
-        let widths = self.mask.parts(KIND, shape)?;
-        let mut flow = Chain::new(KIND, shape.dim());
-        if self.mask == Mask::Checkerboard {
-            flow.push("even_first", EvenFirst);
-        }
         let spline = Spline {
             bins: self.bins,
             bound: self.bound,
@@ -105,16 +98,13 @@ impl SplineFlow {
             min_height: self.min_height,
             min_derivative: self.min_derivative,
         };
-        for i in 0..self.layers {
-            if self.act_norm {
-                flow.push(format!("couplings.{i}.act_norm"), ActNorm { groups: shape.dim(), group_len: 1 });
-            }
-            let parts = Parts { widths, moves_first: i % 2 == 1 };
-            let output = parts.moves() * spline.numbers();
-            let conditioner = MlpConditioner::new(parts.stays(), &self.hidden, output, self.activation);
-            flow.push(format!("couplings.{i}"), SplineCoupling { parts, conditioner, spline });
-        }
-        Ok(Box::new(FlowEnergy { flow }))
+        let couplings =
+            Couplings { kind: KIND, layers: self.layers, mask: self.mask, act_norm: self.act_norm };
+        couplings.build(shape, |parts| {
+            let (stays, output) = (parts.stays(), parts.moves() * spline.numbers());
+            let conditioner = MlpConditioner::new(stays, &self.hidden, output, self.activation);
+            SplineCoupling { parts, conditioner, spline }
+        })
     }
 }
 
@@ -147,7 +137,7 @@ impl Layer for SplineCoupling {
     }
 
     fn init(&self, stream: &dyn Fn(usize) -> Stream) -> Vec<Vec<f32>> {
-        init_layers(&self.params(), stream)
+        init_layers_with(&self.params(), stream)
     }
 
     fn forward(&self, theta: &[Tensor<1>], z: Tensor<2>) -> (Tensor<2>, Tensor<1>) {

@@ -8,8 +8,6 @@
 use burn::tensor::Tensor;
 
 use super::chain::Layer;
-use crate::params::ParamSpec;
-use crate::random::Stream;
 
 /// Groups of channels, from pixels `00, 01, 10, 11`, in the order that makes the checkerboard's colours halves.
 pub(super) const CHECKERBOARD: Regroup = Regroup([0, 3, 1, 2]);
@@ -24,14 +22,6 @@ pub(super) struct Squeeze {
 }
 
 impl Layer for Squeeze {
-    fn params(&self) -> Vec<ParamSpec> {
-        Vec::new()
-    }
-
-    fn init(&self, _stream: &dyn Fn(usize) -> Stream) -> Vec<Vec<f32>> {
-        Vec::new()
-    }
-
     fn forward(&self, _theta: &[Tensor<1>], z: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
         let [n, dim] = z.dims();
         let [c, h, w] = self.image;
@@ -61,14 +51,6 @@ fn reorder(x: Tensor<2>, from: [usize; 4]) -> Tensor<2> {
 }
 
 impl Layer for Regroup {
-    fn params(&self) -> Vec<ParamSpec> {
-        Vec::new()
-    }
-
-    fn init(&self, _stream: &dyn Fn(usize) -> Stream) -> Vec<Vec<f32>> {
-        Vec::new()
-    }
-
     fn forward(&self, _theta: &[Tensor<1>], z: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
         let log_det = Tensor::zeros([z.dims()[0]], &z.device());
         let mut back = [0; 4];

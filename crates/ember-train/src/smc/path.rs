@@ -4,7 +4,6 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::Energy;
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
-use ember_model::shape::Support;
 use ember_sampler::kernel::Mala;
 use ember_sampler::{Boundary, Walkers};
 
@@ -60,11 +59,7 @@ impl<'a> AnnealedPath<'a> {
 
     /// MALA on the support of the path: with reflecting walls on the cube.
     pub fn kernel(&self, step_size: f64) -> Mala {
-        let boundary = match self.start.support() {
-            Support::Unbounded => Boundary::None,
-            Support::Cube => Boundary::Reflect,
-        };
-        Mala { boundary, ..Mala::new(step_size) }
+        Mala { boundary: Boundary::of(self.start.support()), ..Mala::new(step_size) }
     }
 
     /// `count` exact draws of the start, cached at β = 0, on a lane of the generator.

@@ -1,0 +1,103 @@
+//! What ends an update: numbers that are not finite, and an energy gap that explodes.
+
+use burn::tensor::Tensor;
+use ember_model::Energy;
+use ember_model::flow::{NonFinite, Quantity};
+use ember_model::params::download;
+use ember_sampler::{Walkers, reduce};
+
+use super::{Trainer, UpdateInfo};
+use crate::error::Error;
+
+/// Terms of a gradient: samples `[batch, dim]` and their weights `[batch]`.
+type Terms = [(Tensor<2>, Tensor<1>)];
+
+impl Trainer {
+    /// Ends an update of a flow whose energy or gradient is not finite, naming the layer (a step later every layer would be at
+    /// fault), and with a watchdog one whose energy gap explodes. One small read; none where neither is asked.
+    pub(super) fn watch(&self, info: &UpdateInfo, terms: &Terms) -> Result<(), Error> {
+        let (watchdog, is_flow) = (&self.config.watchdog, self.model.flow().is_some());
+        if watchdog.max_rollbacks == 0 && !is_flow {
+            return Ok(());
+        }
+        let mut read = vec![info.energy_data.clone(), info.grad_norm.clone()];
+        read.extend(info.energy_walkers.clone());
+        let values = download(Tensor::cat(read, 0));
+        let (energy, norm) = (values[0], values[1]);
+        if is_flow && !(energy.is_finite() && norm.is_finite()) {
+            return Err(self.flow_non_finite(terms));
+        }
+        // Without walkers in this update there is no gap.
+        let gap = values.get(2).map_or(0.0, |walkers| energy - walkers);
+        let most = watchdog.max_energy_gap.unwrap_or(10.0 * self.model.dim() as f64);
+        if watchdog.max_rollbacks == 0 || (norm.is_finite() && f64::from(gap).abs() <= most) {
+            return Ok(());
+        }
+        let message = format!(
+            "the energy gap is {gap:.3e} nats (watchdog.max_energy_gap allows {most:.3e}), the gradient norm {norm:.3e}"
+        );
+        Err(Error::Diverged { step: self.step, message })
+    }
+
+    /// Names the layer where the data's energy first fails; where it does not, the parameter whose gradient does.
+    fn flow_non_finite(&self, terms: &Terms) -> Error {
+        let what = match self.model.first_non_finite_layer(terms[0].0.clone()) {
+            Some(layer) => format!("energy of the data (first {})", place(&layer)),
+            None => {
+                let sums = self.model.weighted_param_grads(terms).grads;
+                let name = self.first_non_finite(sums.into_iter().map(|grad| grad.mul_scalar(0.0)));
+                format!("gradient of {}", name.map_or("the parameters".into(), |name| format!("`{name}`")))
+            }
+        };
+        Error::NonFinite { step: self.step, what, walkers: Vec::new(), count: 0 }
+    }
+
+    /// The name of the first parameter whose tensor here has a sum that is not finite.
+    fn first_non_finite(&self, tensors: impl Iterator<Item = Tensor<1>>) -> Option<String> {
+        let sums = download(Tensor::cat(tensors.map(reduce::sum).collect(), 0));
+        let place = sums.iter().position(|sum| !sum.is_finite())?;
+        Some(self.model.params()[place].name.clone())
+    }
+
+    /// Reads and checks the health of the walkers, as `update` does at log steps: call before a checkpoint.
+    ///
+    /// # Errors
+    /// As [`Trainer::update`].
+    pub fn check(&self) -> Result<(), Error> {
+        if !self.walkers.summary().finite {
+            return Err(self.non_finite(&self.walkers));
+        }
+        match self.first_non_finite(self.model.theta().iter().cloned()) {
+            Some(name) => Err(Error::NonFinite {
+                step: self.step,
+                what: format!("parameter `{name}`"),
+                walkers: Vec::new(),
+                count: 0,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The error of walkers that are not finite; of a flow with the layer.
+    pub(super) fn non_finite(&self, population: &Walkers) -> Error {
+        let mut walkers = population.non_finite();
+        let count = walkers.len();
+        walkers.truncate(8);
+        let layer = self.model.first_non_finite_layer(population.position.clone());
+        let layer = layer.map(|layer| format!(" (first {})", place(&layer))).unwrap_or_default();
+        let what = format!("energy, gradient or log-weight{layer} of walkers");
+        Error::NonFinite { step: self.step, what, walkers, count }
+    }
+}
+
+/// A place in a flow, in words.
+fn place(found: &NonFinite) -> String {
+    let quantity = match found.quantity {
+        Quantity::Position => "coordinates",
+        Quantity::LogDet => "log-determinant",
+    };
+    match found.layer {
+        Some(layer) => format!("the {quantity} of layer {layer}, `{}`", found.name),
+        None => format!("the {quantity} at the {}", found.name),
+    }
+}
