@@ -10,7 +10,7 @@ use crate::error::ModelError;
 use crate::flow::{Flow, NonFinite};
 use crate::params::{HostTensor, ParamSpec, download, upload};
 use crate::random::Stream;
-use crate::registry::EnergySpec;
+use crate::registry::{EnergyConfig, EnergySpec};
 
 /// `U_θ` at one θ. Cloning shares the parameters; [`EnergyModel::with_theta`] makes the model at another θ.
 #[derive(Clone, Debug)]
@@ -166,6 +166,29 @@ impl EnergyModel {
     /// The flow whose `−log_prob` is the energy, to be called with [`EnergyModel::theta`].
     pub fn flow(&self) -> Option<&dyn Flow> {
         self.architecture.flow()
+    }
+
+    /// The flow of the energy as a model of its own, with the same tensors: the energy itself where it is a flow, the base of a
+    /// tilted energy; `None` where there is neither.
+    pub fn flow_part(&self) -> Option<Self> {
+        if self.flow().is_some() {
+            return Some(self.clone());
+        }
+        let (_, first) = self.architecture.base_flow()?;
+        let EnergyConfig::Tilted(tilted) = &self.spec.energy else { return None };
+        let spec = EnergySpec::new(self.spec.shape, (*tilted.base).clone());
+        let architecture: Arc<dyn Architecture> = spec.build().ok()?.into();
+        let theta = self.theta[first..].to_vec();
+        Some(Self { spec, architecture, theta, device: self.device.clone() })
+    }
+
+    /// The tilted energy on its base at another θ.
+    ///
+    /// # Panics
+    /// If the energy is not a tilted one, or `base` has another number of tensors than its base.
+    pub fn with_base(&self, base: &[Tensor<1>]) -> Self {
+        let first = self.architecture.base_flow().expect("a tilted energy").1;
+        self.with_theta(self.theta[..first].iter().chain(base).cloned().collect())
     }
 
     /// Whether parts of θ are to be set from data before a run.

@@ -50,6 +50,8 @@ pub enum Purpose {
     Anneal = 8,
     /// Noise added to data.
     DataNoise = 9,
+    /// Global moves proposed by a flow.
+    Proposal = 10,
 }
 
 /// A Langevin step number beyond `u32::MAX`, the width of its counter word.

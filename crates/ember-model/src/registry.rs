@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::energy::Architecture;
 use crate::energy::conditioned::Conditioned;
-use crate::energy::{conv::Conv, gaussian_mixture::GaussianMixture, mlp::Mlp, resnet::ResNet};
+use crate::energy::{
+    conv::Conv, gaussian_mixture::GaussianMixture, mlp::Mlp, resnet::ResNet, tilted::Tilted,
+};
 use crate::error::ModelError;
 use crate::flow::{multiscale_real_nvp::MultiscaleRealNvp, real_nvp::RealNvp, spline_flow::SplineFlow};
 use crate::shape::{SampleShape, Support};
@@ -56,6 +58,8 @@ energies! {
     SplineFlow(SplineFlow) = "spline_flow",
     /// A flow of affine couplings on images, at several scales.
     MultiscaleRealNvp(MultiscaleRealNvp) = "multiscale_real_nvp",
+    /// A network on a flow.
+    Tilted(Tilted) = "tilted",
 }
 
 /// An energy's table with the shape of its samples: what the metadata `ember.config` of a weight file holds.

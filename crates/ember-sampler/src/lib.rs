@@ -9,6 +9,7 @@
 pub mod device;
 pub mod kernel;
 pub mod noise;
+pub mod proposal;
 pub mod reduce;
 pub mod resampling;
 pub mod walkers;
@@ -16,6 +17,7 @@ pub mod weights;
 
 pub use kernel::{Boundary, Kernel, KernelConfig, StepInfo, WeightRule};
 pub use noise::Noise;
+pub use proposal::{FlowProposal, Proposals};
 pub use resampling::{Scheme, resample};
 pub use walkers::Walkers;
 pub use weights::{Summary, WeightStats};

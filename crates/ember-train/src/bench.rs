@@ -116,7 +116,7 @@ fn one_step(
         return walkers;
     }
     // Plain unadjusted Langevin, as unweighted samplers run it.
-    let h = kernel.step_size();
+    let h = kernel.step_size().expect("unadjusted Langevin has a step size");
     let stream = noise.stream(Purpose::Noise);
     let noise_scale = (2.0 * h).sqrt() as f32;
     let position = langevin_proposal(walkers.position, walkers.energy_grad, h as f32, noise_scale, stream);

@@ -7,7 +7,7 @@ use super::Architecture;
 use super::activation::Activation;
 use super::network::{
     check_confinement, check_hidden, confine, gaussian_draws, gaussian_log_z, init_layers,
-    is_confinement_alone, layer_params, perceptron, perceptron_shapes,
+    is_confinement_alone, last_layer_is_zero, layer_params, perceptron, perceptron_shapes,
 };
 use super::spectral::SpectralNorm;
 use crate::error::ModelError;
@@ -83,6 +83,10 @@ impl Architecture for MlpEnergy {
     fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>> {
         is_confinement_alone(theta, self.config.confinement)
             .then(|| gaussian_draws(self.dim, self.config.confinement, count, stream))
+    }
+
+    fn is_base_alone(&self, theta: &[Vec<f32>]) -> bool {
+        last_layer_is_zero(theta)
     }
 
     fn confinement(&self) -> Option<f64> {

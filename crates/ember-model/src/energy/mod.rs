@@ -11,6 +11,7 @@ pub mod mlp;
 pub(crate) mod network;
 pub mod resnet;
 mod spectral;
+pub mod tilted;
 
 use std::fmt::Debug;
 
@@ -110,6 +111,11 @@ pub trait Architecture: Debug + Send + Sync {
 
     /// The flow whose `−log_prob` is the energy.
     fn flow(&self) -> Option<&dyn Flow> {
+        None
+    }
+
+    /// The flow that a tilted energy is built on, and where its parameters begin in θ; they are the last ones.
+    fn base_flow(&self) -> Option<(&dyn Flow, usize)> {
         None
     }
 

@@ -27,7 +27,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Architecture;
 use super::activation::Activation;
-use super::network::{check_confinement, confine, gaussian_draws, gaussian_log_z, is_confinement_alone};
+use super::network::{
+    check_confinement, confine, gaussian_draws, gaussian_log_z, is_confinement_alone, last_layer_is_zero,
+};
 use super::spectral::SpectralNorm;
 use crate::error::ModelError;
 use crate::params::ParamSpec;
@@ -289,6 +291,10 @@ impl Architecture for ResNetEnergy {
     fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>> {
         is_confinement_alone(theta, self.config.confinement)
             .then(|| gaussian_draws(self.dim(), self.config.confinement, count, stream))
+    }
+
+    fn is_base_alone(&self, theta: &[Vec<f32>]) -> bool {
+        last_layer_is_zero(theta)
     }
 
     fn confinement(&self) -> Option<f64> {

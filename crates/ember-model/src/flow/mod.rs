@@ -94,7 +94,7 @@ pub enum Quantity {
 }
 
 /// `log N(z; 0, I)`. `z: [batch, dim]` → `[batch]`.
-fn standard_normal(z: Tensor<2>) -> Tensor<1> {
+pub fn standard_normal(z: Tensor<2>) -> Tensor<1> {
     let [_, dim] = z.dims();
     let square = (z.clone() * z).sum_dim(1).squeeze_dim::<1>(1);
     // −½ |z|² − (d/2) ln 2π

@@ -65,7 +65,7 @@ impl Kernel for Mala {
             energy_grad: walkers.energy_grad.mask_where(rows, grad_y),
             ..walkers
         };
-        let info = StepInfo { accept_rate: Some(crate::reduce::mean(accepted)) };
+        let info = StepInfo { accept_rate: Some(crate::reduce::mean(accepted)), global_accept_rate: None };
         (walkers, info)
     }
 
@@ -81,7 +81,7 @@ impl Kernel for Mala {
         self.boundary
     }
 
-    fn step_size(&self) -> f64 {
-        self.step_size
+    fn step_size(&self) -> Option<f64> {
+        Some(self.step_size)
     }
 }

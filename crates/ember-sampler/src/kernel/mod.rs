@@ -11,6 +11,7 @@ use ember_model::Energy;
 use serde::{Deserialize, Serialize};
 
 use crate::noise::Noise;
+use crate::proposal::Proposals;
 use crate::walkers::Walkers;
 pub use mala::Mala;
 pub use transition::Boundary;
@@ -28,10 +29,12 @@ pub enum WeightRule {
 }
 
 /// What a step did. Tensors, so that nothing is read from the device before a log step asks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct StepInfo {
-    /// Fraction of walkers that took their proposal, `[1]`; `None` for a kernel that never rejects.
+    /// Fraction of local proposals that were taken, `[1]`; `None` for a kernel that has none or never rejects.
     pub accept_rate: Option<Tensor<1>>,
+    /// Fraction of walkers that a flow's proposal moved, `[1]`; `None` for a kernel without global moves.
+    pub global_accept_rate: Option<Tensor<1>>,
 }
 
 /// One Markov transition of all walkers.
@@ -45,11 +48,31 @@ pub trait Kernel: Debug + Send + Sync {
     /// [`WeightRule::Invariant`] kernel needs `walkers` cached at `energy` itself.
     fn step(&self, energy: &dyn Energy, walkers: Walkers, noise: &Noise) -> (Walkers, StepInfo);
 
+    /// Consecutive step numbers of [`Noise`] that one step uses, from that of its `noise` on.
+    fn noise_steps(&self) -> u64 {
+        1
+    }
+
+    /// Whether the kernel proposes from a flow: [`Kernel::step`] may be called only on what [`Kernel::with_proposals`] gives.
+    fn needs_proposals(&self) -> bool {
+        false
+    }
+
+    /// The kernel that proposes from these flows; `None` for one that needs none.
+    fn with_proposals(&self, _proposals: &Proposals) -> Option<Box<dyn Kernel>> {
+        None
+    }
+
+    /// The kernel's local moves alone, for where the flow is of no use; `None` where it has none, or nothing but local moves.
+    fn local_part(&self) -> Option<Box<dyn Kernel>> {
+        None
+    }
+
     /// The same kernel at another step size, for samplers that tune it.
     fn with_step_size(&self, step_size: f64) -> Box<dyn Kernel>;
 
-    /// h.
-    fn step_size(&self) -> f64;
+    /// h of the local moves; `None` for a kernel that has none.
+    fn step_size(&self) -> Option<f64>;
 
     /// The largest drift of one coordinate, where it is limited.
     fn drift_clip(&self) -> Option<f64>;

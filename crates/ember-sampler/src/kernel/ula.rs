@@ -62,7 +62,7 @@ impl Kernel for Ula {
             log_weights: walkers.log_weights.accumulate(increment),
             ..walkers
         };
-        (walkers, StepInfo { accept_rate: None })
+        (walkers, StepInfo::default())
     }
 
     fn with_step_size(&self, step_size: f64) -> Box<dyn Kernel> {
@@ -77,7 +77,7 @@ impl Kernel for Ula {
         self.boundary
     }
 
-    fn step_size(&self) -> f64 {
-        self.step_size
+    fn step_size(&self) -> Option<f64> {
+        Some(self.step_size)
     }
 }

@@ -135,7 +135,9 @@ impl Config {
                 return fail("walkers", "moved_per_update", message.to_owned());
             }
         }
-        positive("kernel", "step_size", self.kernel.kernel.as_dyn().step_size())?;
+        if let Some(step_size) = self.kernel.kernel.as_dyn().step_size() {
+            positive("kernel", "step_size", step_size)?;
+        }
         if let Some(clip) = self.kernel.kernel.as_dyn().drift_clip() {
             positive("kernel", "drift_clip", clip)?;
         }
