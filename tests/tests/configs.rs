@@ -92,7 +92,7 @@ fn the_published_numbers_are_in_the_configs() {
         // The means are frozen, the logit moves by .1.
         assert_eq!(params[0].learning_rate_scale, 0.0);
         assert!((params[1].learning_rate_scale * rate - 0.1).abs() < 1e-12, "{name}");
-        assert_eq!(config.kernel.kernel.as_dyn().step_size(), 0.1);
+        assert_eq!(config.kernel.kernel.as_dyn().step_size(), Some(0.1));
         // q* = .8 is the mass of b = 10, the second mode.
         let truth = config.dataset.as_dyn().truth().expect("a mixture");
         assert_eq!((truth.mixture.means[1][0], truth.mixture.masses[1]), (10.0, 0.8));
@@ -216,7 +216,7 @@ proptest! {
         ];
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
         let config = set(&settings).expect("in range");
-        prop_assert_eq!(config.kernel.kernel.as_dyn().step_size(), step_size);
+        prop_assert_eq!(config.kernel.kernel.as_dyn().step_size(), Some(step_size));
         prop_assert_eq!((config.walkers.count, config.steps, config.seed), (count, steps, seed));
         prop_assert_eq!(config.resampling.ess_threshold, threshold);
         prop_assert_eq!(config.resampling.scheme.map_or("none", Scheme::name), scheme);
