@@ -33,6 +33,7 @@ pub mod ood;
 pub mod optimizer;
 pub mod picture;
 pub mod plot;
+pub mod pretrain;
 pub mod progress;
 pub mod record;
 pub mod report;

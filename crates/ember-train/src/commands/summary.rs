@@ -23,6 +23,8 @@ pub(super) fn print(dir: &Path, trainer: Trainer) -> Result<(), Error> {
             config: Some(trainer.config),
             walkers: Some(trainer.walkers),
             audit: trainer.audit,
+            proposal_flows: trainer.assist.map(|assist| assist.flows).unwrap_or_default(),
+            step_size: trainer.step_size,
             run: Some(dir.to_path_buf()),
         };
         text += &table(&evaluate(&subject, 2, seed)?);

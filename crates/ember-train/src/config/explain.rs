@@ -19,7 +19,6 @@ const LATER_KINDS: &[(&str, &str)] = &[
     ("kernel", "ex2mcmc"),
     ("kernel", "neutra"),
     ("objective", "score_matching"),
-    ("objective", "flow_assisted"),
     ("optimizer", "adamw"),
 ];
 

@@ -20,6 +20,7 @@ impl Config {
         self.dataset.as_dyn().validate()?;
         self.check_energy()?;
         self.check_base()?;
+        self.check_flows()?;
         self.check_data_alone()?;
         self.check_walkers()?;
         self.check_optimizer()?;
@@ -143,7 +144,8 @@ impl Config {
         }
         positive("kernel", "temperature", self.kernel.temperature)?;
         at_least_one("kernel", "steps_per_update", self.kernel.steps_per_update)?;
-        let steps = self.steps.checked_mul(self.kernel.steps_per_update);
+        let numbers = self.kernel.noise_steps_per_update();
+        let steps = numbers.and_then(|numbers| self.steps.checked_mul(numbers));
         if steps.is_none_or(|steps| steps > u64::from(u32::MAX)) {
             let message = format!(
                 "steps × steps_per_update is more than {}, the Langevin steps that the random number counter holds",
@@ -321,11 +323,11 @@ impl Config {
     }
 }
 
-fn fail(section: &str, key: &str, message: String) -> Result<(), Error> {
+pub(super) fn fail(section: &str, key: &str, message: String) -> Result<(), Error> {
     Err(Error::config("config", section, key, message))
 }
 
-fn at_least_one(section: &str, key: &str, value: u64) -> Result<(), Error> {
+pub(super) fn at_least_one(section: &str, key: &str, value: u64) -> Result<(), Error> {
     match value {
         0 => fail(section, key, "found 0, expected at least 1".to_owned()),
         value if value > i64::MAX as u64 => {
@@ -335,14 +337,14 @@ fn at_least_one(section: &str, key: &str, value: u64) -> Result<(), Error> {
     }
 }
 
-fn positive(section: &str, key: &str, value: f64) -> Result<(), Error> {
+pub(super) fn positive(section: &str, key: &str, value: f64) -> Result<(), Error> {
     if value.is_finite() && value > 0.0 {
         return Ok(());
     }
     fail(section, key, format!("found {value}, expected a finite number > 0"))
 }
 
-fn energy_error(error: ModelError) -> Error {
+pub(super) fn energy_error(error: ModelError) -> Error {
     match error {
         ModelError::Invalid { key, message } => Error::config("config", "energy", key, message),
         ModelError::Shape { kind, shape, message } => Error::config(

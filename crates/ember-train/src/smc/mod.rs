@@ -91,7 +91,7 @@ pub fn along(path: &AnnealedPath<'_>, options: SmcOptions) -> Result<SmcResult, 
     for (t, rung) in rungs.iter().enumerate() {
         // A MALA kernel reweights to the new temperature before it moves.
         let (kernel, energy) = (path.kernel(rung.step_size), path.at(rung.beta));
-        ensembles.advance(&kernel, &energy, options.seed, t as u64, options.moves as u64)?;
+        ensembles.advance(&kernel, 1, &energy, options.seed, t as u64, options.moves as u64)?;
         let stats: Vec<f64> = download(ensembles.stats()).into_iter().map(f64::from).collect();
         if t + 1 < rungs.len() {
             let scheme = Scheme::Systematic;
