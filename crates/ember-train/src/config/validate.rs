@@ -136,23 +136,7 @@ impl Config {
                 return fail("walkers", "moved_per_update", message.to_owned());
             }
         }
-        if let Some(step_size) = self.kernel.kernel.as_dyn().step_size() {
-            positive("kernel", "step_size", step_size)?;
-        }
-        if let Some(clip) = self.kernel.kernel.as_dyn().drift_clip() {
-            positive("kernel", "drift_clip", clip)?;
-        }
-        positive("kernel", "temperature", self.kernel.temperature)?;
-        at_least_one("kernel", "steps_per_update", self.kernel.steps_per_update)?;
-        let numbers = self.kernel.noise_steps_per_update();
-        let steps = numbers.and_then(|numbers| self.steps.checked_mul(numbers));
-        if steps.is_none_or(|steps| steps > u64::from(u32::MAX)) {
-            let message = format!(
-                "steps × steps_per_update is more than {}, the Langevin steps that the random number counter holds",
-                u32::MAX
-            );
-            return fail("kernel", "steps_per_update", message);
-        }
+        self.check_kernel()?;
         let threshold = self.resampling.ess_threshold;
         if !(0.0..=1.0).contains(&threshold) {
             return fail(
@@ -164,6 +148,39 @@ impl Config {
         at_least_one("output", "log_every", self.output.log_every)?;
         at_least_one("output", "checkpoint_every", self.output.checkpoint_every)?;
         at_least_one("output", "keep_checkpoints", self.output.keep_checkpoints as u64)
+    }
+
+    fn check_kernel(&self) -> Result<(), Error> {
+        let kernel = self.kernel.kernel.as_dyn();
+        kernel.check().map_err(|bad| Error::config("config", "kernel", bad.key, bad.message))?;
+        if let Some(step_size) = kernel.step_size() {
+            positive("kernel", "step_size", step_size)?;
+        }
+        if let Some(clip) = kernel.drift_clip() {
+            positive("kernel", "drift_clip", clip)?;
+        }
+        let (rows, count) = (kernel.rows_per_walker(), self.walkers.count);
+        let dim = self.dataset.as_dyn().shape().dim();
+        if rows as u128 * count as u128 * dim as u128 > u128::from(MAX_ELEMENTS) {
+            let message = format!(
+                "{rows} proposals × {count} walkers × {dim} coordinates is more than {MAX_ELEMENTS} numbers, the most a tensor \
+                 can hold"
+            );
+            return fail("kernel", "proposals", message);
+        }
+        positive("kernel", "temperature", self.kernel.temperature)?;
+        at_least_one("kernel", "steps_per_update", self.kernel.steps_per_update)?;
+        let steps = self.steps.checked_mul(self.kernel.steps_per_update);
+        let steps = steps.and_then(|steps| steps.checked_mul(kernel.noise_steps()));
+        if steps.is_none_or(|steps| steps > u64::from(u32::MAX)) {
+            let message = format!(
+                "steps × steps_per_update{} is more than {}, the Langevin steps that the random number counter holds",
+                if kernel.noise_steps() > 1 { " × (1 + local_steps)" } else { "" },
+                u32::MAX
+            );
+            return fail("kernel", "steps_per_update", message);
+        }
+        Ok(())
     }
 
     fn check_population(&self, section: &str, key: &str, count: usize) -> Result<(), Error> {
