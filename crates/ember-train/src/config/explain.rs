@@ -12,7 +12,6 @@ const LATER_KEYS: &[(&str, &str)] = &[("", "precision")];
 
 /// Kinds of later versions.
 const LATER_KINDS: &[(&str, &str)] = &[
-    ("dataset", "toy2d"),
     ("kernel", "hmc"),
     ("kernel", "flow_mh"),
     ("kernel", "i_sir"),
