@@ -1,11 +1,8 @@
 //! Judging a model: log Z with its method and standard error, cross-entropy, KL, mode masses (ALGORITHMS 1.6, 7, 8).
 //!
 //! log Z is exact where the energy is tractable, else the `[audit]` ensemble's, else tempered SMC's. The on-line value of the
-//! training walkers is biased low and is never reported here. Masses are read off the *model*: exactly for a mixture, by a
-//! grid integral of `ρ_θ` in one or two dimensions, else by independent weighted walkers.
+//! training walkers is biased low and is never reported here. Masses are read off the *model* ([`crate::masses`]).
 
-use ember_model::energy::Mixture;
-use ember_model::params::download;
 use ember_model::{Energy, EnergyModel};
 use ember_sampler::Walkers;
 use serde::Serialize;
@@ -19,8 +16,9 @@ use crate::error::Error;
 use crate::eval_images::{Classes, held_out_energies, judge_classes};
 use crate::eval_options::EvalOptions;
 use crate::features::FeatureDistances;
-use crate::grid::{EnergyGrid, nearest};
+use crate::grid::EnergyGrid;
 use crate::likelihood::{self, BitsPerDim};
+use crate::masses::{self, Masses};
 use crate::ood::{self, Against, OutOfDistribution};
 use crate::record::Opened;
 use crate::smc::tempered;
@@ -45,18 +43,30 @@ pub struct Evaluation {
     /// Mass the model puts on each mode of the data, in the data set's order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode_weights: Option<Vec<f64>>,
-    /// `exact`, `grid`, `audit` or `smc`.
+    /// `exact`, `grid`, `audit`, `smc` or `importance`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode_weights_method: Option<&'static str>,
     /// Standard errors of `mode_weights` where they are estimates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode_weights_standard_error: Option<Vec<f64>>,
+    /// The same by importance sampling from the data's law, beyond two dimensions: nothing that the law never draws is seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode_weights_importance: Option<Vec<f64>>,
+    /// Its standard errors over independent repeats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode_weights_importance_standard_error: Option<Vec<f64>>,
+    /// ess fraction of the weights behind it: below a per cent or so the standard errors are too small as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode_weights_importance_ess_fraction: Option<f64>,
     /// Fraction of each mode in the training set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode_weights_data: Option<Vec<f64>>,
     /// `KL(ρ* ‖ ρ_θ)` on the held-out set, nats, where the data's law is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl: Option<Estimate>,
+    /// `KL(ρ* ‖ ρ_θ)` by a grid integral, nats: one and two dimensions, with the grid's own log Z.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kl_grid: Option<f64>,
     /// ess fraction of `ρ_θ/ρ*` under `ρ*`, on the held-out set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub importance_ess_fraction: Option<f64>,
@@ -172,8 +182,12 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         mode_weights: None,
         mode_weights_method: None,
         mode_weights_standard_error: None,
+        mode_weights_importance: None,
+        mode_weights_importance_standard_error: None,
+        mode_weights_importance_ess_fraction: None,
         mode_weights_data: None,
         kl: None,
+        kl_grid: None,
         importance_ess_fraction: None,
         ess_fraction: None,
         distinct_ancestors: None,
@@ -279,98 +293,41 @@ fn judge_against_data(
         evaluation.kl = Some(kl);
         evaluation.importance_ess_fraction = Some(ess);
     }
+    let grid = grid(model, data);
+    evaluation.log_z_grid = grid.as_ref().map(EnergyGrid::log_z);
+    evaluation.kl_grid = grid.as_ref().map(|grid| grid.divergence(&truth));
+    let Some(modes) = &truth.modes else { return Ok(()) };
     evaluation.mode_weights_data = Some(data.train_fractions());
-    let masses = masses(model, &truth.mixture, data, independent);
-    if let Some(masses) = masses {
-        evaluation.mode_weights = Some(masses.value);
-        evaluation.mode_weights_method = Some(masses.method);
-        evaluation.mode_weights_standard_error = masses.standard_error;
-    }
-    evaluation.log_z_grid = grid(model, data).map(|grid| grid.log_z());
+    let masses = if let Some(mixture) = model.mixture() {
+        Masses::known(masses::of_mixture(&mixture, modes), "exact")
+    } else if let Some(grid) = &grid {
+        Masses::known(grid.masses(modes), "grid")
+    } else {
+        let found = masses::by_importance(model, &truth, modes, config.seed);
+        evaluation.mode_weights_importance_ess_fraction = Some(found.ess_fraction);
+        evaluation.mode_weights_importance_standard_error = found.masses.standard_error.clone();
+        evaluation.mode_weights_importance = Some(found.masses.value.clone());
+        match independent {
+            Some((ensembles, method)) => masses::by_ensembles(ensembles, modes, method),
+            None => found.masses,
+        }
+    };
+    evaluation.mode_weights = Some(masses.value);
+    evaluation.mode_weights_method = Some(masses.method);
+    evaluation.mode_weights_standard_error = masses.standard_error;
     Ok(())
 }
 
 /// `KL(ρ* ‖ ρ_θ)` as the mean of exact log-ratios, and the ess fraction of `ρ_θ/ρ*`.
 fn divergence(truth: &Truth, data: &Data, u: &[f64], log_z: Estimate) -> (Estimate, f64) {
-    let dim = data.shape.dim();
     // log ρ*(x) − log ρ_θ(x), log ρ_θ = −U − log Z
-    let ratios: Vec<f64> = data
-        .test
-        .values()
-        .chunks_exact(dim)
-        .zip(u)
-        .map(|(x, u)| truth.mixture.log_prob(x, truth.std) + u + log_z.value)
-        .collect();
+    let log_probs = truth.log_probs(&data.test.values());
+    let ratios: Vec<f64> = log_probs.iter().zip(u).map(|(log_p, u)| log_p + u + log_z.value).collect();
     let kl = Estimate::mean(&ratios);
     let kl = Estimate { value: kl.value, standard_error: kl.standard_error.hypot(log_z.standard_error) };
     let weights: Vec<f64> = ratios.iter().map(|ratio| (-ratio).exp()).collect();
     let (first, second) = weights.iter().fold((0.0, 0.0), |(a, b), w| (a + w, b + w * w));
     (kl, first * first / second / weights.len() as f64)
-}
-
-/// The model's masses, how they were had, and their standard errors.
-pub struct Masses {
-    /// `[modes]`, in the data set's order.
-    pub value: Vec<f64>,
-    /// `exact`, `grid`, `audit` or `smc`.
-    pub method: &'static str,
-    /// `[modes]`, where the masses are estimates.
-    pub standard_error: Option<Vec<f64>>,
-}
-
-/// The masses of a mixture model, by the data's nearest mode.
-pub fn mixture_masses(model: &Mixture, modes: &Mixture) -> Vec<f64> {
-    let mut masses = vec![0.0; modes.means.len()];
-    for (mean, mass) in model.means.iter().zip(&model.masses) {
-        masses[nearest(&modes.means, mean)] += mass;
-    }
-    masses
-}
-
-fn masses(
-    model: &EnergyModel,
-    modes: &Mixture,
-    data: &Data,
-    independent: Option<&Independent>,
-) -> Option<Masses> {
-    if let Some(mixture) = model.mixture() {
-        let value = mixture_masses(&mixture, modes);
-        return Some(Masses { value, method: "exact", standard_error: None });
-    }
-    if let Some(grid) = grid(model, data) {
-        return Some(Masses { value: grid.masses(modes), method: "grid", standard_error: None });
-    }
-    let (ensembles, method) = independent?;
-    let repeats = ensemble_masses(ensembles, modes);
-    let per_mode = |k: usize| repeats.iter().map(|masses| masses[k]).collect::<Vec<_>>();
-    let estimates: Vec<Estimate> = (0..modes.means.len()).map(|k| Estimate::mean(&per_mode(k))).collect();
-    Some(Masses {
-        value: estimates.iter().map(|e| e.value).collect(),
-        method,
-        standard_error: Some(estimates.iter().map(|e| e.standard_error).collect()),
-    })
-}
-
-/// Weighted frequencies of the nearest mode, one vector a repeat.
-fn ensemble_masses(ensembles: &Ensembles, modes: &Mixture) -> Vec<Vec<f64>> {
-    let walkers = &ensembles.walkers;
-    let per_repeat = walkers.count() / ensembles.log_z.len();
-    let dim = walkers.dim();
-    let position = download(walkers.position.clone());
-    position
-        .chunks_exact(per_repeat * dim)
-        .enumerate()
-        .map(|(r, rows)| {
-            let slice = walkers.log_weights.value().narrow(0, r * per_repeat, per_repeat);
-            let weights: Vec<f32> = download(ember_sampler::weights::normalised(slice));
-            let mut masses = vec![0.0; modes.means.len()];
-            for (row, &w) in rows.chunks_exact(dim).zip(&weights) {
-                let x: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
-                masses[nearest(&modes.means, &x)] += f64::from(w);
-            }
-            masses
-        })
-        .collect()
 }
 
 /// The model's density over a box around the data, in one and two dimensions.

@@ -1,8 +1,9 @@
 //! Integrals of `ρ_θ` over a grid, in one and two dimensions: the model's own masses, without any walker.
 
-use ember_model::energy::Mixture;
 use ember_model::{Energy, EnergyModel};
+use rayon::prelude::*;
 
+use crate::dataset::{Modes, Truth};
 use crate::trainer::energies;
 
 /// Energies on a regular grid of cell centres.
@@ -69,15 +70,29 @@ impl EnergyGrid {
         sum.ln() - min + self.volume().ln()
     }
 
-    /// The mass `ρ_θ` puts on the points nearest to each centre of `modes`, `[K]`.
-    pub fn masses(&self, modes: &Mixture) -> Vec<f64> {
+    /// The mass `ρ_θ` puts on each of `modes`, `[K]`.
+    pub fn masses(&self, modes: &Modes) -> Vec<f64> {
         let min = self.min();
-        let mut masses = vec![0.0; modes.means.len()];
+        let mut masses = vec![0.0; modes.count()];
         for (i, &u) in self.energy.iter().enumerate() {
-            masses[nearest(&modes.means, &self.centre(i))] += (min - f64::from(u)).exp();
+            masses[modes.of(&self.centre(i))] += (min - f64::from(u)).exp();
         }
         let sum: f64 = masses.iter().sum();
         masses.iter().map(|mass| mass / sum).collect()
+    }
+
+    /// `KL(ρ* ‖ ρ_θ) = Σ p (log p − log q)` over the cells, nats: both densities as masses of cells that sum to 1, so that it is not
+    /// negative, whatever the grid leaves out. Midpoint rule: too coarse where a density changes within a cell.
+    pub fn divergence(&self, truth: &Truth) -> f64 {
+        let log_p: Vec<f64> =
+            (0..self.energy.len()).into_par_iter().map(|i| truth.log_prob(&self.centre(i))).collect();
+        let sum: f64 = log_p.iter().map(|log_p| log_p.exp()).sum();
+        let min = self.min();
+        let log_sum_q = self.energy.iter().map(|&u| (min - f64::from(u)).exp()).sum::<f64>().ln() - min;
+        let terms = log_p.iter().zip(&self.energy).filter(|(log_p, _)| **log_p > f64::NEG_INFINITY);
+        let gaps: f64 = terms.map(|(log_p, &u)| log_p.exp() * (log_p + f64::from(u))).sum();
+        // Σ (p/S) (log p − log S + U + log Σ e^{−U})
+        gaps / sum - sum.ln() + log_sum_q
     }
 
     fn min(&self) -> f64 {
@@ -87,17 +102,4 @@ impl EnergyGrid {
 
 fn centre((low, high): (f64, f64), cells: usize, i: usize) -> f64 {
     low + (high - low) * (i as f64 + 0.5) / cells as f64
-}
-
-/// Index of the centre nearest to `x`.
-pub fn nearest(centres: &[Vec<f64>], x: &[f64]) -> usize {
-    let square = |centre: &[f64]| -> f64 { centre.iter().zip(x).map(|(c, x)| (c - x).powi(2)).sum() };
-    let mut best = (0, f64::INFINITY);
-    for (k, centre) in centres.iter().enumerate() {
-        let distance = square(centre);
-        if distance < best.1 {
-            best = (k, distance);
-        }
-    }
-    best.0
 }

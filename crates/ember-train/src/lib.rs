@@ -26,6 +26,7 @@ pub mod gaussian_fit;
 pub mod grid;
 pub mod likelihood;
 pub mod logging;
+pub mod masses;
 pub mod metrics;
 pub mod noisy;
 pub mod objective;

@@ -7,6 +7,7 @@ use ember_model::params::download;
 use ember_model::{Energy, EnergyModel, SampleShape};
 
 use crate::checkpoint::dir_name;
+use crate::dataset::Truth;
 use crate::error::Error;
 use crate::grid::EnergyGrid;
 use crate::plot::{self, Cloud, Grid2d, Model};
@@ -42,11 +43,9 @@ pub fn samples(trainer: &Trainer, run: &Path) -> Result<PathBuf, Error> {
     let truth = trainer.config.dataset.as_dyn().truth();
     let title = format!("{} · update {}", trainer.config.objective.kind(), trainer.step);
     let model = &trainer.model;
-    let truth_density = |x: &[f64]| match &truth {
-        Some(truth) => marginal(&truth.mixture, truth.std, x),
-        None => Vec::new(),
-    };
-    let truth_density: Option<plot::Density<'_>> = truth.is_some().then_some(&truth_density);
+    let mixture = truth.as_ref().and_then(Truth::mixture);
+    let truth_density = |x: &[f64]| mixture.map_or_else(Vec::new, |(mixture, std)| marginal(mixture, std, x));
+    let truth_density: Option<plot::Density<'_>> = mixture.is_some().then_some(&truth_density);
     if dim == 2 {
         let mut grid = Grid2d::around(&[&cloud, &data], SIDE);
         grid.energy = energies(model, &grid.points());

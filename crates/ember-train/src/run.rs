@@ -11,7 +11,7 @@ use ember_model::params::download;
 use crate::checkpoint::{self, Retention};
 use crate::dataset::Sources;
 use crate::error::Error;
-use crate::eval::mixture_masses;
+use crate::masses;
 use crate::metrics::{MetricsLine, MetricsWriter};
 use crate::picture;
 use crate::progress::Progress;
@@ -198,9 +198,9 @@ fn metrics_line(trainer: &Trainer, info: UpdateInfo, time_s: f64, updates_per_s:
     let walkers = &trainer.walkers;
     let moved = trainer.moved_per_update();
     let weighted = trainer.config.objective.as_dyn().carries_weights();
-    let truth = trainer.config.dataset.as_dyn().truth();
+    let modes = trainer.config.dataset.as_dyn().truth().and_then(|truth| truth.modes);
     let mode_weights =
-        trainer.model.mixture().zip(truth).map(|(model, truth)| mixture_masses(&model, &truth.mixture));
+        trainer.model.mixture().zip(modes).map(|(model, modes)| masses::of_mixture(&model, &modes));
     MetricsLine {
         step: trainer.step,
         time_s,

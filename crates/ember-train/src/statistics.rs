@@ -45,6 +45,14 @@ pub fn log_mean_z(log_z: &[f64]) -> Estimate {
     Estimate { value: max + mean.value.ln(), standard_error: mean.standard_error / mean.value }
 }
 
+/// `Σ a / Σ b` over independent repeats `(a, b)`; the standard error is that of the residuals `a − ratio·b`.
+pub fn ratio(pairs: &[(f64, f64)]) -> Estimate {
+    let (a, b) = pairs.iter().fold((0.0, 0.0), |(a, b), pair| (a + pair.0, b + pair.1));
+    let (ratio, n) = (a / b, pairs.len() as f64);
+    let square: f64 = pairs.iter().map(|pair| (pair.0 - ratio * pair.1).powi(2)).sum();
+    Estimate { value: ratio, standard_error: (square * n / (n - 1.0)).sqrt() / b }
+}
+
 /// The two-sided 95 % quantile of Student's t with `degrees` degrees of freedom: tabulated to 10, then Hill's expansion of the
 /// normal quantile (error below 10⁻³).
 pub fn t95(degrees: usize) -> f64 {

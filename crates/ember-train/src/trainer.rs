@@ -22,7 +22,7 @@ use crate::optimizer::Optimizer;
 use crate::start;
 use crate::statistics::Estimate;
 pub use assist::Assist;
-use moves::Modes;
+use moves::DeviceModes;
 
 /// Lane of [`Purpose::Batch`] and [`Purpose::Resampling`] that belongs to the whole population of walkers where an update
 /// moves a mini-batch of it: beyond those of the audit's repeats.
@@ -57,7 +57,7 @@ pub struct Trainer {
     pub data: Arc<Data>,
     batches: Batches,
     /// Where the data's modes are, where that is known.
-    modes: Option<Modes>,
+    modes: Option<DeviceModes>,
     device: Device,
 }
 
@@ -182,8 +182,8 @@ impl Trainer {
     ) -> Result<Self, Error> {
         let numbers = config.kernel.noise_steps_per_update().unwrap_or(u64::MAX);
         Noise::at(config.seed, 0, config.steps, numbers, 0)?;
-        let truth = config.dataset.as_dyn().truth();
-        let modes = truth.map(|truth| Modes::new(&truth.mixture.means, device));
+        let modes = config.dataset.as_dyn().truth().and_then(|truth| truth.modes);
+        let modes = modes.map(|modes| DeviceModes::new(&modes, device));
         let batches = batches(&config, &data, device)?;
         Ok(Self {
             optimizer: Optimizer::new(&config.optimizer, model.params()),

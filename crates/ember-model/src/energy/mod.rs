@@ -155,14 +155,14 @@ pub struct Mixture {
 
 impl Mixture {
     /// `log_prob` of one point, by log-sum-exp in f64. `std` is the common standard deviation of the modes.
-    pub fn log_prob(&self, x: &[f32], std: f64) -> f64 {
+    pub fn log_prob<T: Copy + Into<f64>>(&self, x: &[T], std: f64) -> f64 {
         let dim = x.len() as f64;
         let terms: Vec<f64> = self
             .means
             .iter()
             .zip(&self.masses)
             .map(|(mean, mass)| {
-                let square: f64 = mean.iter().zip(x).map(|(m, &x)| (f64::from(x) - m).powi(2)).sum();
+                let square: f64 = mean.iter().zip(x).map(|(m, &x)| (x.into() - m).powi(2)).sum();
                 mass.ln() - 0.5 * square / (std * std)
             })
             .collect();

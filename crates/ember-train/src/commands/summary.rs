@@ -6,9 +6,14 @@ use std::path::Path;
 use crate::error::Error;
 use crate::eval::{Evaluation, evaluate};
 use crate::features::FeatureDistances;
+use crate::masses::IMPORTANCE;
 use crate::record::Opened;
 use crate::statistics::Estimate;
 use crate::trainer::Trainer;
+
+/// Below this ess fraction importance weights and their standard errors rest on too few draws.
+const FEW: f64 = 0.01;
+const LOW_ESS: &str = ": too few for the masses or their standard errors to be trusted";
 
 /// Judges a finished run where that is quick, and says what to do next.
 pub(super) fn print(dir: &Path, trainer: Trainer) -> Result<(), Error> {
@@ -52,6 +57,7 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
             let _ = writeln!(text, "           ({})", method_text(method));
         }
     }
+    text += &importance(evaluation);
     if let Some(data) = &evaluation.mode_weights_data {
         let _ = writeln!(text, "data       {}", row(data));
     }
@@ -85,6 +91,9 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
     if let Some(kl) = &evaluation.kl {
         let _ = writeln!(text, "KL         {} (held-out data)", with_error(kl));
     }
+    if let Some(kl) = evaluation.kl_grid {
+        let _ = writeln!(text, "KL grid    {kl:.4} (grid integral)");
+    }
     if let Some(cross_entropy) = &evaluation.cross_entropy {
         let _ = writeln!(text, "CE         {}", with_error(cross_entropy));
     }
@@ -95,6 +104,25 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
             writeln!(text, "walkers    ess {ess:.3} of them, {ancestors} starting walkers still represented");
     }
     text += &evaluation.features.as_ref().map(FeatureDistances::table).unwrap_or_default();
+    text
+}
+
+/// The masses by importance sampling from the truth, and what their weights are worth.
+fn importance(evaluation: &Evaluation) -> String {
+    let Some(ess) = evaluation.mode_weights_importance_ess_fraction else { return String::new() };
+    let mut text = String::new();
+    let values = [&evaluation.mode_weights_importance, &evaluation.mode_weights_importance_standard_error]
+        .map(Option::as_deref);
+    if let ([Some(masses), Some(errors)], false) =
+        (values, evaluation.mode_weights_method == Some(IMPORTANCE))
+    {
+        let _ = writeln!(text, "importance {}\n         ± {}", row(masses), row(errors));
+    }
+    let _ = writeln!(
+        text,
+        "           (draws of the data's law, ess {ess:.4} of them{})",
+        if ess < FEW { LOW_ESS } else { "" }
+    );
     text
 }
 
@@ -177,6 +205,7 @@ fn method_text(method: &str) -> &str {
         "grid" => "grid integral of the model's density",
         "audit" => "independent weighted walkers beside the training",
         "smc" => "tempered sequential Monte Carlo",
+        IMPORTANCE => "importance sampling from the data's law",
         "walkers" => "the training walkers",
         "draws" => "exact draws of the model",
         other => other,

@@ -11,11 +11,7 @@ use super::tables::KernelTable;
 const LATER_KEYS: &[(&str, &str)] = &[("", "precision")];
 
 /// Kinds of later versions.
-const LATER_KINDS: &[(&str, &str)] = &[
-    ("dataset", "toy2d"),
-    ("objective", "score_matching"),
-    ("optimizer", "adamw"),
-];
+const LATER_KINDS: &[(&str, &str)] = &[("objective", "score_matching"), ("optimizer", "adamw")];
 
 const LATER: &str = "not available in this version of ember";
 

@@ -3,18 +3,20 @@
 //! The data of Carbone et al. 2023, section 4.1, and of the one-dimensional toy. The first `n` samples do not depend on how
 //! many are drawn, and the training and held-out samples come from different lanes of the random counter.
 
+use std::sync::Arc;
+
 use ember_model::SampleShape;
 use ember_model::energy::Mixture;
-use ember_model::random::{Purpose, Stream};
+use ember_model::random::Stream;
 use serde::{Deserialize, Serialize};
 
-use super::{Data, Dataset, Rows, Truth};
+use super::drawn::Sizes;
+use super::truth::{Law, Modes, Truth};
+use super::{Data, Dataset};
 use crate::error::Error;
 
 /// How far the weights' sum may be from 1.
 const WEIGHT_TOLERANCE: f64 = 1e-6;
-/// The most elements of a tensor: device code indexes with 32 bits.
-const MAX_ELEMENTS: u64 = u32::MAX as u64;
 
 /// `{ kind = "gaussian_mixture", dim, means, weights, std, train_size, test_size, batch_size }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,18 +82,54 @@ impl GaussianMixtureData {
         Mixture { means: means.collect(), masses: self.weights.iter().map(|weight| weight / sum).collect() }
     }
 
-    /// `count` samples and their modes from two lanes of the counter.
-    fn draw(&self, count: usize, stream: Stream, lanes: [u32; 2]) -> (Vec<f32>, Vec<u32>) {
-        let mixture = self.mixture();
-        let modes = stream.lane(lanes[0]).categorical(count, &mixture.masses);
-        let mut samples = stream.lane(lanes[1]).normals(count, self.dim);
-        for (row, &mode) in samples.chunks_exact_mut(self.dim).zip(&modes) {
-            for (x, mean) in row.iter_mut().zip(&mixture.means[mode as usize]) {
+    fn sizes(&self) -> Sizes {
+        Sizes { dim: self.dim, train: self.train_size, test: self.test_size, batch: self.batch_size }
+    }
+}
+
+/// `Σ_k w_k N(m_k, σ² I)`.
+#[derive(Debug)]
+pub(super) struct Gaussians {
+    mixture: Mixture,
+    std: f64,
+}
+
+impl Gaussians {
+    /// The law with its modes, told apart by the nearest mean.
+    pub(super) fn truth(mixture: Mixture, std: f64) -> Truth {
+        let (masses, modes) = (mixture.masses.clone(), Modes::Centres(mixture.means.clone()));
+        Truth::new(Arc::new(Self { mixture, std }), masses, Some(modes))
+    }
+}
+
+impl Law for Gaussians {
+    fn dim(&self) -> usize {
+        self.mixture.means[0].len()
+    }
+
+    fn log_prob(&self, x: &[f64]) -> f64 {
+        self.mixture.log_prob(x, self.std)
+    }
+
+    fn lanes(&self) -> u32 {
+        2
+    }
+
+    fn draw(&self, count: usize, stream: Stream, first: u32) -> (Vec<f32>, Vec<u32>) {
+        let dim = self.dim();
+        let modes = stream.lane(first).categorical(count, &self.mixture.masses);
+        let mut samples = stream.lane(first + 1).normals(count, dim);
+        for (row, &mode) in samples.chunks_exact_mut(dim).zip(&modes) {
+            for (x, mean) in row.iter_mut().zip(&self.mixture.means[mode as usize]) {
                 // x = m_k + σ ξ
                 *x = (mean + self.std * f64::from(*x)) as f32;
             }
         }
         (samples, modes)
+    }
+
+    fn mixture(&self) -> Option<(&Mixture, f64)> {
+        Some((&self.mixture, self.std))
     }
 }
 
@@ -101,17 +139,7 @@ impl Dataset for GaussianMixtureData {
     }
 
     fn generate(&self, seed: u64) -> Result<Data, Error> {
-        let stream = Stream::new(seed, Purpose::Data);
-        let (train, train_labels) = self.draw(self.train_size, stream, [0, 1]);
-        let (test, test_labels) = self.draw(self.test_size, stream, [2, 3]);
-        Ok(Data {
-            shape: self.shape(),
-            train: Rows::F32(train),
-            train_labels,
-            test: Rows::F32(test),
-            test_labels,
-            class_names: Vec::new(),
-        })
+        Ok(self.sizes().draw(&Gaussians { mixture: self.mixture(), std: self.std }, seed))
     }
 
     fn batch_size(&self) -> usize {
@@ -119,32 +147,8 @@ impl Dataset for GaussianMixtureData {
     }
 
     fn validate(&self) -> Result<(), Error> {
+        self.sizes().check()?;
         let fail = |key: &str, message: String| Err(Error::config("config", "dataset", key, message));
-        for (key, size) in [
-            ("dim", self.dim),
-            ("train_size", self.train_size),
-            ("test_size", self.test_size),
-            ("batch_size", self.batch_size),
-        ] {
-            if size == 0 {
-                return fail(key, "found 0, expected at least 1".into());
-            }
-        }
-        for (key, size) in [("train_size", self.train_size), ("test_size", self.test_size)] {
-            if (size as u64).checked_mul(self.dim as u64).is_none_or(|n| n > MAX_ELEMENTS) {
-                let dim = self.dim;
-                return fail(
-                    key,
-                    format!(
-                        "{size} samples × dim = {dim} is more than {MAX_ELEMENTS} numbers, the most a tensor can hold"
-                    ),
-                );
-            }
-        }
-        if self.batch_size > self.train_size {
-            let (batch, train) = (self.batch_size, self.train_size);
-            return fail("batch_size", format!("found {batch}, expected at most train_size = {train}"));
-        }
         if self.means.is_empty() {
             return fail("means", "found none, expected at least one mode, such as [[0.0]]".into());
         }
@@ -183,6 +187,6 @@ impl Dataset for GaussianMixtureData {
     }
 
     fn truth(&self) -> Option<Truth> {
-        Some(Truth { mixture: self.mixture(), std: self.std })
+        Some(Gaussians::truth(self.mixture(), self.std))
     }
 }

@@ -4,6 +4,7 @@ mod blob;
 mod checksums;
 pub mod cifar10;
 pub mod detect;
+mod drawn;
 pub mod fingerprint;
 pub mod gaussian_mixture;
 mod idx;
@@ -15,11 +16,12 @@ mod picture_file;
 mod rows;
 pub mod shapes32;
 mod sources;
+pub mod toy2d;
+pub mod truth;
 
 use std::fmt::Debug;
 
 use ember_model::SampleShape;
-use ember_model::energy::Mixture;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -32,6 +34,8 @@ pub use mnist::Mnist;
 pub use rows::{BIN, Rows, byte, pixel};
 pub use shapes32::Shapes32;
 pub use sources::Sources;
+pub use toy2d::Toy2d;
+pub use truth::{Modes, Truth};
 
 /// A data set as a config describes it.
 pub trait Dataset: Debug + Send + Sync {
@@ -67,7 +71,7 @@ pub trait Dataset: Debug + Send + Sync {
         Augmentation::default()
     }
 
-    /// The distribution the samples come from, where it is known.
+    /// The law the samples come from, where it is known.
     fn truth(&self) -> Option<Truth> {
         None
     }
@@ -80,15 +84,6 @@ pub struct Augmentation {
     pub flip: bool,
     /// Standard deviation of the Gaussian noise added to every coordinate; 0 adds none.
     pub noise: f64,
-}
-
-/// A known distribution: a mixture of Gaussians with the common covariance `std² I`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Truth {
-    /// Means and masses.
-    pub mixture: Mixture,
-    /// The standard deviation of every mode in every coordinate.
-    pub std: f64,
 }
 
 /// The samples, in host memory.
@@ -148,6 +143,8 @@ macro_rules! datasets {
 datasets! {
     /// Draws of a mixture of Gaussians with one common standard deviation.
     GaussianMixture(GaussianMixtureData) = "gaussian_mixture",
+    /// The toy sets of the plane, by name.
+    Toy2d(Toy2d) = "toy2d",
     /// MNIST and the sets in its form, from idx files.
     Mnist(Mnist) = "mnist",
     /// The binary version of CIFAR-10.

@@ -8,7 +8,7 @@ use ember_sampler::{FlowProposal, Kernel, KernelConfig, Noise, Proposals, StepIn
 use super::Trainer;
 use super::assist::Change;
 use crate::config::{Config, WalkerInit};
-use crate::dataset::Rows;
+use crate::dataset::{Modes, Rows};
 use crate::error::Error;
 use crate::start;
 
@@ -132,27 +132,39 @@ impl Trainer {
     }
 }
 
-/// Where the modes of the data are, on the device: for who jumps between them.
-pub(super) struct Modes {
-    /// `[dim, modes]`.
-    centres: Tensor<2>,
-    /// `½ |c|²`, `[1, modes]`.
-    half_square: Tensor<2>,
+/// The modes of the data on the device: for who jumps between them.
+pub(super) enum DeviceModes {
+    /// Centres `[dim, modes]` and `½ |c|²` of each, `[1, modes]`.
+    Centres(Box<[Tensor<2>; 2]>),
+    /// Radii, `[1, modes]`.
+    Rings(Tensor<2>),
 }
 
-impl Modes {
-    /// Centres `[modes][dim]`.
-    pub(super) fn new(centres: &[Vec<f64>], device: &Device) -> Self {
-        let shape = [centres.len(), centres.first().map_or(0, Vec::len)];
-        let values: Vec<f32> = centres.iter().flatten().map(|&c| c as f32).collect();
-        let centres = Tensor::<2>::from_data(TensorData::new(values, shape), device).transpose();
-        let half_square = (centres.clone() * centres.clone()).sum_dim(0).mul_scalar(0.5);
-        Self { centres, half_square }
+impl DeviceModes {
+    /// The same modes on a device.
+    pub(super) fn new(modes: &Modes, device: &Device) -> Self {
+        let upload = |values: Vec<f32>, shape| Tensor::<2>::from_data(TensorData::new(values, shape), device);
+        match modes {
+            Modes::Centres(centres) => {
+                let shape = [centres.len(), centres.first().map_or(0, Vec::len)];
+                let centres =
+                    upload(centres.iter().flatten().map(|&c| c as f32).collect(), shape).transpose();
+                let half_square = (centres.clone() * centres.clone()).sum_dim(0).mul_scalar(0.5);
+                Self::Centres(Box::new([centres, half_square]))
+            }
+            Modes::Rings(radii) => {
+                Self::Rings(upload(radii.iter().map(|&r| r as f32).collect(), [1, radii.len()]))
+            }
+        }
     }
 
-    /// The nearest centre of every row. `x: [walkers, dim]` → `[walkers]`.
-    pub(super) fn nearest(&self, x: Tensor<2>) -> Tensor<1, Int> {
-        // argmax x·c − ½ |c|²
-        (x.matmul(self.centres.clone()) - self.half_square.clone()).argmax(1).squeeze_dim::<1>(1)
+    /// The mode of every row. `x: [walkers, dim]` → `[walkers]`.
+    pub(super) fn of(&self, x: Tensor<2>) -> Tensor<1, Int> {
+        let nearness = match self {
+            // x·c − ½ |c|²
+            Self::Centres(centres) => x.matmul(centres[0].clone()) - centres[1].clone(),
+            Self::Rings(radii) => ((x.clone() * x).sum_dim(1).sqrt() - radii.clone()).abs().neg(),
+        };
+        nearness.argmax(1).squeeze_dim::<1>(1)
     }
 }

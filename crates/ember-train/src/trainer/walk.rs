@@ -24,10 +24,10 @@ impl Trainer {
         let schedule = Schedule { update, steps, partial: self.is_partial() };
         let (first, moving) = self.next_walkers()?;
         let modes = self.modes.as_ref().filter(|_| log);
-        let before = modes.map(|modes| modes.nearest(moving.position.clone()));
+        let before = modes.map(|modes| modes.of(moving.position.clone()));
         let objective = self.config.objective.as_dyn();
         let (moving, info) = objective.advance(&*kernel, &self.model, moving, batch, schedule, &noise);
-        let after = modes.map(|modes| modes.nearest(moving.position.clone()));
+        let after = modes.map(|modes| modes.of(moving.position.clone()));
         let jumps = before.zip(after).map(|(before, after)| reduce::mean(before.not_equal(after).float()));
         if let Some(audit) = &mut self.audit {
             audit.advance(&*kernel, numbers, &self.model, seed, update, steps)?;
