@@ -2,6 +2,7 @@
 
 pub mod flows;
 pub mod images;
+pub mod proposals;
 
 use burn::tensor::Device;
 
