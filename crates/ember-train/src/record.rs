@@ -7,8 +7,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::params::{download, upload};
 use ember_model::{Energy, EnergyModel, EnergySpec, HostTensor};
-use ember_sampler::Walkers;
 use ember_sampler::weights::LogWeights;
+use ember_sampler::{FlowProposal, Proposals, Walkers};
 use serde_json::{Value, json};
 
 use crate::checkpoint::{self, Checkpoint, Environment, Source, WalkersRecord};
@@ -228,6 +228,11 @@ impl Opened {
             (walkers, _) => walkers.clone(),
         };
         Ok(Self { model, walkers, ema: None, audit: None, ..self })
+    }
+
+    /// Flows that cover the model and can propose moves: the base of a tilted energy, a flow itself.
+    pub fn flows(&self) -> Option<Proposals> {
+        FlowProposal::of(&self.model).map(Proposals::one)
     }
 
     /// Whether the walkers are exact draws of the model at its θ: the run's objective has no negative phase.
