@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ember_sampler::Scheme;
 
 use crate::config::Overrides;
+use crate::log_z::Estimator;
 
 /// Trains energy-based models by maximum likelihood, with weighted walkers.
 #[derive(Clone, Debug, Parser)]
@@ -160,6 +161,7 @@ pub struct SampleArgs {
 Examples:
   ember eval runs/mixture50_jarzynski-seed0
   ember eval runs/mixture50_jarzynski-seed0 --json | jq .kl
+  ember eval runs/tilted-seed0 --estimators all                       # log Z four ways, under each other
   ember eval runs/mnist236_jarzynski-seed0 --against data/kmnist      # AUROC beside a Gaussian's
   ember eval runs/mnist236_jarzynski-seed0 --smc-moves 16 --smc-ess 0.98  # a slower, better tempered SMC
   ember eval runs/mnist236_jarzynski-seed0 --ais --temperatures 2000  # log Z and bits/dim from both sides
@@ -186,6 +188,10 @@ pub struct EvalArgs {
     /// Conditional ess fraction that a temperature of a tempered SMC may cost: nearer to 1, more temperatures; 0.9 unless given
     #[arg(long, value_name = "C", value_parser = inside_unit)]
     pub smc_ess: Option<f64>,
+    /// log Z by these estimators too, to see whether they agree: audit, smc, importance and bridge (which need a flow), or all that
+    /// can be had. Unless given: the audit's where there is one, importance and bridge where there is a flow, smc where log Z needs it
+    #[arg(long, value_name = "E,…", value_delimiter = ',', value_enum, hide_possible_values = true)]
+    pub estimators: Vec<Estimator>,
     /// Tell held-out data from the data set in DIR by energy: out-of-distribution AUROC
     #[arg(long, value_name = "DIR")]
     pub against: Option<PathBuf>,

@@ -40,6 +40,24 @@ pub trait Energy: Send + Sync {
     }
 }
 
+impl<E: Energy + ?Sized> Energy for &E {
+    fn dim(&self) -> usize {
+        (**self).dim()
+    }
+
+    fn energy(&self, x: Tensor<2>) -> Tensor<1> {
+        (**self).energy(x)
+    }
+
+    fn energy_and_grad(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
+        (**self).energy_and_grad(x)
+    }
+
+    fn log_z(&self) -> Option<f64> {
+        (**self).log_z()
+    }
+}
+
 /// `Σ_t Σ_b w_{t,b} ∂_θU(x_{t,b})` and the energies met on the way.
 #[derive(Clone, Debug)]
 pub struct WeightedGrads {

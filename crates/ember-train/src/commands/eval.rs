@@ -62,6 +62,7 @@ fn options(args: &EvalArgs, subject: &Opened, seed: u64) -> Result<EvalOptions, 
         smc_walkers: args.smc_walkers.map(|count| count as usize),
         smc_moves: args.smc_moves.map(|count| count as usize),
         smc_ess: args.smc_ess,
+        estimators: args.estimators.clone(),
         ais,
         against,
     })

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::error::Error;
 use crate::eval::{Evaluation, evaluate};
 use crate::features::FeatureDistances;
+use crate::log_z::LogZEstimate;
 use crate::masses::IMPORTANCE;
 use crate::record::Opened;
 use crate::statistics::Estimate;
@@ -85,6 +86,7 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
     if let Some(caveat) = log_z.caveat {
         let _ = writeln!(text, "           ({caveat})");
     }
+    text += &estimates(&evaluation.log_z_estimates);
     if let Some(grid) = evaluation.log_z_grid {
         let _ = writeln!(text, "log Z grid {grid:.4}");
     }
@@ -123,6 +125,29 @@ fn importance(evaluation: &Evaluation) -> String {
         "           (draws of the data's law, ess {ess:.4} of them{})",
         if ess < FEW { LOW_ESS } else { "" }
     );
+    text
+}
+
+/// log Z by each estimator, under each other: whether they agree is seen at a glance. Nothing where there is but one.
+fn estimates(found: &[LogZEstimate]) -> String {
+    let mut text = String::new();
+    for (i, estimate) in found.iter().enumerate().filter(|_| found.len() > 1) {
+        let head = if i == 0 { "estimates" } else { "" };
+        let nearness = match (estimate.ess_fraction, estimate.overlap) {
+            (Some(ess), _) => format!(", ess {ess:.3} of the flow's draws"),
+            (_, Some(overlap)) => format!(", overlap of flow and model {overlap:.3}"),
+            _ => String::new(),
+        };
+        let (value, error) = (estimate.value, estimate.standard_error);
+        let _ = writeln!(
+            text,
+            "{head:<10} {value:.4} ± {error:.4} ({}, {} repeats{nearness})",
+            estimate.method, estimate.repeats
+        );
+        if estimate.doubtful {
+            let _ = writeln!(text, "           ({})", estimate.caveat);
+        }
+    }
     text
 }
 

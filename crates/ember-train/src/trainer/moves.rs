@@ -137,7 +137,7 @@ pub(super) enum DeviceModes {
     /// Centres `[dim, modes]` and `½ |c|²` of each, `[1, modes]`.
     Centres(Box<[Tensor<2>; 2]>),
     /// Radii, `[1, modes]`.
-    Rings(Tensor<2>),
+    Rings(Box<Tensor<2>>),
 }
 
 impl DeviceModes {
@@ -153,7 +153,7 @@ impl DeviceModes {
                 Self::Centres(Box::new([centres, half_square]))
             }
             Modes::Rings(radii) => {
-                Self::Rings(upload(radii.iter().map(|&r| r as f32).collect(), [1, radii.len()]))
+                Self::Rings(Box::new(upload(radii.iter().map(|&r| r as f32).collect(), [1, radii.len()])))
             }
         }
     }
@@ -163,7 +163,7 @@ impl DeviceModes {
         let nearness = match self {
             // x·c − ½ |c|²
             Self::Centres(centres) => x.matmul(centres[0].clone()) - centres[1].clone(),
-            Self::Rings(radii) => ((x.clone() * x).sum_dim(1).sqrt() - radii.clone()).abs().neg(),
+            Self::Rings(radii) => ((x.clone() * x).sum_dim(1).sqrt() - *radii.clone()).abs().neg(),
         };
         nearness.argmax(1).squeeze_dim::<1>(1)
     }
