@@ -20,6 +20,8 @@ pub mod real_nvp;
 pub mod spline_flow;
 mod squeeze;
 
+pub use mask::Mask;
+
 use std::fmt::Debug;
 
 use burn::tensor::{Device, Tensor, TensorData};
