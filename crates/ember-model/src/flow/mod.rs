@@ -11,6 +11,7 @@ mod affine;
 mod chain;
 mod conditioner;
 mod couplings;
+mod cpu;
 mod energy;
 mod logit;
 mod mask;
