@@ -291,6 +291,8 @@ pub enum BenchCommand {
     Train(BenchTrainArgs),
     /// Resampling.
     Resample(BenchResampleArgs),
+    /// A RealNVP flow: log-densities, draws and training.
+    Flow(BenchFlowArgs),
 }
 
 /// What every benchmark takes.
@@ -378,6 +380,38 @@ pub struct BenchResampleArgs {
     /// What every benchmark takes.
     #[command(flatten)]
     pub bench: BenchArgs,
+}
+
+/// `ember bench flow`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Example:
+  ember bench flow --dim 32 --layers 8 --hidden 128 --batch 4096 --json
+
+Affine couplings by halves, each with a ReLU network of two hidden layers. Training is by maximum likelihood with Adam, one step a batch.")]
+pub struct BenchFlowArgs {
+    /// Coordinates, an even number
+    #[arg(long, value_name = "D", value_parser = even)]
+    pub dim: usize,
+    /// Couplings
+    #[arg(long, value_name = "L", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub layers: u16,
+    /// Width of both hidden layers of each coupling's network
+    #[arg(long, value_name = "H", value_parser = clap::value_parser!(u16).range(1..))]
+    pub hidden: u16,
+    /// Rows of a batch
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: u32,
+    /// What every benchmark takes.
+    #[command(flatten)]
+    pub bench: BenchArgs,
+}
+
+fn even(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(value) if value > 0 && value.is_multiple_of(2) => Ok(value),
+        _ => Err("expected an even number ≥ 2: a coupling moves one half of the coordinates".to_owned()),
+    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -4,7 +4,7 @@ pub mod activation;
 pub mod based;
 pub(crate) mod conditioned;
 pub mod conv;
-mod elementwise;
+pub(crate) mod elementwise;
 pub mod gaussian;
 pub mod gaussian_mixture;
 pub mod mlp;
