@@ -3,7 +3,8 @@
 //!
 //! The layers' tensor form is the reference; `tests/flow_cpu.rs` holds the two together. Rows are worked on in blocks of fixed
 //! size; gradients of θ are added along a fixed binary tree, so results do not depend on the number of threads. Cost of `U`: the
-//! networks' matrix products; of a gradient in x twice, in θ three times as much.
+//! networks' matrix products; of a gradient in x twice, in θ three times as much. `e^s` and `e^{−s}` are cut off beyond `e^{±87}`,
+//! which takes a `log_scale_bound` above 87 to show.
 
 mod elementwise;
 mod pass;
@@ -25,7 +26,7 @@ use pass::{Direction, Network};
 use workspace::{BLOCK, Workspace};
 
 /// Blocks whose gradients of θ are added one after the other.
-const LEAF: usize = 4;
+const LEAF: usize = 2;
 
 /// The CPU form of a chain.
 #[derive(Debug, Default)]
@@ -67,6 +68,13 @@ impl CpuForm {
         Some(self)
     }
 
+    /// The numbers of positions `[n, dim]`, or `None` where they are not 32-bit floats.
+    fn rows<'a>(&self, x: &'a FloatTensor<Flex>, n: usize) -> Option<&'a [f32]> {
+        let rows: &[f32] = x.as_slice()?;
+        assert_eq!(rows.len(), n * self.network.dim, "positions are [{n}, {}]", self.network.dim);
+        Some(rows)
+    }
+
     fn with_workspace<T>(&self, rows: usize, f: impl FnOnce(&mut Workspace) -> T) -> T {
         self.workspaces.with(
             || Workspace::new(&self.network),
@@ -94,7 +102,7 @@ impl CpuForm {
         direction: Direction,
     ) -> Option<(Tensor<2>, Tensor<1>)> {
         let (theta, position, [n, d]) = (hosts(theta)?, host(from)?, from.dims());
-        let (theta, position): (_, &[f32]) = (slices(&theta)?, position.as_slice()?);
+        let (theta, position) = (slices(&theta)?, self.rows(&position, n)?);
         let mut to = vec![0.0f32; n * d];
         let mut log_det = vec![0.0f32; n];
         let blocks = to.par_chunks_mut(BLOCK * d).zip(log_det.par_chunks_mut(BLOCK));
@@ -115,7 +123,7 @@ impl CpuForm {
     /// `U [n]`, or `None` where a tensor is not a plain one on the CPU.
     pub fn energy(&self, theta: &[Tensor<1>], x: &Tensor<2>) -> Option<Tensor<1>> {
         let (theta, position, [n, d]) = (hosts(theta)?, host(x)?, x.dims());
-        let (theta, position): (_, &[f32]) = (slices(&theta)?, position.as_slice()?);
+        let (theta, position) = (slices(&theta)?, self.rows(&position, n)?);
         let mut energy = vec![0.0f32; n];
         energy.par_chunks_mut(BLOCK).zip(position.par_chunks(BLOCK * d)).for_each(|(energy, x)| {
             self.with_workspace(energy.len(), |work| self.evaluate(&theta, x, energy, work, false));
@@ -126,7 +134,7 @@ impl CpuForm {
     /// `(U [n], ∇U [n, d])`, or `None` where a tensor is not a plain one on the CPU.
     pub fn energy_and_grad(&self, theta: &[Tensor<1>], x: &Tensor<2>) -> Option<(Tensor<1>, Tensor<2>)> {
         let (theta, position, [n, d]) = (hosts(theta)?, host(x)?, x.dims());
-        let (theta, position): (_, &[f32]) = (slices(&theta)?, position.as_slice()?);
+        let (theta, position) = (slices(&theta)?, self.rows(&position, n)?);
         let ones = [1.0f32; BLOCK];
         let mut energy = vec![0.0f32; n];
         let mut grad = vec![0.0f32; n * d];
@@ -158,8 +166,7 @@ impl CpuForm {
         }
         let mut blocks = Vec::new();
         for ((x, weight), energy) in terms.iter().zip(&mut energies) {
-            let (x, weight): (&[f32], &[f32]) = (x.as_slice()?, weight.as_slice()?);
-            assert_eq!(x.len(), weight.len() * self.network.dim, "coordinates of {} rows", weight.len());
+            let (x, weight) = (self.rows(x, energy.len())?, weight.as_slice()?);
             let parts = x.chunks(BLOCK * self.network.dim).zip(weight.chunks(BLOCK));
             let parts = parts.zip(energy.chunks_mut(BLOCK));
             blocks.extend(parts.map(|((x, weight), energy)| Block { x, weight, energy }));

@@ -165,13 +165,9 @@ impl Coupling {
         self.shapes.iter().flatten().copied().max().unwrap_or(0)
     }
 
-    /// Where in `[coordinates, rows]` the part that stays and the one that moves are: cut here, they are `first` and the rest.
-    fn cut(&self, rows: usize) -> usize {
-        self.parts.widths[0] * rows
-    }
-
+    /// The part that stays and the part that moves.
     fn split<'a>(&self, state: &'a mut [f32], rows: usize) -> (&'a mut [f32], &'a mut [f32]) {
-        let (first, second) = state.split_at_mut(self.cut(rows));
+        let (first, second) = state.split_at_mut(self.parts.widths[0] * rows);
         if self.parts.moves_first { (second, first) } else { (first, second) }
     }
 
@@ -195,10 +191,13 @@ impl Coupling {
                 z.fill(bias);
             }
             add_product(z, by_rows(theta[0], shape), by_rows(input, &[shape[1], rows]));
-            match () {
-                () if i == last => {}
-                () if keep => activate_with_slope(self.activation, z, &mut kept.slopes[i][..z.len()]),
-                () => activate(self.activation, z),
+            if i == last {
+                break;
+            }
+            if keep {
+                activate_with_slope(self.activation, z, &mut kept.slopes[i][..z.len()]);
+            } else {
+                activate(self.activation, z);
             }
         }
         let output = &mut kept.outputs[last][..2 * moves.len()];

@@ -3,7 +3,7 @@
 use super::pass::{Network, Step};
 
 /// Rows per block: enough for the matrix products, few enough that what the way back needs stays in the cache.
-pub(super) const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 128;
 
 /// What a pass keeps of one step, for the way back.
 #[derive(Debug, Default)]
