@@ -7,8 +7,9 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::params::{download, upload};
 use ember_model::{Energy, EnergyModel, EnergySpec, HostTensor};
+use ember_sampler::kernel::Mala;
 use ember_sampler::weights::LogWeights;
-use ember_sampler::{FlowProposal, Proposals, Walkers};
+use ember_sampler::{Boundary, FlowProposal, KernelConfig, Proposals, Walkers};
 use serde_json::{Value, json};
 
 use crate::checkpoint::{self, Checkpoint, Environment, Source, WalkersRecord};
@@ -228,6 +229,17 @@ impl Opened {
             (walkers, _) => walkers.clone(),
         };
         Ok(Self { model, walkers, ema: None, audit: None, ..self })
+    }
+
+    /// The run's kernel. A weight file names none: MALA then, which leaves the model invariant at any step size, given the model's own
+    /// walls.
+    pub fn kernel(&self) -> KernelConfig {
+        if let Some(config) = &self.config {
+            return config.kernel.kernel.clone();
+        }
+        let boundary = Boundary::of(self.model.spec().support);
+        let step_size = 0.5 / (self.model.dim() as f64).cbrt();
+        KernelConfig::Mala(Mala { boundary, ..Mala::new(step_size) })
     }
 
     /// Flows that cover the model and can propose moves: the base of a tilted energy, a flow itself.
