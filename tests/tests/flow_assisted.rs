@@ -226,7 +226,7 @@ fn the_model_gets_the_masses_right() {
     assert_within_se(mass, data, 0.02, 4.0);
     let opened = record::open(&path, &cpu()).expect("opens");
     assert_eq!(opened.proposal_flows.len(), 2, "the flows come along");
-    assert!(opened.kernel().expect("bound").is_some());
+    assert!(opened.kernel().expect("bound").needs_proposals());
 }
 
 /// The GPU path makes the same updates, to rounding.

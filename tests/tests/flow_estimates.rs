@@ -16,7 +16,10 @@ use ember_train::grid::EnergyGrid;
 use ember_train::log_z::{Estimator, log_z};
 use ember_train::statistics::{log_mean_z, t95};
 
-const REPEATS: usize = 8;
+/// Repeats where one estimate is looked at.
+const REPEATS: usize = 32;
+/// Repeats of `ember eval` unless told otherwise.
+const USUAL: usize = 8;
 
 /// Modes at `means`, on all coordinates of the plane.
 fn mixture(means: &[f64]) -> EnergyModel {
@@ -40,13 +43,13 @@ fn wide_flow(std: f64) -> FlowProposal {
     FlowProposal::of(&flow.with_data_init(rows)).expect("a flow")
 }
 
-fn options(draws: usize, seed: u64) -> FlowOptions {
-    FlowOptions { repeats: REPEATS, draws, seed }
+fn options(repeats: usize, draws: usize, seed: u64) -> FlowOptions {
+    FlowOptions { repeats, draws, seed }
 }
 
 /// Weighted samples of a mixture, `count` in each repeat: draws of `N(0, std²)` with their importance weights.
-fn weighted_samples(model: &EnergyModel, std: f64, count: usize, seed: u64) -> Ensembles {
-    let n = REPEATS * count;
+fn weighted_samples(model: &EnergyModel, std: f64, (repeats, count): (usize, usize), seed: u64) -> Ensembles {
+    let n = repeats * count;
     let z = Tensor::<2>::from_data(
         TensorData::new(Stream::new(seed, Purpose::Start).normals(n, 2), [n, 2]),
         &cpu(),
@@ -54,7 +57,7 @@ fn weighted_samples(model: &EnergyModel, std: f64, count: usize, seed: u64) -> E
     let log_q = (z.clone() * z.clone()).sum_dim(1).squeeze_dim::<1>(1).mul_scalar(-0.5);
     let mut walkers = Walkers::new(model, z.mul_scalar(std), 0.0);
     walkers.log_weights = walkers.log_weights.accumulate(walkers.energy.clone().neg() - log_q);
-    Ensembles::new(walkers, REPEATS, 0)
+    Ensembles::new(walkers, repeats, 0)
 }
 
 /// Exact draws, `count` in each repeat.
@@ -79,10 +82,11 @@ fn known_log_z_is_found() {
     for means in [&[1.0][..], &[-2.0, 2.5]] {
         let (model, flow) = (mixture(means), wide_flow(3.0));
         let exact = model.log_z().expect("a mixture");
-        check("importance", &importance(&model, &flow, options(20_000, 1)).expect("found"), exact);
-        let from = |samples: &Ensembles| bridge(&model, &flow, samples, options(10_000, 2)).expect("found");
-        check("bridge, exact draws", &from(&exact_samples(&model, 2_000, 3)), exact);
-        check("bridge, weighted samples", &from(&weighted_samples(&model, 3.0, 20_000, 4)), exact);
+        check("importance", &importance(&model, &flow, options(REPEATS, 5_000, 1)).expect("found"), exact);
+        let from =
+            |samples: &Ensembles| bridge(&model, &flow, samples, options(REPEATS, 3_000, 2)).expect("found");
+        check("bridge, exact draws", &from(&exact_samples(&model, 500, 3)), exact);
+        check("bridge, weighted samples", &from(&weighted_samples(&model, 3.0, (REPEATS, 5_000), 4)), exact);
     }
 }
 
@@ -92,19 +96,22 @@ fn intervals_cover_the_exact_log_z() {
     let runs = 400;
     let (model, flow) = (mixture(&[-1.5, 1.5]), wide_flow(2.5));
     let exact = model.log_z().expect("a mixture");
-    let covers = |found: FlowEstimate| {
-        (found.log_z.value - exact).abs() <= t95(REPEATS - 1) * found.log_z.standard_error
+    let covers = |found: &FlowEstimate| {
+        (found.log_z.value - exact).abs() <= t95(USUAL - 1) * found.log_z.standard_error
     };
-    let (mut by_importance, mut by_bridge) = (0, 0);
+    let (mut by_importance, mut by_bridge) = (Vec::new(), Vec::new());
     for seed in 0..runs {
-        by_importance += u32::from(covers(importance(&model, &flow, options(200, seed)).expect("found")));
-        let samples = weighted_samples(&model, 2.5, 300, seed);
-        by_bridge += u32::from(covers(bridge(&model, &flow, &samples, options(200, seed)).expect("found")));
+        by_importance.push(importance(&model, &flow, options(USUAL, 200, seed)).expect("found"));
+        let samples = weighted_samples(&model, 2.5, (USUAL, 300), seed);
+        by_bridge.push(bridge(&model, &flow, &samples, options(USUAL, 200, seed)).expect("found"));
     }
-    for (name, count) in [("importance", by_importance), ("bridge", by_bridge)] {
-        let fraction = f64::from(count) / runs as f64;
-        println!("{runs} runs: coverage of the 95 % interval by {name}: {fraction:.3}");
+    for (name, found) in [("importance", by_importance), ("bridge", by_bridge)] {
+        let fraction = found.iter().filter(|found| covers(found)).count() as f64 / runs as f64;
+        let (error, se) = mean_se(&found.iter().map(|found| found.log_z.value - exact).collect::<Vec<_>>());
+        println!("{runs} runs by {name}: coverage {fraction:.3}, mean error of log Z {error:+.4} ± {se:.4}");
         assert!((0.92..=0.98).contains(&fraction), "{name}: {fraction}");
+        // Both are biased by the order of 1/n, in a logarithm that is half its variance: within a standard error of 400 runs.
+        assert_within_se(error, 0.0, se, 4.0);
     }
 }
 
@@ -132,7 +139,7 @@ fn a_wrong_sign_of_log_det_is_seen() {
     assert_beyond_se(wrong, exact, wrong_se, 10.0);
 }
 
-/// Meng and Wong's iteration (1996, equation 4.1) written out, with or without the sizes of the samples.
+/// Meng and Wong's iteration (1996) written out, with sizes `n₁` and `n₂`.
 fn iterated(at_flow: &[f64], at_model: &[f64], sizes: (f64, f64)) -> f64 {
     let (s1, s2) = (sizes.0 / (sizes.0 + sizes.1), sizes.1 / (sizes.0 + sizes.1));
     let mut r = 1.0f64;
@@ -144,8 +151,20 @@ fn iterated(at_flow: &[f64], at_model: &[f64], sizes: (f64, f64)) -> f64 {
     r.ln()
 }
 
-/// The root of the score is the fixed point of the iteration; sums in the place of means, as if the samples were of one size, find
-/// another value.
+/// The root of Geyer's score, whose classes are `n₁` draws of the flow and `n₂` samples of the model, with `log(n₂/n₁)` left out.
+fn sizes_ignored(at_flow: &[f64], at_model: &[f64]) -> f64 {
+    let sigmoid = |x: f64| (1.0 + (-x).exp()).recip();
+    let (mut low, mut high) = (-50.0, 50.0);
+    for _ in 0..60 {
+        let c = 0.5 * (low + high);
+        let flow: f64 = at_flow.iter().map(|l| sigmoid(l - c)).sum();
+        let model: f64 = at_model.iter().map(|l| sigmoid(c - l)).sum();
+        if flow > model { low = c } else { high = c }
+    }
+    0.5 * (low + high)
+}
+
+/// The root of the score is the fixed point of the iteration; unequal sizes that are ignored move it by `log(n₂/n₁)`.
 #[test]
 fn the_bridge_is_the_fixed_point() {
     let (model, flow) = (mixture(&[-1.5, 1.5]), wide_flow(2.5));
@@ -156,17 +175,13 @@ fn the_bridge_is_the_fixed_point() {
         let x = model.draw(1_000, Stream::new(u64::from(lane), Purpose::Start)).expect("draws");
         let x = Tensor::from_data(TensorData::new(x, [1_000, 2]), &cpu());
         let log_q = download(flow.log_prob(x.clone()));
-        let at_model: Vec<f64> = download(model.energy(x))
-            .into_iter()
-            .zip(log_q)
-            .map(|(u, log_q)| -f64::from(u) - f64::from(log_q))
-            .collect();
+        let pairs = download(model.energy(x)).into_iter().zip(log_q);
+        let at_model: Vec<f64> = pairs.map(|(u, log_q)| -f64::from(u) - f64::from(log_q)).collect();
         let found = bridged(&at_flow, &at_model, &[1e-3; 1_000]);
         let reference = iterated(&at_flow, &at_model, (4_000.0, 1_000.0));
         assert!((found.log_z - reference).abs() < 1e-9, "{found:?} for {reference}");
-        // n₁ = n₂ in the weights of the bridge only changes its precision; in the means it is a bias of log(n₂/n₁).
-        broken.push(bridged(&at_flow, &at_model, &[1e-3; 1_000]).log_z + (1_000.0f64 / 4_000.0).ln());
         assert!((0.0..=1.0).contains(&found.overlap), "{found:?}");
+        broken.push(sizes_ignored(&at_flow, &at_model));
     }
     let (wrong, se) = mean_se(&broken);
     assert_beyond_se(wrong, exact, se, 10.0);
@@ -181,9 +196,9 @@ fn the_bridge_is_the_fixed_point() {
 fn weights_left_out_are_seen() {
     let (model, flow) = (mixture(&[-2.0, 2.5]), wide_flow(3.0));
     let exact = model.log_z().expect("a mixture");
-    let mut samples = weighted_samples(&model, 3.0, 4_000, 5);
+    let mut samples = weighted_samples(&model, 3.0, (REPEATS, 1_000), 5);
     samples.walkers = samples.walkers.unweighted();
-    let found = bridge(&model, &flow, &samples, options(4_000, 6)).expect("found").log_z;
+    let found = bridge(&model, &flow, &samples, options(REPEATS, 1_000, 6)).expect("found").log_z;
     assert_beyond_se(found.value, exact, found.standard_error, 10.0);
 }
 
@@ -219,16 +234,16 @@ fn tilted(size: f32) -> EnergyModel {
 /// An audit as it is after training: draws of the base, reweighted to the model.
 fn audit_of(model: &EnergyModel, count: usize) -> Ensembles {
     let base = model.flow_part().expect("a base");
-    let n = REPEATS * count;
+    let n = USUAL * count;
     let x = base.draw(n, Stream::new(8, Purpose::Start)).expect("a flow");
     let walkers = Walkers::new(&base, Tensor::from_data(TensorData::new(x, [n, 2]), &cpu()), 0.0);
-    Ensembles::new(walkers, REPEATS, 1)
+    Ensembles::new(walkers, USUAL, 1)
 }
 
 /// All four estimators agree with the integral over a grid on a tilt that is not small, and annealing starts at the flow.
 #[test]
 fn four_estimators_agree_on_a_tilted_flow() {
-    let model = tilted(0.7);
+    let model = tilted(0.35);
     let grid = EnergyGrid::new(&model, vec![(-16.0, 16.0); 2], 600).expect("the plane");
     let exact = grid.log_z();
     let wider = EnergyGrid::new(&model, vec![(-24.0, 24.0); 2], 600).expect("the plane").log_z();
@@ -241,15 +256,15 @@ fn four_estimators_agree_on_a_tilted_flow() {
     println!("grid {exact:.4}; the tilt's standard deviation under the base is {spread:.2}");
     assert!(spread > 1.0, "a tilt that is not small: {spread}");
     let options =
-        EvalOptions { repeats: REPEATS, seed: 4, estimators: vec![Estimator::All], ..EvalOptions::default() };
+        EvalOptions { repeats: USUAL, seed: 4, estimators: vec![Estimator::All], ..EvalOptions::default() };
     let found = log_z(&model, Some(&audit_of(&model, 4_000)), Some(&flow), &options).expect("found");
     assert_eq!(found.log_z.method, "audit");
     let methods: Vec<&str> = found.estimates.iter().map(|estimate| estimate.method).collect();
     assert_eq!(methods, ["audit", "smc", "importance", "bridge"]);
     for estimate in &found.estimates {
         println!("{estimate:?}");
-        assert_within_se(estimate.value, exact, estimate.standard_error, four_se(REPEATS));
-        assert!(estimate.standard_error < 0.05 && !estimate.doubtful, "{estimate:?}");
+        assert_within_se(estimate.value, exact, estimate.standard_error, four_se(USUAL));
+        assert!(estimate.standard_error < 0.1 && !estimate.doubtful, "{estimate:?}");
     }
     // Without an audit tempered SMC is the model's, and the two that a flow gives stand beside it unasked.
     let plain = EvalOptions { estimators: Vec::new(), ..options };
@@ -262,8 +277,7 @@ fn four_estimators_agree_on_a_tilted_flow() {
 fn a_flow_alone_has_log_z_zero() {
     let model = tilted(0.0);
     let flow = FlowProposal::of(&model).expect("its base");
-    let options =
-        EvalOptions { repeats: REPEATS, estimators: vec![Estimator::All], ..EvalOptions::default() };
+    let options = EvalOptions { repeats: USUAL, estimators: vec![Estimator::All], ..EvalOptions::default() };
     let found = log_z(&model, Some(&audit_of(&model, 100)), Some(&flow), &options).expect("found");
     assert_eq!((found.log_z.method, found.log_z.value), ("exact", 0.0));
     assert_eq!(found.estimates.len(), 4);
@@ -297,10 +311,10 @@ fn what_cannot_be_had_is_said() {
     assert_eq!((found.log_z.method, found.estimates.len()), ("importance", 1));
     assert!(found.log_z.interval_95.is_some() && found.independent.is_none());
     // Far from the model: few effective draws.
-    let far = importance(&mixture(&[30.0]), &flow, options(500, 0));
+    let far = importance(&mixture(&[30.0]), &flow, options(USUAL, 500, 0));
     let found = far.expect("finite");
     assert!(found.doubtful && found.caveat.contains("fewer than 100 effective draws"), "{found:?}");
     let samples = exact_samples(&mixture(&[30.0]), 100, 0);
-    let found = bridge(&mixture(&[30.0]), &flow, &samples, options(500, 0)).expect("finite");
+    let found = bridge(&mixture(&[30.0]), &flow, &samples, options(USUAL, 500, 0)).expect("finite");
     assert!(found.doubtful && found.caveat.contains("overlap"), "{found:?}");
 }

@@ -162,6 +162,7 @@ Examples:
   ember eval runs/mixture50_jarzynski-seed0
   ember eval runs/mixture50_jarzynski-seed0 --json | jq .kl
   ember eval runs/tilted-seed0 --estimators all                       # log Z four ways, under each other
+  ember eval runs/mlp2d_jarzynski-seed0 --mixing 1000                 # does the kernel carry walkers between the modes?
   ember eval runs/mnist236_jarzynski-seed0 --against data/kmnist      # AUROC beside a Gaussian's
   ember eval runs/mnist236_jarzynski-seed0 --smc-moves 16 --smc-ess 0.98  # a slower, better tempered SMC
   ember eval runs/mnist236_jarzynski-seed0 --ais --temperatures 2000  # log Z and bits/dim from both sides
@@ -192,6 +193,10 @@ pub struct EvalArgs {
     /// can be had. Unless given: the audit's where there is one, importance and bridge where there is a flow, smc where log Z needs it
     #[arg(long, value_name = "E,…", value_delimiter = ',', value_enum, hide_possible_values = true)]
     pub estimators: Vec<Estimator>,
+    /// Run the run's kernel STEPS steps at fixed weights from up to 128 of its walkers: R-hat, autocorrelation times, acceptance and
+    /// jumps between modes. A weight file names no kernel: MALA then
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u32).range(4..=100_000))]
+    pub mixing: Option<u32>,
     /// Tell held-out data from the data set in DIR by energy: out-of-distribution AUROC
     #[arg(long, value_name = "DIR")]
     pub against: Option<PathBuf>,

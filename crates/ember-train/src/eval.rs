@@ -7,6 +7,7 @@ use ember_sampler::Walkers;
 use serde::Serialize;
 
 use crate::ais::{self, TwoSided};
+use crate::chains::{self, Mixing};
 use crate::classifier::{ClassFrequencies, cache};
 use crate::config::Config;
 use crate::dataset::{Data, Truth};
@@ -90,6 +91,9 @@ pub struct Evaluation {
     /// log Z from both ends of an annealed path, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_z_two_sided: Option<TwoSided>,
+    /// How the run's kernel mixes at fixed θ, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mixing: Option<Mixing>,
     /// Bits per dimension of held-out images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bits_per_dim: Option<BitsPerDim>,
@@ -150,6 +154,7 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         class_frequencies_model: None,
         class_frequencies_withheld: None,
         log_z_two_sided: two_sided,
+        mixing: None,
         bits_per_dim: None,
         out_of_distribution: None,
         features: None,
@@ -160,6 +165,11 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
     if let Some(walkers) = walkers.as_ref().filter(|_| weighted) {
         evaluation.ess_fraction = Some(walkers.summary().ess / walkers.count() as f64);
         evaluation.distinct_ancestors = Some(walkers.distinct_ancestors());
+    }
+    if let Some(steps) = options.mixing {
+        let truth = subject.config.as_ref().and_then(|config| config.dataset.as_dyn().truth());
+        let modes = truth.as_ref().and_then(|truth| truth.modes.as_ref());
+        evaluation.mixing = Some(chains::of_subject(subject, walkers.as_ref(), modes, steps, options.seed)?);
     }
     if let (Some(config), Some(data)) = (&subject.config, &data) {
         judge_against_data(

@@ -20,6 +20,8 @@ pub struct EvalOptions {
     pub smc_ess: Option<f64>,
     /// Estimators of log Z asked for beside those that are cheap.
     pub estimators: Vec<Estimator>,
+    /// Steps of the run's kernel at fixed θ whose mixing is measured.
+    pub mixing: Option<usize>,
     /// log Z from both ends.
     pub ais: Option<AisOptions>,
     /// Another data set to tell from the held-out one.

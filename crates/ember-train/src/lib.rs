@@ -4,6 +4,7 @@
 pub mod ais;
 pub mod batches;
 pub mod bench;
+pub mod chains;
 pub mod checkpoint;
 mod checksum;
 pub mod classifier;

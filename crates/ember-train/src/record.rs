@@ -7,8 +7,9 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::params::{download, upload};
 use ember_model::{Energy, EnergyModel, EnergySpec, HostTensor};
+use ember_sampler::kernel::Mala;
 use ember_sampler::weights::LogWeights;
-use ember_sampler::{FlowProposal, Kernel, Proposals, Walkers};
+use ember_sampler::{Boundary, FlowProposal, Kernel, KernelConfig, Proposals, Walkers};
 use serde_json::{Value, json};
 
 use crate::checkpoint::{self, Checkpoint, Environment, Source, WalkersRecord};
@@ -305,13 +306,23 @@ impl Opened {
         }
     }
 
-    /// The run's kernel, ready to move walkers; `None` where no run is known.
+    /// The run's kernel. A weight file names none: MALA then, which leaves the model invariant at any step size, given the model's own
+    /// walls.
+    pub fn kernel_config(&self) -> KernelConfig {
+        if let Some(config) = &self.config {
+            return config.kernel.kernel.clone();
+        }
+        let boundary = Boundary::of(self.model.spec().support);
+        let step_size = 0.5 / (self.model.dim() as f64).cbrt();
+        KernelConfig::Mala(Mala { boundary, ..Mala::new(step_size) })
+    }
+
+    /// [`Opened::kernel_config`] ready to move walkers: with its flows, at the step size the run had come to.
     ///
     /// # Errors
     /// As [`moves::ready`].
-    pub fn kernel(&self) -> Result<Option<Box<dyn Kernel>>, Error> {
-        let kernel = self.config.as_ref().map(|config| &config.kernel.kernel);
-        kernel.map(|kernel| moves::ready(kernel, self.step_size, self.proposals().as_ref())).transpose()
+    pub fn kernel(&self) -> Result<Box<dyn Kernel>, Error> {
+        moves::ready(&self.kernel_config(), self.step_size, self.proposals().as_ref())
     }
 
     /// Whether the walkers are exact draws of the model at its θ: the run's objective has no negative phase.

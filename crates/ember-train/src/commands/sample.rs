@@ -4,8 +4,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel, SampleShape};
-use ember_sampler::kernel::Mala;
-use ember_sampler::{Boundary, Kernel, Noise, Walkers};
+use ember_sampler::{Noise, Walkers};
 
 use crate::cli::SampleArgs;
 use crate::denoise::denoised;
@@ -47,7 +46,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     let sigma = args.denoise.then(|| data_noise(&subject, args)).transpose()?;
     let mut walkers = draw(&subject, args)?;
     if args.steps > 0 {
-        let kernel = kernel(&subject)?;
+        let kernel = subject.kernel()?;
         for step in 0..args.steps {
             let noise = Noise::at(args.seed, LANE, step, kernel.noise_steps(), 0)?;
             walkers = kernel.step(&subject.model, walkers, &noise).0;
@@ -67,16 +66,6 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     };
     samples.write(&args.out)?;
     super::print(&format!("{}\n", args.out.display()))
-}
-
-/// The run's kernel. A weight file names none: MALA leaves the model invariant at any step size, given the model's own walls.
-pub(super) fn kernel(subject: &Opened) -> Result<Box<dyn Kernel>, Error> {
-    if let Some(kernel) = subject.kernel()? {
-        return Ok(kernel);
-    }
-    let boundary = Boundary::of(subject.model.spec().support);
-    let step_size = 0.5 / (subject.model.dim() as f64).cbrt();
-    Ok(Box::new(Mala { boundary, ..Mala::new(step_size) }))
 }
 
 /// The standard deviation of the noise in the run's data.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use crate::chains::{Mixing, Quantity};
 use crate::error::Error;
 use crate::eval::{Evaluation, evaluate};
 use crate::features::FeatureDistances;
@@ -105,6 +106,7 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
         let _ =
             writeln!(text, "walkers    ess {ess:.3} of them, {ancestors} starting walkers still represented");
     }
+    text += &evaluation.mixing.as_ref().map(mixing).unwrap_or_default();
     text += &evaluation.features.as_ref().map(FeatureDistances::table).unwrap_or_default();
     text
 }
@@ -148,6 +150,57 @@ fn estimates(found: &[LogZEstimate]) -> String {
             let _ = writeln!(text, "           ({})", estimate.caveat);
         }
     }
+    text
+}
+
+/// How the kernel mixes, a line for each quantity and a sentence for each figure.
+fn mixing(found: &Mixing) -> String {
+    let mut text = String::new();
+    let kernel = &found.kernel;
+    let _ = writeln!(
+        text,
+        "mixing     {} chains of {} steps at fixed weights, from {}, by {kernel:?}",
+        found.chains,
+        found.steps,
+        method_text(found.starts)
+    );
+    let rates = [
+        (found.accept_rate, "of the local proposals are taken"),
+        (found.global_accept_rate, "of the walkers are moved by a flow's proposal in a step"),
+        (found.jumps_per_step, "jumps to another mode per walker and step"),
+    ];
+    for (rate, what) in rates {
+        if let Some(rate) = rate {
+            let _ = writeln!(text, "           {rate:.4} {what}");
+        }
+    }
+    let worst =
+        |quantity: &Option<Quantity>| quantity.as_ref().and_then(|quantity| quantity.index).unwrap_or(0);
+    let rows = [
+        (&found.energy, "energy".to_owned(), String::new()),
+        (
+            &found.coordinate,
+            format!("x[{}]", worst(&found.coordinate)),
+            format!(", the slowest of {} coordinates", found.coordinates),
+        ),
+        (
+            &found.mode,
+            format!("mode {}", worst(&found.mode)),
+            ", the slowest of the modes' indicators".to_owned(),
+        ),
+    ];
+    for (quantity, name, which) in rows {
+        let Some(quantity) = quantity else { continue };
+        let least = if quantity.doubtful { "at least " } else { "" };
+        let _ = writeln!(
+            text,
+            "           {name:<8} R-hat {:.3}, autocorrelation time {least}{:.1} steps, ess {:.4} per step{which}",
+            quantity.r_hat, quantity.autocorrelation_time, quantity.ess_per_step
+        );
+    }
+    text += "           (R-hat: chains that agree have 1, above 1.01 they do not. Autocorrelation time: steps from one independent\n\
+             \x20           value to the next; `at least` where chains are under 50 times as long. ess: independent values a step)\n";
+    let _ = writeln!(text, "           ({})", found.caveat);
     text
 }
 
@@ -233,6 +286,7 @@ fn method_text(method: &str) -> &str {
         IMPORTANCE => "importance sampling from the data's law",
         "walkers" => "the training walkers",
         "draws" => "exact draws of the model",
+        "start" => "draws of the model's tractable start",
         other => other,
     }
 }

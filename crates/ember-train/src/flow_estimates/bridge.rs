@@ -1,15 +1,16 @@
 //! Bridge sampling between a flow and the model (Meng and Wong 1996), with the optimal bridge.
 //!
-//! With `n₁` draws of q, `n₂` samples of the model and `s_i = n_i/(n₁ + n₂)`, Meng and Wong's equation 4.1 iterates
+//! With `n₁` draws of q, `n₂` samples of the model and `s_i = n_i/(n₁ + n₂)`, Meng and Wong iterate
 //! `r ← E_q[l/(s₂ l/r + s₁)] / E_ρ[1/(s₂ l/r + s₁)]`, `l = e^{−U}/q`. Its fixed point is the one root of the monotone score
 //! `n₁ E_q[σ(η − c)] = n₂ E_ρ[σ(c − η)]`, `η = log l + log(n₂/n₁)`, `c = log r` (Geyer 1994), found here by bisection.
 //!
-//! One estimate for each repeat of an ensemble, with its own draws of q; `E_ρ` is the repeat's weighted mean, and `n₂` its ess, so
-//! that a repeat of few effective walkers leans on the flow. `n₂` enters as the optimum only: any value is consistent. Walkers that
+//! One r for each repeat of an ensemble, with its own draws of q; `E_ρ` is the repeat's weighted mean, and `n₂` its ess, so that a
+//! repeat of few effective walkers leans on the flow. `n₂` enters as the optimum only: any value is consistent. Walkers that
 //! descend from one another count as their weights say, though they are dependent: `n₂` is then too large, which costs precision
-//! and not truth. The standard error is over the repeats. Where the walkers are those of an audit or a tempered SMC,
-//! the estimate shares them with that method's. Cost: `n₁` flow passes and energies and `n₂` densities of the flow a repeat. Fails
-//! where q and the model do not overlap, and misses a mode that neither reaches.
+//! and not truth. The value is the log of the mean r (the mean of log r is low by half its variance), with its standard error over
+//! the repeats. Where the walkers are those of an audit or a tempered SMC, the estimate shares them with that method's. Cost:
+//! `n₁` flow passes and energies and `n₂` densities of the flow a repeat. Fails where q and the model do not overlap, and misses a
+//! mode that neither reaches.
 
 use ember_model::EnergyModel;
 use ember_model::params::download;
@@ -19,7 +20,7 @@ use ember_sampler::weights::normalised;
 use super::{BRIDGE_LANE, FlowEstimate, FlowOptions, log_ratios_at, log_ratios_at_draws, stream};
 use crate::ensembles::Ensembles;
 use crate::error::Error;
-use crate::statistics::Estimate;
+use crate::statistics::log_mean_z;
 
 /// Below this overlap, flow and model hardly meet.
 const LOW_OVERLAP: f64 = 0.01;
@@ -66,7 +67,7 @@ pub fn bridge(
     } else {
         "modes that neither the flow nor the walkers reach are not counted"
     };
-    Ok(FlowEstimate { log_z: Estimate::mean(&repeats), repeats, nearness: overlap, doubtful, caveat })
+    Ok(FlowEstimate { log_z: log_mean_z(&repeats), repeats, nearness: overlap, doubtful, caveat })
 }
 
 /// One bridge.
