@@ -74,7 +74,12 @@ fn eval_tells_how_the_kernel_mixes() {
     assert!(mixing["jumps_per_step"].as_f64().is_some_and(|jumps| jumps > 0.0), "{mixing}");
     assert!(mixing.get("global_accept_rate").is_none(), "{mixing}");
     let table = scratch.ok(&["eval", "net", "--mixing", "60", "--device", "flex"]);
-    assert!(table.contains("mixing     128 chains of 60 steps") && table.contains("R-hat"), "{table}");
+    assert!(
+        table.contains("128 chains of 60 steps")
+            && table.contains("training walkers, by mala")
+            && table.contains("R-hat"),
+        "{table}"
+    );
     for wrong in ["0", "3", "many"] {
         scratch.fails(&["eval", "net", "--mixing", wrong, "--device", "flex"], 2, &["--mixing", wrong]);
     }

@@ -156,10 +156,12 @@ fn estimates(found: &[LogZEstimate]) -> String {
 /// How the kernel mixes, a line for each quantity and a sentence for each figure.
 fn mixing(found: &Mixing) -> String {
     let mut text = String::new();
-    let kernel = &found.kernel;
+    // A config's tag is the kernel's name.
+    let table = serde_json::to_value(&found.kernel).unwrap_or_default();
+    let kernel = table["kind"].as_str().unwrap_or("the kernel");
     let _ = writeln!(
         text,
-        "mixing     {} chains of {} steps at fixed weights, from {}, by {kernel:?}",
+        "mixing     {} chains of {} steps at fixed weights, from {}, by {kernel}",
         found.chains,
         found.steps,
         method_text(found.starts)
