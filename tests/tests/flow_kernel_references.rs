@@ -115,7 +115,7 @@ fn flow_kernels() -> Vec<Box<dyn Kernel>> {
 #[test]
 fn blocks_move_by_their_own_flows() {
     let count = 2_501;
-    let (a, b) = (TARGET.flow(&cpu()), scaled_flow(&[3.0, 1.5], 0.7, &cpu()));
+    let (a, b) = (TARGET.flow(&cpu()), scaled_flow(&[3.0, 1.5], &cpu()));
     for kernel in flow_kernels() {
         let after = |proposals: Proposals| stepped(&*kernel, &proposals, count, NOISE).0.position;
         let [one, other] = [&a, &b].map(|flow| after(Proposals::one(flow.clone())));

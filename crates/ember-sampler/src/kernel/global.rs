@@ -3,7 +3,8 @@
 //! Each is two types: the table of the config, which says what it is, and [`Bound`], the table with its flows, which steps. A step is a
 //! global move at the first of its step numbers, then local moves at the next ones, each with numbers of its own. `log ρ_α` of
 //! the walkers is computed afresh in every step: α moves while the walkers stay. All leave `ρ_θ` invariant given α, where α does not
-//! depend on the walker that is moved; a flow fitted to the same walkers does, and biases them by `O(1/N)` (ALGORITHMS 5).
+//! depend on the walker that is moved; a flow fitted to the same walkers does, and biases them by `O(1/N)` (ALGORITHMS 5; measured in
+//! `tests/tests/fitted_flow_bias.rs`).
 
 use std::fmt::Debug;
 
