@@ -23,7 +23,8 @@ pub fn scaled_flow(scales: &[f64], device: &Device) -> FlowProposal {
     FlowProposal::of(&model.with_theta(theta)).expect("a flow")
 }
 
-/// One coupling whose log-determinant grows with the first half of the coordinates, about linearly: `s = tanh(tanh(0.3 Σ z))`.
+/// One coupling whose log-determinant grows with the first half of the coordinates, about linearly:
+/// `s = tanh(tanh(0.3 Σ z))`.
 ///
 /// # Panics
 /// If `dim` is odd.
@@ -169,7 +170,8 @@ impl Estimate {
     }
 }
 
-/// Weighted statistics at t = 1 and Z over its exact value; standard errors from `groups` blocks of walkers, which must be independent.
+/// Weighted statistics at t = 1 and Z over its exact value; standard errors from `groups` blocks of walkers, which
+/// must be independent.
 pub fn estimates(target: Target, walkers: &Walkers, groups: usize) -> Vec<Estimate> {
     let dim = walkers.dim();
     let x: Vec<f64> = download(walkers.position.clone()).into_iter().map(f64::from).collect();

@@ -1,5 +1,6 @@
-//! The bias of a flow fitted to the walkers it moves (ALGORITHMS 5), measured at N = 50 on a Gaussian in the plane: independence
-//! Metropolis–Hastings from a small RealNVP that takes two steps of plain gradient descent on the walkers after every move.
+//! The bias of a flow fitted to the walkers it moves (ALGORITHMS 5), measured at N = 50 on a Gaussian in the plane:
+//! independence Metropolis–Hastings from a small RealNVP that takes two steps of plain gradient descent on the
+//! walkers after every move.
 //!
 //! | fitted to | second moment off by, 1,000 repeats |
 //! |---|---|
@@ -7,8 +8,9 @@
 //! | the walkers it moves (pooled) | −0.1263 ± 0.0016 |
 //! | the other half (crosswise) | −0.0048 ± 0.0012 |
 //!
-//! Pooled, each walker pulls the flow towards itself and is taken from its place too easily. Crosswise, a walker still acts on its own flow
-//! by way of the other half, which it helped to move: what is left is of higher order, a 26th of the pooled bias here, and not zero.
+//! Pooled, each walker pulls the flow towards itself and is taken from its place too easily. Crosswise, a walker
+//! still acts on its own flow by way of the other half, which it helped to move: what is left is of higher order, a
+//! 26th of the pooled bias here, and not zero.
 
 use burn::tensor::Tensor;
 use ember_model::EnergyModel;
@@ -103,7 +105,8 @@ fn a_flow_fitted_to_the_walkers_it_moves_biases_them() {
     assert_within_se(frozen, 0.0, se, four_se(repeats));
 }
 
-/// The figures of the documentation: `cargo test --release -p ember-tests --test fitted_flow_bias -- --ignored --nocapture`.
+/// The figures of the documentation:
+/// `cargo test --release -p ember-tests --test fitted_flow_bias -- --ignored --nocapture`.
 #[test]
 #[ignore = "minutes"]
 fn measured_with_many_repeats() {

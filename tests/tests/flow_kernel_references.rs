@@ -1,5 +1,5 @@
-//! The kernels that propose from flows against plain references, walker by walker: decisions in f64 on the host, blocks, numbers of
-//! local moves, energies that are not finite, and the GPU path.
+//! The kernels that propose from flows against plain references, walker by walker: decisions in f64 on the host,
+//! blocks, numbers of local moves, energies that are not finite, and the GPU path.
 
 use burn::tensor::{Device, Tensor};
 use ember_model::params::download;

@@ -1,6 +1,7 @@
-//! The kernels that propose from flows, and HMC, on known targets (ALGORITHMS 5, 9): at fixed θ they keep the target and, but for the local
-//! ones, find it from one mode alone; on a fixed path of θ the weights of the reversible rule are exact. 4 standard errors over 32
-//! independent groups of walkers. The well-known mistakes are off by at least 10 in the same test.
+//! The kernels that propose from flows, and HMC, on known targets (ALGORITHMS 5, 9): at fixed θ they keep the target
+//! and, but for the local ones, find it from one mode alone; on a fixed path of θ the weights of the reversible rule
+//! are exact. 4 standard errors over 32 independent groups of walkers. The well-known mistakes are off by at least 10
+//! in the same test.
 
 use burn::tensor::{Tensor, activation};
 use ember_model::params::download;
