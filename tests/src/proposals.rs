@@ -7,30 +7,43 @@ use ember_model::random::{Purpose, Stream};
 use ember_model::{EnergyConfig, EnergyModel, EnergySpec, SampleShape};
 use ember_sampler::{FlowProposal, Walkers};
 
-use crate::flows::{HALF, trained};
+use crate::flows::{HALF, start, trained};
 use crate::{mean_se, ratio_se};
 
-/// A RealNVP moved away from the identity, its networks' weights `warp` times those of [`trained`], its draws scaled by `scales`, one
-/// number a coordinate.
+/// A RealNVP moved away from the identity, its draws scaled by `scales`, one number a coordinate.
 ///
 /// # Panics
 /// If the scales do not fit the coordinates.
-pub fn scaled_flow(scales: &[f64], warp: f64, device: &Device) -> FlowProposal {
+pub fn scaled_flow(scales: &[f64], device: &Device) -> FlowProposal {
     let model = trained(&format!("dim = {}\n{HALF}", scales.len()), device);
-    let params = model.params();
-    let mut theta: Vec<_> = params
-        .iter()
-        .zip(model.theta())
-        .map(
-            |(spec, values)| {
-                if spec.shape.len() > 1 { values.clone().mul_scalar(warp) } else { values.clone() }
-            },
-        )
-        .collect();
-    let last = params.iter().position(|spec| spec.name == "couplings.0.act_norm.log_scale");
+    let mut theta = model.theta().to_vec();
+    let last = model.params().iter().position(|spec| spec.name == "couplings.0.act_norm.log_scale");
     let log_scale = scales.iter().map(|scale| scale.ln() as f32).collect();
     theta[last.expect("act-norm")] = upload(log_scale, device);
     FlowProposal::of(&model.with_theta(theta)).expect("a flow")
+}
+
+/// One coupling whose log-determinant grows with the first half of the coordinates, about linearly:
+/// `s = tanh(tanh(0.3 Σ z))`.
+///
+/// # Panics
+/// If `dim` is odd.
+pub fn skewed_flow(dim: usize, device: &Device) -> FlowProposal {
+    let hidden = 4;
+    let table =
+        format!("dim = {dim}\nkind = \"real_nvp\"\nlayers = 1\nhidden = [{hidden}]\nactivation = \"tanh\"");
+    let model = start(&table, device);
+    let theta = model.params().into_iter().map(|spec| {
+        let moved = dim / 2 * hidden;
+        let value = |i: usize| match spec.name.as_str() {
+            "couplings.0.layers.0.weight" => 0.3,
+            // The rows of the log-scale, and not those of the shift.
+            "couplings.0.layers.1.weight" if i < moved => 1.0 / hidden as f32,
+            _ => 0.0,
+        };
+        upload((0..spec.len()).map(value).collect(), device)
+    });
+    FlowProposal::of(&model.with_theta(theta.collect())).expect("a flow")
 }
 
 /// A statistic of one walker, with its name and its exact expectation.
@@ -98,15 +111,10 @@ impl Target {
 
     /// A flow that covers the target without fitting it.
     pub fn flow(self, device: &Device) -> FlowProposal {
-        self.warped_flow(1.0, device)
-    }
-
-    /// The same, the further from an affine map the larger `warp`.
-    pub fn warped_flow(self, warp: f64, device: &Device) -> FlowProposal {
         match self {
-            Self::Gaussian { dim: 2 } => scaled_flow(&[1.5, 1.5], warp, device),
-            Self::Gaussian { dim } => scaled_flow(&vec![1.25; dim], warp, device),
-            Self::TwoModes => scaled_flow(&[4.0, 2.0], warp, device),
+            Self::Gaussian { dim: 2 } => scaled_flow(&[1.5, 1.5], device),
+            Self::Gaussian { dim } => scaled_flow(&vec![1.25; dim], device),
+            Self::TwoModes => scaled_flow(&[4.0, 2.0], device),
         }
     }
 
@@ -162,7 +170,8 @@ impl Estimate {
     }
 }
 
-/// Weighted statistics at t = 1 and Z over its exact value; standard errors from `groups` blocks of walkers, which must be independent.
+/// Weighted statistics at t = 1 and Z over its exact value; standard errors from `groups` blocks of walkers, which
+/// must be independent.
 pub fn estimates(target: Target, walkers: &Walkers, groups: usize) -> Vec<Estimate> {
     let dim = walkers.dim();
     let x: Vec<f64> = download(walkers.position.clone()).into_iter().map(f64::from).collect();

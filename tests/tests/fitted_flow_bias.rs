@@ -1,6 +1,16 @@
-//! The bias of a flow fitted to the walkers it moves (ALGORITHMS 5), measured at N = 50 on a Gaussian in the plane: independence
-//! Metropolis–Hastings from a small RealNVP that takes steps of plain gradient descent on the walkers after every move. Pooled, each walker
-//! pulls the flow towards itself and is taken from its place too easily; fitted crosswise in two halves, or frozen, it is not.
+//! The bias of a flow fitted to the walkers it moves (ALGORITHMS 5), measured at N = 50 on a Gaussian in the plane:
+//! independence Metropolis–Hastings from a small RealNVP that takes two steps of plain gradient descent on the
+//! walkers after every move.
+//!
+//! | fitted to | second moment off by, 1,000 repeats |
+//! |---|---|
+//! | nothing (frozen) | −0.0007 ± 0.0012 |
+//! | the walkers it moves (pooled) | −0.1263 ± 0.0016 |
+//! | the other half (crosswise) | −0.0048 ± 0.0012 |
+//!
+//! Pooled, each walker pulls the flow towards itself and is taken from its place too easily. Crosswise, a walker
+//! still acts on its own flow by way of the other half, which it helped to move: what is left is of higher order, a
+//! 26th of the pooled bias here, and not zero.
 
 use burn::tensor::Tensor;
 use ember_model::EnergyModel;
@@ -90,11 +100,13 @@ fn a_flow_fitted_to_the_walkers_it_moves_biases_them() {
     assert_beyond_se(pooled, 0.0, se, 4.0);
     let (crosswise, se) = bias(Fit::Crosswise, repeats);
     assert_within_se(crosswise, 0.0, se, four_se(repeats));
+    assert!(crosswise.abs() < 0.2 * pooled.abs(), "{crosswise} crosswise, {pooled} pooled");
     let (frozen, se) = bias(Fit::Frozen, repeats);
     assert_within_se(frozen, 0.0, se, four_se(repeats));
 }
 
-/// The figures of the documentation: `cargo test --release -p ember-tests --test fitted_flow_bias -- --ignored --nocapture`.
+/// The figures of the documentation:
+/// `cargo test --release -p ember-tests --test fitted_flow_bias -- --ignored --nocapture`.
 #[test]
 #[ignore = "minutes"]
 fn measured_with_many_repeats() {

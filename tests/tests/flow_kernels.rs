@@ -1,6 +1,7 @@
-//! The kernels that propose from flows, and HMC, on known targets (ALGORITHMS 5, 9): at fixed θ they keep the target and, but for the local
-//! ones, find it from one mode alone; on a fixed path of θ the weights of the reversible rule are exact. 4 standard errors over 32
-//! independent groups of walkers. The well-known mistakes are off by at least 10 in the same test.
+//! The kernels that propose from flows, and HMC, on known targets (ALGORITHMS 5, 9): at fixed θ they keep the target
+//! and, but for the local ones, find it from one mode alone; on a fixed path of θ the weights of the reversible rule
+//! are exact. 4 standard errors over 32 independent groups of walkers. The well-known mistakes are off by at least 10
+//! in the same test.
 
 use burn::tensor::{Tensor, activation};
 use ember_model::params::download;
@@ -9,7 +10,7 @@ use ember_model::{Energy, EnergyModel};
 use ember_sampler::device::{standard_normal, uniform};
 use ember_sampler::kernel::{Ex2Mcmc, FlowMh, Hmc, ISir, Mala, Neutra};
 use ember_sampler::{FlowProposal, Kernel, Noise, Proposals, Walkers};
-use ember_tests::proposals::{Estimate, Target, estimates, line};
+use ember_tests::proposals::{Estimate, Target, estimates, line, skewed_flow};
 use ember_tests::{assert_within_se, cpu, four_se};
 
 const GROUPS: usize = 32;
@@ -215,8 +216,8 @@ impl Energy for WithoutLogDet<'_> {
 
 #[test]
 fn latent_moves_without_the_jacobian_are_wrong() {
-    for target in Target::ALL {
-        let (model, flow) = (target.at(1.0, &cpu()), target.warped_flow(1.6, &cpu()));
+    for target in [Target::Gaussian { dim: 2 }, Target::Gaussian { dim: 8 }] {
+        let (model, flow) = (target.at(1.0, &cpu()), skewed_flow(target.dim(), &cpu()));
         let start = target.draws(1.0, WALKERS, 0, &cpu());
         let latent = WithoutLogDet { energy: &model, flow: &flow };
         let mut walkers = Walkers::new(&latent, flow.inverse(start.clone()).0, 0.0);

@@ -1,8 +1,8 @@
 //! Flows that propose global moves.
 //!
-//! A kernel that proposes from ρ_α leaves `ρ_θ` invariant *given α*, where α does not depend on the walker that is moved
-//! (ALGORITHMS 5). [`Proposals`] holds one flow, or several of which each moves its own block of walkers: with two, fitted each to
-//! the other's walkers, no walker is moved by a flow that was fitted to it.
+//! A kernel that proposes from ρ_α leaves `ρ_θ` invariant *given α*, where α does not depend on the walker that is
+//! moved (ALGORITHMS 5). [`Proposals`] holds one flow, or several of which each moves its own block of walkers: with
+//! two, fitted each to the other's walkers, no walker is moved by a flow that was fitted to it.
 
 use std::ops::Range;
 
@@ -20,7 +20,8 @@ pub struct FlowProposal {
 }
 
 impl FlowProposal {
-    /// The flow of a model: the model itself where it is a flow, the base of a tilted energy; `None` where there is neither.
+    /// The flow of a model: the model itself where it is a flow, the base of a tilted energy; `None` where there is
+    /// neither.
     pub fn of(model: &EnergyModel) -> Option<Self> {
         Some(Self { model: model.flow_part()? })
     }
@@ -64,7 +65,8 @@ impl FlowProposal {
     }
 }
 
-/// Flows and the walkers they move: K flows move K consecutive blocks of the population, of equal size but for a remainder.
+/// Flows and the walkers they move: K flows move K consecutive blocks of the population, of equal size but for a
+/// remainder.
 #[derive(Clone, Debug)]
 pub struct Proposals(Vec<FlowProposal>);
 
@@ -93,8 +95,8 @@ impl Proposals {
         let blocks = self.0.len();
         count * k / blocks..count * (k + 1) / blocks
     }
-    /// A draw for each of `count` walkers and its `log ρ_α` under the flow that moves the walker. The latents do not depend on the
-    /// blocks. → `[count, dim]`, `[count]`.
+    /// A draw for each of `count` walkers and its `log ρ_α` under the flow that moves the walker. The latents do not
+    /// depend on the blocks. → `[count, dim]`, `[count]`.
     pub fn sample(&self, count: usize, stream: Stream) -> (Tensor<2>, Tensor<1>) {
         let first = &self.0[0];
         let z = standard_normal([count, first.dim()], stream, first.model.device());

@@ -1,7 +1,8 @@
 //! Ex²MCMC (Samsonov et al. 2022, arXiv 2111.02702, algorithm 2): i-SIR from a flow, then MALA steps.
 //!
-//! The global choice is that of `i_sir.rs`, the moves after it that of `mala.rs`, 5 unless given. Invariant given α, though not reversible.
-//! Gradients per step: `1 + local_steps`, with i-SIR's N − 1 energies. Fails where the flow misses a mode: local moves do not cross.
+//! The global choice is that of `i_sir.rs`, the moves after it that of `mala.rs`, 5 unless given. Invariant given α,
+//! though not reversible. Gradients per step: `1 + local_steps`, with i-SIR's N − 1 energies. Fails where the flow
+//! misses a mode: local moves do not cross.
 
 use ember_model::Energy;
 use serde::{Deserialize, Serialize};

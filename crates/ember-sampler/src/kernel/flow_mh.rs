@@ -1,10 +1,10 @@
-//! Independence Metropolis–Hastings with a flow's draws (Gabrié, Rotskoff, Vanden-Eijnden 2022, arXiv 2105.12603), then MALA steps
-//! where asked for.
+//! Independence Metropolis–Hastings with a flow's draws (Gabrié, Rotskoff, Vanden-Eijnden 2022, arXiv 2105.12603),
+//! then MALA steps where asked for.
 //!
-//! `x' = T(z)`, `z ~ N(0, I)`, accepted with probability `min(1, p(x')ρ_α(x)/(p(x)ρ_α(x')))`. Gradients per step: 1 at the proposals, and
-//! one a local move; flow passes: one draw, one `log ρ_α`. Leaves `ρ_θ` invariant given α (`global.rs`). Fails where the flow does not cover
-//! the target, or in many dimensions: `p/ρ_α` then varies so much that nothing is accepted, and walkers in the flow's tails stay
-//! for long.
+//! `x' = T(z)`, `z ~ N(0, I)`, accepted with probability `min(1, p(x')ρ_α(x)/(p(x)ρ_α(x')))`. Gradients per step: 1
+//! at the proposals, and one a local move; flow passes: one draw, one `log ρ_α`. Leaves `ρ_θ` invariant given α
+//! (`global.rs`). Fails where the flow does not cover the target, or in many dimensions: `p/ρ_α` then varies so much
+//! that nothing is accepted, and walkers in the flow's tails stay for long.
 
 use burn::tensor::Tensor;
 use ember_model::Energy;

@@ -1,9 +1,10 @@
 //! What the kernels share that propose from flows.
 //!
-//! Each is two types: the table of the config, which says what it is, and [`Bound`], the table with its flows, which steps. A step is a
-//! global move at the first of its step numbers, then local moves at the next ones, each with numbers of its own. `log ρ_α` of
-//! the walkers is computed afresh in every step: α moves while the walkers stay. All leave `ρ_θ` invariant given α, where α does not
-//! depend on the walker that is moved; a flow fitted to the same walkers does, and biases them by `O(1/N)` (ALGORITHMS 5).
+//! Each is two types: the table of the config, which says what it is, and [`Bound`], the table with its flows, which
+//! steps. A step is a global move at the first of its step numbers, then local moves at the next ones, each with
+//! numbers of its own. `log ρ_α` of the walkers is computed afresh in every step: α moves while the walkers stay. All
+//! leave `ρ_θ` invariant given α, where α does not depend on the walker that is moved; a flow fitted to the same
+//! walkers does, and biases them by `O(1/N)` (ALGORITHMS 5; measured in `tests/tests/fitted_flow_bias.rs`).
 
 use std::fmt::Debug;
 
@@ -212,7 +213,8 @@ impl Kernel for LocalMoves {
     }
 }
 
-/// What follows a global move that moved the fraction `moved`, `[1]`: the local moves, at the step numbers after its own.
+/// What follows a global move that moved the fraction `moved`, `[1]`: the local moves, at the step numbers after its
+/// own.
 pub(super) fn then_local(
     local: Option<LocalMoves>,
     energy: &dyn Energy,

@@ -1,10 +1,12 @@
-//! Hamiltonian Monte Carlo (Duane, Kennedy, Pendleton, Roweth 1987; Neal 2011, arXiv 1206.1901), identity mass, Metropolis-adjusted.
+//! Hamiltonian Monte Carlo (Duane, Kennedy, Pendleton, Roweth 1987; Neal 2011, arXiv 1206.1901), identity mass,
+//! Metropolis-adjusted.
 //!
-//! Momenta `p ~ N(0, I)` afresh in every step; `leapfrog_steps` times `p ← p − (ε/2)∇U`, `x ← x + εp`, `p ← p − (ε/2)∇U`; then
-//! accepted with probability `min(1, a)`, `log a = U(x) − U(x') + ½|p|² − ½|p'|²`. `step_size` is the leapfrog's own ε, *not* MALA's h:
-//! one leapfrog step of `ε = √(2h)` is a MALA step of h. Gradients per step: `leapfrog_steps` (the first half step takes the cached
-//! one). Leaves `ρ_θ` exactly invariant given that the cached pair belongs to θ. A trajectory that ends at an energy that is not finite is
-//! rejected. Fails where `ε` exceeds twice the narrowest width of the target: nothing is accepted then.
+//! Momenta `p ~ N(0, I)` afresh in every step; `leapfrog_steps` times `p ← p − (ε/2)∇U`, `x ← x + εp`,
+//! `p ← p − (ε/2)∇U`; then accepted with probability `min(1, a)`, `log a = U(x) − U(x') + ½|p|² − ½|p'|²`.
+//! `step_size` is the leapfrog's own ε, *not* MALA's h: one leapfrog step of `ε = √(2h)` is a MALA step of h.
+//! Gradients per step: `leapfrog_steps` (the first half step takes the cached one). Leaves `ρ_θ` exactly invariant
+//! given that the cached pair belongs to θ. A trajectory that ends at an energy that is not finite is rejected. Fails
+//! where `ε` exceeds twice the narrowest width of the target: nothing is accepted then.
 
 use burn::tensor::{Bool, Tensor};
 use ember_model::Energy;

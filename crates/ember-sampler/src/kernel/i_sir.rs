@@ -1,12 +1,14 @@
-//! Iterated sampling importance resampling with a flow's draws (Tjelmeland 2004; Andrieu, Doucet, Holenstein 2010; as "i-SIR" in
-//! Samsonov et al. 2022, arXiv 2111.02702).
+//! Iterated sampling importance resampling with a flow's draws (Tjelmeland 2004; Andrieu, Doucet, Holenstein 2010; as
+//! "i-SIR" in Samsonov et al. 2022, arXiv 2111.02702).
 //!
-//! N − 1 draws `x_j = T(z_j)` and the current point `x_0`: one of the N is picked with probability `∝ w_j`, `w = p/ρ_α`. The choice is the
-//! largest of `log w_j − log(−log u_j)` (Gumbel-max), so that nothing is summed along an axis or read by the host; `u` has 24 bits,
-//! which shifts probabilities by less than 1e-6. Per step and walker: N − 1 energies, draws and their densities, one `log ρ_α`, and one
-//! gradient, at the point picked. Memory: `(N − 1)·walkers·dim` latent numbers; all else is done in blocks of rows. Leaves `ρ_θ` invariant
-//! given α (`global.rs`), for every N ≥ 2. A draw of weight that is not finite is never picked; a current point whose weight
-//! is not finite stays. Fails as independence Metropolis–Hastings does, later by about a factor N in the variation of w.
+//! N − 1 draws `x_j = T(z_j)` and the current point `x_0`: one of the N is picked with probability `∝ w_j`,
+//! `w = p/ρ_α`. The choice is the largest of `log w_j − log(−log u_j)` (Gumbel-max), so that nothing is summed along
+//! an axis or read by the host; `u` has 24 bits, which shifts probabilities by less than 1e-6. Per step and walker: N
+//! − 1 energies, draws and their densities, one `log ρ_α`, and one gradient, at the point picked. Memory:
+//! `(N − 1)·walkers·dim` latent numbers; all else is done in blocks of rows. Leaves `ρ_θ` invariant given α
+//! (`global.rs`), for every N ≥ 2. A draw of weight that is not finite is never picked; a current point whose weight
+//! is not finite stays. Fails as independence Metropolis–Hastings does, later by about a factor N in the variation of
+//! w.
 
 use std::ops::Range;
 
@@ -95,8 +97,8 @@ pub(super) fn global_move(
     (replaced(walkers, (picked, u, grad), moved.clone()), fraction(moved))
 }
 
-/// The random numbers of one choice: latents `[walkers·(N − 1), dim]`, the draws of one walker after one another, and Gumbel
-/// numbers `[walkers, N]`, the current point's first.
+/// The random numbers of one choice: latents `[walkers·(N − 1), dim]`, the draws of one walker after one another, and
+/// Gumbel numbers `[walkers, N]`, the current point's first.
 struct Choice {
     latents: Tensor<2>,
     gumbels: Tensor<2>,

@@ -10,8 +10,8 @@ use crate::walkers::Walkers;
 /// Points `[walkers, dim]` with their energies `[walkers]` and gradients `[walkers, dim]`.
 pub(super) type Points = (Tensor<2>, Tensor<1>, Tensor<2>);
 
-/// The walkers after accepting or rejecting `proposed` at `log a`, `[walkers]`, and which of them moved. Nothing is taken whose
-/// ratio is NaN or whose energy is not finite.
+/// The walkers after accepting or rejecting `proposed` at `log a`, `[walkers]`, and which of them moved. Nothing is
+/// taken whose ratio is NaN or whose energy is not finite.
 pub(super) fn metropolis(
     walkers: Walkers,
     proposed: Points,

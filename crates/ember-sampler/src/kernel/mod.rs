@@ -87,7 +87,8 @@ pub trait Kernel: Debug + Send + Sync {
         1
     }
 
-    /// Whether the kernel proposes from a flow: [`Kernel::step`] may be called only on what [`Kernel::with_proposals`] gives.
+    /// Whether the kernel proposes from a flow: [`Kernel::step`] may be called only on what
+    /// [`Kernel::with_proposals`] gives.
     fn needs_proposals(&self) -> bool {
         false
     }
@@ -97,7 +98,8 @@ pub trait Kernel: Debug + Send + Sync {
         None
     }
 
-    /// The kernel's local moves alone, for where the flow is of no use; `None` where it has none, or nothing but local moves.
+    /// The kernel's local moves alone, for where the flow is of no use; `None` where it has none, or nothing but
+    /// local moves.
     fn local_part(&self) -> Option<Box<dyn Kernel>> {
         None
     }

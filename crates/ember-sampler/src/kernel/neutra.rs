@@ -1,12 +1,13 @@
 //! NeuTra (Hoffman et al. 2019, arXiv 1903.03704): MALA, or HMC, in the latent space of a flow.
 //!
-//! A step goes to `z = T⁻¹(x)`, moves z under `V(z) = U(T(z)) − log |det ∂T/∂z|`, and comes back by `x = T(z)`. The move leaves `e^{−V}`
-//! invariant and is reversible, hence so is the step in x for `ρ_θ`, given α (`global.rs`). `∇V = (∂T/∂z)ᵀ∇U − ∇ log |det ∂T/∂z|` by one backward
-//! pass of the flow; ∇U is the energy's own. Gradients per step: 2 (MALA; the cached one serves the start, one more is
-//! taken at the end), or `leapfrog_steps + 1` (HMC), with a pass of the flow and back for each and one inverse. `step_size` is MALA's h in z,
-//! or with `leapfrog_steps` the leapfrog's ε (`hmc.rs`). Walkers that do not move keep their position to the bit. Where the flow is
-//! the target, V is a standard Gaussian; where it joins distant modes by thin bridges, V has walls, and walkers do not cross
-//! any better than in x. The flow must invert in single precision: `T(T⁻¹(x))` off by δ is a target off by δ.
+//! A step goes to `z = T⁻¹(x)`, moves z under `V(z) = U(T(z)) − log |det ∂T/∂z|`, and comes back by `x = T(z)`. The
+//! move leaves `e^{−V}` invariant and is reversible, hence so is the step in x for `ρ_θ`, given α (`global.rs`).
+//! `∇V = (∂T/∂z)ᵀ∇U − ∇ log |det ∂T/∂z|` by one backward pass of the flow; ∇U is the energy's own. Gradients per
+//! step: 2 (MALA; the cached one serves the start, one more is taken at the end), or `leapfrog_steps + 1` (HMC), with
+//! a pass of the flow and back for each and one inverse. `step_size` is MALA's h in z, or with `leapfrog_steps` the
+//! leapfrog's ε (`hmc.rs`). Walkers that do not move keep their position to the bit. Where the flow is the target, V
+//! is a standard Gaussian; where it joins distant modes by thin bridges, V has walls, and walkers do not cross any
+//! better than in x. The flow must invert in single precision: `T(T⁻¹(x))` off by δ is a target off by δ.
 
 use burn::tensor::Tensor;
 use ember_model::Energy;
