@@ -13,6 +13,7 @@ use ember_train::chains::statistics::{
     autocorrelation_time, normal_quantile, rank_normalised_r_hat, split_r_hat,
 };
 use ember_train::chains::{Seen, along};
+use ember_train::dataset::Modes;
 
 /// Chains of `x_t = φ x_{t−1} + √(1 − φ²) ξ_t`, stationary: the autocorrelation time is `(1 + φ)/(1 − φ)`.
 fn autoregression(phi: f64, chains: usize, steps: usize, seed: u64) -> Vec<Vec<f32>> {
