@@ -44,18 +44,11 @@ impl Document {
 }
 
 impl Config {
-    /// The table a run needs whose flows nothing else gives, where the config has none; an error where it has one for nothing.
-    pub(super) fn resolve_pretrain(&mut self) -> Result<(), Error> {
-        match (self.needs_pretraining(), &self.pretrain) {
-            (true, None) => self.pretrain = Some(PretrainConfig::default()),
-            (false, Some(_)) => {
-                let message = "there is no flow to fit before the run: [pretrain] belongs to the base of a tilted energy that comes \
-                               from no checkpoint, and to objective.proposal";
-                return fail("pretrain", "", message.to_owned());
-            }
-            _ => {}
+    /// Fills in `[pretrain]` where the run has a flow to fit and the config says nothing.
+    pub(super) fn resolve_pretrain(&mut self) {
+        if self.needs_pretraining() && self.pretrain.is_none() {
+            self.pretrain = Some(PretrainConfig::default());
         }
-        Ok(())
     }
 
     /// Whether the base of the energy is to be fitted to the data before the run.
@@ -70,8 +63,12 @@ impl Config {
 
     /// How flows, kernels and objectives go together.
     pub(super) fn check_flows(&self) -> Result<(), Error> {
+        self.check_assisted()?;
         self.check_pretrain()?;
-        self.check_target_accept_rate()?;
+        self.check_target_accept_rate()
+    }
+
+    fn check_assisted(&self) -> Result<(), Error> {
         let kernel = self.kernel.kernel.as_dyn();
         let is_conditioned = self.kernel.temperature != 1.0;
         let has_base = matches!(self.energy, EnergyConfig::Tilted(_)) || self.is_flow()?;
@@ -145,6 +142,11 @@ impl Config {
 
     fn check_pretrain(&self) -> Result<(), Error> {
         let Some(pretrain) = &self.pretrain else { return Ok(()) };
+        if !self.needs_pretraining() {
+            let message = "there is no flow to fit before the run: [pretrain] belongs to the base of a tilted energy that comes from no \
+                           checkpoint, and to objective.proposal";
+            return fail("pretrain", "", message.to_owned());
+        }
         at_least_one("pretrain", "steps", pretrain.steps)?;
         at_least_one("pretrain", "batch_size", pretrain.batch_size as u64)?;
         positive("pretrain", "learning_rate", pretrain.learning_rate)

@@ -139,7 +139,7 @@ impl Config {
             output: document.optional_section("output")?.unwrap_or_default(),
         };
         document.finish()?;
-        config.resolve_pretrain().map_err(|error| document.locate(error))?;
+        config.resolve_pretrain();
         config.validate().map_err(|error| document.locate(error))?;
         Ok(config)
     }
