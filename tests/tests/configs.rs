@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use ember_model::Architecture;
 use ember_sampler::Scheme;
 use ember_train::config::{Config, Loaded, Overrides, Schedule};
-use ember_train::dataset::{Data, DatasetConfig};
+use ember_train::dataset::toy2d::Name;
+use ember_train::dataset::{Data, DatasetConfig, Toy2d};
 use proptest::prelude::*;
 
 fn configs_dir() -> PathBuf {
@@ -148,6 +149,9 @@ fn set_takes_toml_values_and_bare_words() {
     assert_eq!(config.resampling.scheme, None);
     let config = set(&[r#"resampling.scheme = "residual""#, "dataset.means=[[-1.0],[1.0]]"]).expect("right");
     assert_eq!(config.resampling.scheme, Some(Scheme::Residual));
+    let config =
+        set(&[r#"dataset={ kind = "toy2d", name = "moons" }"#, "dataset.name=2spirals"]).expect("right");
+    assert!(matches!(config.dataset, DatasetConfig::Toy2d(Toy2d { name: Name::TwoSpirals, .. })));
     let schedule = ["optimizer.schedule.kind=cosine", "optimizer.schedule.horizon=10"];
     let config = set(&schedule).expect("tables are made on the way");
     assert_eq!(config.optimizer.schedule(), Schedule::Cosine { end: 0.0, horizon: 10 });

@@ -365,9 +365,13 @@ fn figures_are_drawn_whatever_the_points() {
                 let mut grid = Grid2d::around(&[&cloud], 5);
                 grid.energy = (0..25).map(|i| if i % 2 == 0 { f32::NAN } else { i as f32 }).collect();
                 let odd = |xs: &[f64]| xs.iter().map(|x| 1.0 / x).collect();
-                let model = Model { density: Some(&odd), truth: None, grid: Some(&grid), log_scale };
-                plot::population(&path, "a title", &cloud, Some(&cloud), &model).unwrap();
-                size(&path);
+                for truth_grid in [None, Some(&grid)] {
+                    let model =
+                        Model { density: Some(&odd), truth: None, grid: Some(&grid), truth_grid, log_scale };
+                    plot::population(&path, "a title", &cloud, Some(&cloud), &model).unwrap();
+                    let two = if truth_grid.is_some() { (1376, 1344) } else { (1600, 874) };
+                    assert_eq!(size(&path), if *dim == 2 { two } else { (1200, 800) });
+                }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The pictures of a run: walkers and data beside the model's density.
+//! The pictures of a run: walkers and data beside the model's density, in two dimensions beside the true one's.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::trainer::{Trainer, energies};
 pub mod grid;
 
 /// Points an axis of the two-dimensional density.
-const SIDE: usize = 160;
+const SIDE: usize = 200;
 /// Cells of the one-dimensional normalisation.
 const CELLS: usize = 4_000;
 
@@ -49,7 +49,11 @@ pub fn samples(trainer: &Trainer, run: &Path) -> Result<PathBuf, Error> {
     if dim == 2 {
         let mut grid = Grid2d::around(&[&cloud, &data], SIDE);
         grid.energy = energies(model, &grid.points());
-        let known = Model { grid: Some(&grid), ..Model::default() };
+        let truth_grid = truth.as_ref().map(|truth| {
+            let log_probs = truth.log_probs(&grid.points());
+            Grid2d { energy: log_probs.iter().map(|log_prob| -log_prob as f32).collect(), ..grid.clone() }
+        });
+        let known = Model { grid: Some(&grid), truth_grid: truth_grid.as_ref(), ..Model::default() };
         plot::population(&path, &title, &cloud, Some(&data), &known)?;
     } else {
         let density = first_coordinate(model, &train);

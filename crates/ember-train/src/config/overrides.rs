@@ -57,9 +57,13 @@ fn parse(text: &str) -> Result<(Vec<String>, Value), String> {
     }
 }
 
-/// A word or a path: it starts with a letter, `.`, `/` or `~`, and needs no quotes.
+/// A word or a path: it starts with a letter, `.`, `/` or `~`, or with a digit and has letters enough to be no mistyped number, such
+/// as `8gaussians`. It needs no quotes.
 fn is_bare_word(text: &str) -> bool {
-    let starts = |c: char| c.is_alphabetic() || matches!(c, '.' | '/' | '~' | '_');
+    let letters = text.chars().filter(|c| c.is_alphabetic()).count();
+    let starts = |c: char| {
+        c.is_alphabetic() || matches!(c, '.' | '/' | '~' | '_') || (c.is_ascii_digit() && letters >= 3)
+    };
     let goes_on = |c: char| c.is_alphanumeric() || matches!(c, '.' | '/' | '~' | '_' | '-' | '+' | ' ');
     text.starts_with(starts) && text.chars().all(goes_on)
 }

@@ -6,6 +6,7 @@ use super::Grid2d;
 pub(super) struct Density<'a> {
     grid: &'a Grid2d,
     values: Vec<f64>,
+    integral: f64,
 }
 
 impl<'a> Density<'a> {
@@ -17,8 +18,11 @@ impl<'a> Density<'a> {
             .energy
             .iter()
             .map(|&u| if u.is_finite() { f64::from(least - u).exp() } else { 0.0 })
-            .collect();
-        Self { grid, values }
+            .collect::<Vec<f64>>();
+        let side = |(from, to): (f64, f64), n: usize| (to - from) / (n - 1) as f64;
+        let cell = side(grid.x_range, grid.nx) * side(grid.y_range, grid.ny);
+        let integral = values.iter().sum::<f64>() * cell;
+        Self { grid, values, integral }
     }
 
     fn value(&self, i: usize, j: usize) -> f64 {
@@ -42,6 +46,11 @@ impl<'a> Density<'a> {
         let low = self.value(i, j) * (1.0 - u) + self.value(i + 1, j) * u;
         let high = self.value(i, j + 1) * (1.0 - u) + self.value(i + 1, j + 1) * u;
         low * (1.0 - v) + high * v
+    }
+
+    /// `∫ exp(min U − U)` over the grid, each point standing for a cell.
+    pub(super) fn integral(&self) -> f64 {
+        self.integral
     }
 
     /// The level above which `share` of the grid's mass lies.

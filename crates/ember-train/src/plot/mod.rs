@@ -1,5 +1,5 @@
-//! Figures of a population: a histogram with densities (one coordinate), walkers and data side by side over the model (two), or
-//! panels of images.
+//! Figures of a population: a histogram with densities (one coordinate), walkers and data side by side over the model (two), below
+//! heat maps of the true and the model's density where the truth is known, or panels of images.
 //!
 //! Points that are not finite are left out and counted under the title; so are those outside the axes.
 
@@ -10,6 +10,7 @@ use crate::error::Error;
 mod canvas;
 mod cloud;
 mod contour;
+mod heat;
 mod histogram;
 mod images;
 mod scatter;
@@ -30,6 +31,8 @@ pub struct Model<'a> {
     pub truth: Option<Density<'a>>,
     /// The model's energy on a grid. Two dimensions only.
     pub grid: Option<&'a Grid2d>,
+    /// −log of the true density on the same points: draws both as heat maps. Two dimensions only, beside a `grid`.
+    pub truth_grid: Option<&'a Grid2d>,
     /// A logarithmic density axis. Histograms only.
     pub log_scale: bool,
 }
@@ -104,7 +107,7 @@ pub fn histogram(
     canvas::png(path, (1200, 800), |area| histogram::draw(area, title, walkers, data, model))
 }
 
-/// Walkers and data of two coordinates side by side over the model's density.
+/// Walkers and data of two coordinates side by side over the model's density, with heat maps where the truth is known.
 ///
 /// # Errors
 /// As [`histogram`].
@@ -118,9 +121,8 @@ pub fn scatter(
     data: Option<&Cloud<'_>>,
     model: &Model<'_>,
 ) -> Result<(), Error> {
-    // Both give square panels.
-    let width = if data.is_some() { 1600 } else { 800 };
-    canvas::png(path, (width, 874), |area| scatter::draw(area, title, walkers, data, model.grid))
+    let size = scatter::size(data.is_some(), model.truth_grid.is_some());
+    canvas::png(path, size, |area| scatter::draw(area, title, walkers, data, model))
 }
 
 /// Images of `shape` = `[c, h, w]` that a panel has room for: large ones would make a file of thousands of pixels a side.

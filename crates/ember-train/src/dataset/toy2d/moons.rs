@@ -5,7 +5,7 @@
 
 use std::f64::consts::PI;
 
-use super::curve::{Curve, Noise, PANEL};
+use super::curve::{Curve, Noise};
 use super::shape::{Point, Shape};
 
 const STD: f64 = 0.2;
@@ -29,7 +29,7 @@ impl Moons {
     pub(super) fn new() -> Self {
         let density = |_| 0.5 / PI;
         let arc = |curve: Curve<Noise>, label| curve.add((0.0, PI), density, |_| RADIUS, |t| place(label, t));
-        Self([0, 1].into_iter().fold(Curve::new(Noise(STD), PANEL), arc))
+        Self([0, 1].into_iter().fold(Curve::new(Noise(STD)), arc))
     }
 }
 

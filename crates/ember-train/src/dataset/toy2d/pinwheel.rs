@@ -14,6 +14,9 @@ const ARMS: u32 = 5;
 const STDS: Point = [0.3, 0.1];
 const RATE: f64 = 0.25;
 const SCALE: f64 = 2.0;
+/// From this radius on there are ever more preimages, and only those near α = 0 matter: the rest is e^{−37} or less.
+const FAR: f64 = 1.7;
+const NEGLIGIBLE: f64 = 37.0;
 
 /// Five bent arms.
 #[derive(Debug)]
@@ -47,18 +50,27 @@ fn zero(mut low: f64, mut high: f64, f: impl Fn(f64) -> (f64, f64)) -> f64 {
     x
 }
 
-/// The ends of the pieces of [−π, π] on which h is monotone.
-fn pieces(r: f64) -> Vec<f64> {
-    let slope = |alpha: f64| unturned(r, alpha).1;
-    // r sin α e^{r cos α} is least where r sin² α = cos α.
+/// The ends of the pieces of [0, π] and of [−π, 0] on which h is monotone, from 0 outwards.
+fn pieces(r: f64) -> [Vec<f64>; 2] {
+    let right = vec![0.0, PI];
+    // r sin α e^{r cos α}, and with it h′, is least where r sin² α = cos α.
     let cos = 2.0 * r / (1.0 + (1.0 + 4.0 * r * r).sqrt());
     let steepest = -cos.acos();
-    if slope(steepest) >= 0.0 {
-        return vec![-PI, PI];
+    if unturned(r, steepest).1 >= 0.0 {
+        return [right, vec![0.0, -PI]];
     }
-    // Bisection alone: h″ is not needed then.
-    let fold = |low: f64, high: f64| zero(low, high, |alpha| (slope(alpha), f64::INFINITY));
-    vec![-PI, fold(-PI, steepest), fold(steepest, 0.0), PI]
+    // h″ = ¼ e^{r cos α} (r cos α − r² sin² α)
+    let slope = |alpha: f64| {
+        let (sin, cos) = (r * alpha.sin(), r * alpha.cos());
+        (1.0 + RATE * cos.exp() * sin, RATE * cos.exp() * (cos - sin * sin))
+    };
+    [right, vec![0.0, zero(steepest, 0.0, slope), zero(-PI, steepest, slope), -PI]]
+}
+
+/// `½ |ξ|²` of the normals behind the features of the preimage α.
+fn exponent(r: f64, alpha: f64) -> f64 {
+    let (sin, cos) = alpha.sin_cos();
+    0.5 * (((r * cos - 1.0) / STDS[0]).powi(2) + (r * sin / STDS[1]).powi(2))
 }
 
 impl Shape for Pinwheel {
@@ -76,20 +88,28 @@ impl Shape for Pinwheel {
     fn log_prob(&self, x: Point) -> f64 {
         let (r, phi) = (x[0].hypot(x[1]) / SCALE, x[1].atan2(x[0]));
         let unit = TAU / f64::from(ARMS);
-        let mut sum = LogSum::new();
-        for ends in pieces(r).windows(2) {
-            let (a, b) = (unturned(r, ends[0]).0, unturned(r, ends[1]).0);
-            let (low, high) = (a.min(b), a.max(b));
-            // Whole j with low ≤ φ + 2πj/5 < high.
-            let (first, end) = (((low - phi) / unit).ceil() as i64, ((high - phi) / unit).ceil() as i64);
-            for j in first..end {
-                let target = phi + unit * j as f64;
-                let alpha = zero(ends[0], ends[1], |alpha| {
-                    let (value, slope) = unturned(r, alpha);
-                    (value - target, slope)
-                });
-                let (a, b) = ((r * alpha.cos() - 1.0) / STDS[0], r * alpha.sin() / STDS[1]);
-                sum.add(-0.5 * (a * a + b * b) - unturned(r, alpha).1.abs().ln());
+        let (mut sum, mut least) = (LogSum::new(), f64::INFINITY);
+        for side in pieces(r) {
+            'outwards: for ends in side.windows(2) {
+                // Where h is at both ends, in units of the targets; whole j between them are targets.
+                let [from, to] = [0, 1].map(|i| (unturned(r, ends[i]).0 - phi) / unit);
+                let targets = from.min(to).ceil() as i64..from.max(to).ceil() as i64;
+                let count = targets.end - targets.start;
+                for i in 0..count {
+                    let j = if from <= to { targets.start + i } else { targets.end - 1 - i };
+                    let target = phi + unit * j as f64;
+                    let alpha = zero(ends[0].min(ends[1]), ends[0].max(ends[1]), |alpha| {
+                        let (value, slope) = unturned(r, alpha);
+                        (value - target, slope)
+                    });
+                    let exponent = exponent(r, alpha);
+                    // It grows outwards as far as ± π/2, and beyond that is 22 r above its least value.
+                    if r > FAR && exponent > least + NEGLIGIBLE {
+                        break 'outwards;
+                    }
+                    least = least.min(exponent);
+                    sum.add(-exponent - unturned(r, alpha).1.abs().ln());
+                }
             }
         }
         // Normals of both features, 4 |h′|, a fifth for each arm.

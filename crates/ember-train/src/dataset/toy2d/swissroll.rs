@@ -5,7 +5,7 @@
 
 use std::f64::consts::PI;
 
-use super::curve::{Curve, Noise, PANEL};
+use super::curve::{Curve, Noise};
 use super::shape::{Point, Shape};
 
 const STD: f64 = 0.2;
@@ -25,7 +25,7 @@ impl Swissroll {
         let density = |_| 1.0 / (RANGE.1 - RANGE.0);
         // |d/dt t e^{it}| = √(1 + t²)
         let speed = |t: f64| t.hypot(1.0) / 5.0;
-        Self(Curve::new(Noise(STD), PANEL).add(RANGE, density, speed, place))
+        Self(Curve::new(Noise(STD)).add(RANGE, density, speed, place))
     }
 }
 

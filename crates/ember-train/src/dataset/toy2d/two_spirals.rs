@@ -6,7 +6,7 @@
 
 use std::f64::consts::{PI, TAU};
 
-use super::curve::{Curve, Kernel, PANEL, gauss_legendre};
+use super::curve::{Curve, Kernel, gauss_legendre};
 use super::shape::{LogSum, Point, Shape};
 
 const STD: f64 = 0.1;
@@ -41,7 +41,7 @@ impl TwoSpirals {
             let middle = |n| place(n).map(|x| sign(label) * (x + 0.5 * SIDE));
             curve.add(RANGE, density, speed, middle)
         };
-        Self([0, 1].into_iter().fold(Curve::new(Jitter::new(), PANEL), arm))
+        Self([0, 1].into_iter().fold(Curve::new(Jitter::new()), arm))
     }
 }
 
