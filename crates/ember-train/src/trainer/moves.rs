@@ -117,11 +117,18 @@ impl Trainer {
         let floor = self.config.objective.as_dyn().assisted().map_or(0.0, |assisted| assisted.accept_floor);
         if let (Some(assist), Some(rate)) = (&mut self.assist, rates.next()) {
             match assist.follow(rate, floor) {
-                Some(Change::Collapsed(rate)) => tracing::warn!(
-                    step = self.step,
-                    "the proposal flow has collapsed: {rate:.4} of its moves are accepted, objective.accept_floor is {floor}; local moves \
-                     go on alone, and the flow is tried from time to time"
-                ),
+                Some(Change::Collapsed(rate)) => {
+                    let rest = match self.config.kernel.kernel.as_dyn().local_part() {
+                        Some(_) => "local moves go on alone, and the flow is tried again every 50 updates",
+                        None => {
+                            "and the kernel has no local moves to fall back on: `ex2mcmc`, or `flow_mh` with local_steps, has"
+                        }
+                    };
+                    tracing::warn!(
+                        step = self.step,
+                        "the proposal flow has collapsed: {rate:.4} of its moves are accepted, objective.accept_floor is {floor}; {rest}"
+                    );
+                }
                 Some(Change::Recovered(rate)) => tracing::info!(
                     step = self.step,
                     "the proposal flow is of use again: {rate:.4} of its moves are accepted"
