@@ -245,19 +245,28 @@ fn the_gpu_path_agrees() {
         let text = with("kind = \"flow_mh\"\nlocal_steps = 2\nstep_size = 0.1", table)
             .replace(
                 "steps = 200\nlearning_rate = 5e-3\nbatch_size = 200",
-                "steps = 3\nlearning_rate = 1e-3\nbatch_size = 20",
+                "steps = 3\nlearning_rate = 1e-6\nbatch_size = 20",
             )
             .replace("count = 400", "count = 60")
             .replace("batch_size = 500", "batch_size = 50")
-            .replace("proposal_batch_size = 100", "proposal_batch_size = 20");
+            .replace("proposal_batch_size = 100", "proposal_batch_size = 20")
+            // Adam's first steps are signs: where a gradient is rounding, the paths part. Here it moves flows by nothing to speak of.
+            .replace("proposal_learning_rate = 2e-3", "proposal_learning_rate = 1e-6")
+            .replace(
+                "kind = \"adam\"\nlearning_rate = 5e-3\nbeta1 = 0.0",
+                "kind = \"sgd\"\nlearning_rate = 0.1",
+            );
         let (mut here, mut there) = (trainer(&text), trainer_on(&text, &device));
         run(&mut here, 3);
         run(&mut there, 3);
+        let moved = here.model.host_theta()[4].iter().map(|w| w.abs()).fold(0.0, f32::max);
+        println!("{kernel}: the last layer has moved by {moved:.2e}");
+        assert!(moved > 1e-3, "{kernel}: nothing to compare");
         let parameters = here.model.host_theta().into_iter().zip(there.model.host_theta());
         for (spec, (here, there)) in here.model.params().iter().zip(parameters) {
             let worst = here.iter().zip(&there).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            // Adam's first steps are as long as the learning rate, 5e-3, whatever the gradient: 2 % of that.
-            assert!(worst <= 1e-4, "{kernel}: {} differs by {worst}", spec.name);
+            // Moves of size .1 to 1 in f32, of the last layer's weights from 0.
+            assert!(worst <= 1e-5, "{kernel}: {} differs by {worst}", spec.name);
         }
     }
 }
