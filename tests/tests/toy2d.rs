@@ -139,24 +139,12 @@ fn densities_agree_with_plain_sums() {
     let roll =
         curve(count, [1.5 * PI, 4.5 * PI], |_| 1.0 / (3.0 * PI), |t| [t * t.cos() / 5.0, t * t.sin() / 5.0]);
     let rings = [3.0, 2.25, 1.5, 0.75].map(|r| ring(r, 0.25)).into_iter().reduce(both).expect("four");
-    // The jitter as sums too: 24 × 24 places of the square.
-    let jitter = |i: usize| 0.5 * (i as f64 + 0.5) / 24.0;
-    let (arm, weights) =
-        curve(4_000, [0.0, 3.0 * PI], |n| n / (9.0 * PI * PI) / 576.0, |n| [-n * n.cos(), n * n.sin()]);
-    let spirals = [1.0, -1.0].map(|sign| {
-        let jittered = (0..576).map(|i| [jitter(i / 24), jitter(i % 24)]);
-        let points =
-            jittered.flat_map(|j| arm.iter().map(move |p| [0, 1].map(|c| sign * (p[c] + j[c]) / 3.0)));
-        (points.collect::<Vec<_>>(), weights.repeat(576))
-    });
-    let spirals = spirals.into_iter().reduce(both).expect("two");
     for (name, std, (points, weights), places, tolerance) in [
         (Name::Rings, 0.08, rings, 60, 1e-9),
         (Name::Circles, 0.24, both(ring(3.0, 0.5), ring(1.5, 0.5)), 60, 1e-9),
-        (Name::Moons, 0.2, moons, 60, 1e-5),
-        (Name::Swissroll, 0.2, roll, 60, 1e-5),
-        // Sums over arcs are off by 1e-5 where an end decides, those over the jitter's square by 1e-3.
-        (Name::TwoSpirals, 0.1, spirals, 4, 2e-3),
+        (Name::Moons, 0.2, moons, 60, 1e-4),
+        (Name::Swissroll, 0.2, roll, 60, 1e-4),
+        // Sums over arcs are off by up to 5e-5 where an end decides.
     ] {
         let truth = name.truth();
         // Places in and around the set: the plane within 4 of the middle.
@@ -172,6 +160,33 @@ fn densities_agree_with_plain_sums() {
         println!("{name:?}: log density off by {worst:.1e} at most");
         assert!(worst < tolerance, "{name:?}: {worst}");
     }
+}
+
+/// The two spirals, jitter and arms by plain sums: the mean of normals over 1,000 places of the jitter in each coordinate.
+#[test]
+fn the_spirals_agree_with_a_plain_sum() {
+    let truth = Name::TwoSpirals.truth();
+    let (arm, weights) =
+        curve(8_000, [0.0, 3.0 * PI], |n| n / (9.0 * PI * PI), |n| [-n * n.cos() / 3.0, n * n.sin() / 3.0]);
+    let normal = |d: f64| (-50.0 * d * d).exp() * 10.0 / TAU.sqrt();
+    let jittered = |d: f64| (0..1_000).map(|i| normal(d - (f64::from(i) + 0.5) / 6_000.0)).sum::<f64>() / 1e3;
+    let mut worst: f64 = 0.0;
+    for x in [[0.1, 0.2], [1.0, -0.7], [-2.3, 1.1], [3.4, 0.5], [0.0, 3.9]] {
+        let mut density = 0.0;
+        for sign in [1.0, -1.0] {
+            // Turned back, the other arm is the first one.
+            for (p, weight) in arm.iter().zip(&weights) {
+                let gap = [0, 1].map(|c| sign * x[c] - p[c]);
+                if gap.iter().all(|gap| gap.abs() < 2.5) {
+                    density += weight * jittered(gap[0]) * jittered(gap[1]);
+                }
+            }
+        }
+        let (found, expected) = (truth.log_prob(&x), density.ln());
+        println!("2spirals at {x:?}: log density {found:.6}, plainly {expected:.6}");
+        worst = worst.max((found - expected).abs());
+    }
+    assert!(worst < 1e-4, "{worst}");
 }
 
 /// Preimages of the pinwheel, counted plainly: a fine scan of the circle for changes of sign.
