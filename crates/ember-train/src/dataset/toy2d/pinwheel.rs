@@ -4,7 +4,7 @@
 //! preimages are the solutions α of `h(α) = α − ¼ e^{r cos α} = φ + 2πj/5`, one for each whole j (arms and full turns are both
 //! multiples of 2π/5), and the Jacobian is `4 |1 + ¼ e^{f₀} f₁| = 4 |h′(α)|`. h is monotone on at most three pieces of the circle;
 //! on each the solutions are found by safeguarded Newton steps, so the density is exact but for rounding. Where r > 1.7, h folds: there
-//! the density is infinite on a line, at a level of e^{−18} of the peak that holds 1e-8 of the mass.
+//! the density is infinite on a line, at a level of e^{−18} of the peak.
 
 use std::f64::consts::{PI, TAU};
 
@@ -14,8 +14,7 @@ const ARMS: u32 = 5;
 const STDS: Point = [0.3, 0.1];
 const RATE: f64 = 0.25;
 const SCALE: f64 = 2.0;
-/// From this radius on there are ever more preimages, and only those near α = 0 matter: the rest is e^{−37} or less.
-const FAR: f64 = 1.7;
+/// Preimages this many nats below the likeliest are beyond double precision; where r is large there are ever more of them.
 const NEGLIGIBLE: f64 = 37.0;
 
 /// Five bent arms.
@@ -89,6 +88,7 @@ impl Shape for Pinwheel {
         let (r, phi) = (x[0].hypot(x[1]) / SCALE, x[1].atan2(x[0]));
         let unit = TAU / f64::from(ARMS);
         let (mut sum, mut least) = (LogSum::new(), f64::INFINITY);
+        let farthest = exponent(r, PI);
         for side in pieces(r) {
             'outwards: for ends in side.windows(2) {
                 // Where h is at both ends, in units of the targets; whole j between them are targets.
@@ -103,8 +103,8 @@ impl Shape for Pinwheel {
                         (value - target, slope)
                     });
                     let exponent = exponent(r, alpha);
-                    // It grows outwards as far as ± π/2, and beyond that is 22 r above its least value.
-                    if r > FAR && exponent > least + NEGLIGIBLE {
+                    // It grows outwards as far as ± π/2 at least, and beyond that is no less there than at π.
+                    if exponent.min(farthest) > least + NEGLIGIBLE {
                         break 'outwards;
                     }
                     least = least.min(exponent);
