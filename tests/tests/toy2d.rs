@@ -83,7 +83,8 @@ fn samples_agree_with_the_density() {
         let z = chi_square(&rows, &expected, cells);
         // Two hundredths wider, turned by two degrees, or moved by five hundredths.
         let (sin, cos) = (PI / 90.0).sin_cos();
-        let broken: [fn(f64, f64, f64, f64) -> [f64; 2]; 3] = [
+        type Broken = fn(f64, f64, f64, f64) -> [f64; 2];
+        let broken: [Broken; 3] = [
             |x, y, _, _| [1.02 * x, 1.02 * y],
             |x, y, sin, cos| [cos * x - sin * y, sin * x + cos * y],
             |x, y, _, _| [x + 0.05, y],
