@@ -7,7 +7,8 @@
 # EMBER      the program (default: target/release/ember, built first where it is missing)
 # FIGURES    the folder of results (default: figures/), one text file a row; remove one to run its row again
 # EMBER_DATA the folder of MNIST and the other image sets, for the rows that read them
-# Rows: seeds baselines toy mlp2d coverage gpu speed memory; images (EMBER_DATA): shapes mnist ood memory_images
+# Rows: seeds baselines toy mlp2d coverage gpu speed memory; flows: two_modes two_modes_local parts modes mixtures flow_bench;
+# images (EMBER_DATA): shapes mnist ood memory_images
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,13 +19,14 @@ ember="${EMBER:-$target/release/ember}"
 [ -x "$ember" ] || cargo build --release --workspace
 export RAYON_NUM_THREADS="${RAYON_NUM_THREADS:-1}"
 
-# train_eval NAME CONFIG [ARGS...]: one run and its evaluation, as one line of JSON
+# train_eval NAME CONFIG [ARGS...]: one run and its evaluation, as one line of JSON. CONFIG is one of configs/, or a path
 train_eval() {
   local name="$1" config="$2"
+  [ -f "$config" ] || config="configs/$config.toml"
   shift 2
   if [ ! -s "$out/$name.json" ]; then
     if [ -d "$out/runs/$name" ]; then "$ember" resume "$out/runs/$name" --device flex >/dev/null
-    else "$ember" train "configs/$config.toml" --out "$out/runs/$name" --device flex "$@" >/dev/null; fi
+    else "$ember" train "$config" --out "$out/runs/$name" --device flex "$@" >/dev/null; fi
     "$ember" eval "$out/runs/$name" --json --device flex >"$out/$name.json.new"
     mv "$out/$name.json.new" "$out/$name.json"
   fi
@@ -39,6 +41,40 @@ row() {
     baselines) for kind in pcd cd; do train_eval "mixture50_$kind" "mixture50_$kind"; done ;;
     toy) for kind in jarzynski pcd cd; do train_eval "toy1d_$kind" "toy1d_$kind"; done ;;
     mlp2d) train_eval mlp2d_jarzynski mlp2d_jarzynski ;;
+    two_modes) for seed in 0 1 2 3 4; do train_eval "two_modes_flow_assisted-$seed" two_modes_flow_assisted --seed "$seed"; done ;;
+    two_modes_local)
+      for seed in 0 1 2; do
+        train_eval "two_modes_jarzynski-$seed" two_modes_jarzynski --seed "$seed"
+        train_eval "two_modes_ula_pcd-$seed" two_modes_ula_pcd --seed "$seed"
+        train_eval "two_modes_ula_pcd_noise-$seed" two_modes_ula_pcd --seed "$seed" --set walkers.init=normal
+      done ;;
+    parts)
+      # The four ways to move the walkers of two_modes_flow_assisted, from a base whose masses are 1 : 1 where the data's are 2 : 1.
+      local base="$out/runs/even_base"
+      if [ ! -d "$base" ]; then
+        "$ember" train configs/mixture2d_realnvp.toml --out "$base" --device flex --steps 2000 --set 'dataset.means=[[-2.0], [2.0]]' \
+          --set 'dataset.weights=[0.5, 0.5]' --set energy.layers=6 --set dataset.batch_size=256 --set optimizer.learning_rate=0.002 \
+          --set optimizer.schedule.horizon=2000 >/dev/null
+      fi
+      sed -e '/^\[pretrain\]/,/^$/d' -e "s|^base = .*|base = \"$base\"|" configs/two_modes_flow_assisted.toml >"$out/parts.toml"
+      local mala='kernel={ kind = "mala", step_size = 0.15, steps_per_update = 2 }'
+      for seed in 0 1 2 3 4; do
+        train_eval "parts_local-$seed" "$out/parts.toml" --seed "$seed" --set 'objective={ kind = "persistent_cd" }' --set "$mala"
+        train_eval "parts_weights-$seed" "$out/parts.toml" --seed "$seed" --set 'objective={ kind = "jarzynski" }' --set "$mala"
+        train_eval "parts_global-$seed" "$out/parts.toml" --seed "$seed"
+        train_eval "parts_both-$seed" "$out/parts.toml" --seed "$seed" --set objective.weights=true
+      done ;;
+    modes) for set in 8gaussians rings; do train_eval "${set}_flow_assisted" "${set}_flow_assisted"; done ;;
+    mixtures)
+      for dim in 16 32 64 128 256; do
+        train_eval "mixture$dim" "mixture${dim}_flow_assisted"
+        # Acceptance of global moves and jumps per update, means over the second half of the run.
+        tail -n 10 "$out/runs/mixture$dim/metrics.jsonl"
+      done ;;
+    flow_bench)
+      for threads in 1 2; do for _ in 1 2 3 4 5; do
+        "$ember" bench flow --dim 32 --layers 8 --hidden 128 --batch 4096 --json --device flex --threads "$threads"
+      done; done ;;
     coverage) cargo test --release --workspace --test coverage -- --nocapture --test-threads 1 ;;
     gpu) EMBER_FULL=1 cargo test --release --workspace --test gpu_path -- --nocapture --test-threads 1 ;;
     shapes) for seed in 0 1 2; do train_eval "shapes32-$seed" shapes32_jarzynski --seed "$seed"; done ;;
@@ -81,7 +117,8 @@ row() {
         printf 'updates %s ' "$updates"
         "$ember" bench train "$out/memory.toml" --updates "$updates" --json --device flex --threads 1
       done ;;
-    *) echo "no row '$1'; rows: seeds baselines toy mlp2d coverage gpu speed memory shapes mnist ood memory_images" >&2; exit 2 ;;
+    *) echo "no row '$1'; rows: seeds baselines toy mlp2d coverage gpu speed memory two_modes two_modes_local parts modes mixtures flow_bench shapes mnist ood \
+memory_images" >&2; exit 2 ;;
   esac
 }
 

@@ -20,9 +20,9 @@ impl Config {
         self.dataset.as_dyn().validate()?;
         self.check_energy()?;
         self.check_base()?;
-        self.check_flows()?;
         self.check_data_alone()?;
         self.check_walkers()?;
+        self.check_flows()?;
         self.check_optimizer()?;
         self.check_start()?;
         self.check_watchdog()?;

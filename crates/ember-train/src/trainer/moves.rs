@@ -84,8 +84,8 @@ impl Trainer {
     /// The kernel as it moves the walkers in this update.
     pub(super) fn kernel(&self) -> Result<Box<dyn Kernel>, Error> {
         let kernel = &self.config.kernel.kernel;
-        let needs = kernel.as_dyn().needs_proposals();
-        let ready = ready(kernel, self.step_size, self.proposals().filter(|_| needs).as_ref())?;
+        let proposals = kernel.as_dyn().needs_proposals().then(|| self.proposals()).flatten();
+        let ready = ready(kernel, self.step_size, proposals.as_ref())?;
         let proposes = self.assist.as_ref().is_none_or(|assist| assist.proposes(self.step));
         match ready.local_part().filter(|_| !proposes) {
             Some(local) => Ok(local),
