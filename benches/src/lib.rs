@@ -9,6 +9,10 @@ pub const MIXTURE: &str = "kind = \"gaussian_mixture\"\ndim = 50\nmeans = [[-10.
 /// The MLP of the peers' benchmark: 2 → 3 × 128 → 1.
 pub const MLP: &str = "kind = \"mlp\"\ndim = 2\nhidden = [128, 128, 128]\nconfinement = 1.0\n";
 
+/// The RealNVP of the peers' benchmark: 182,528 parameters.
+pub const REAL_NVP: &str =
+    "dim = 32\nkind = \"real_nvp\"\nlayers = 8\nhidden = [128, 128]\nactivation = \"relu\"\n";
+
 /// The image network of Carbone et al. for MNIST: 76,993 parameters, 1.71 MFLOP forward an image.
 pub const MNIST: &str =
     "kind = \"conv\"\nshape = [1, 28, 28]\nactivation = \"silu\"\nconfinement = 0.01\nlayers = [

@@ -178,6 +178,10 @@ fn devices_and_help() {
         let help = scratch.ok(&[command, "--help"]);
         assert!(help.contains("Example"), "{command} --help has no worked example");
     }
+    for bench in ["langevin", "train", "resample", "flow"] {
+        let help = scratch.ok(&["bench", bench, "--help"]);
+        assert!(help.contains("Example"), "bench {bench} --help has no worked example");
+    }
 }
 
 #[test]
@@ -213,4 +217,32 @@ fn bench_prints_one_json_line() {
         "flex",
     ]);
     assert!(resample["max_count_deviation"].as_f64().expect("a number") < 1.001);
+    let size = ["--dim", "4", "--layers", "2", "--hidden", "8", "--batch", "32"];
+    let flow =
+        json(&[&["bench", "flow"][..], &size, &["--json", "--device", "flex", "--threads", "1"]].concat());
+    for key in ["log_prob_batches_per_s", "train_batches_per_s", "sample_batches_per_s"] {
+        assert!(flow[key].as_f64().expect("a number") > 0.0, "{key}: {flow}");
+    }
+    assert_eq!((flow["dim"].as_u64(), flow["batch"].as_u64()), (Some(4), Some(32)), "{flow}");
+    // Every coupling: 2 → 8 → 8 → 4.
+    assert_eq!(flow["params"].as_u64(), Some(2 * (3 * 8 + 9 * 8 + 9 * 4)), "{flow}");
+    assert!(flow["mean_log_prob"].as_f64().expect("a number").is_finite(), "{flow}");
+}
+
+#[test]
+fn bench_flow_names_a_size_that_no_flow_has() {
+    let scratch = Scratch::new(TOY);
+    let size = ["--dim", "4", "--layers", "2", "--hidden", "8", "--batch", "32"];
+    for (at, values, expected) in [
+        (1, &["0", "3", "x"][..], "even number"),
+        (3, &["0", "1001"], "1..=1000"),
+        (5, &["0"], "1.."),
+        (7, &["0"], "1.."),
+    ] {
+        for value in values {
+            let mut size = size;
+            size[at] = value;
+            scratch.fails(&[&["bench", "flow"][..], &size].concat(), 2, &[size[at - 1], value, expected]);
+        }
+    }
 }

@@ -4,6 +4,7 @@ mod bad_input;
 mod classes;
 mod commands;
 mod data;
+mod estimators;
 mod features;
 mod judging;
 mod report;

@@ -118,6 +118,51 @@ log_every = 5
 checkpoint_every = 10
 "#;
 
+/// A network on a flow; only what has no default.
+pub const TILTED: &str = r#"
+steps = 20
+
+[dataset]
+kind = "gaussian_mixture"
+dim = 2
+means = [[-1.5], [1.5]]
+weights = [0.3, 0.7]
+std = 0.5
+train_size = 256
+test_size = 100
+
+[energy]
+kind = "tilted"
+
+[energy.base]
+kind = "real_nvp"
+layers = 2
+hidden = [16]
+act_norm = true
+
+[energy.tilt]
+kind = "mlp"
+hidden = [16]
+
+[walkers]
+count = 128
+
+[kernel]
+kind = "mala"
+step_size = 0.1
+
+[objective]
+kind = "jarzynski"
+
+[optimizer]
+kind = "adam"
+learning_rate = 0.005
+
+[output]
+log_every = 5
+checkpoint_every = 10
+"#;
+
 /// A scratch folder with a config in it.
 pub struct Scratch {
     folder: tempfile::TempDir,

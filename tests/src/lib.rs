@@ -1,7 +1,9 @@
 //! What the tests share: devices, and assertions that count standard errors.
 
+pub mod explicit;
 pub mod flows;
 pub mod images;
+pub mod proposals;
 
 use burn::tensor::Device;
 

@@ -14,7 +14,9 @@ use ember_sampler::{Kernel, Noise, Walkers};
 use ember_tests::{assert_beyond_se, assert_within_se, cpu, four_se, mean_se};
 use ember_train::ais::{self, AisOptions, Direction, Starts, TwoSided, two_sided};
 use ember_train::grid::EnergyGrid;
-use ember_train::smc::{AnnealedPath, GaussianStart, Rung, SmcOptions, along, pilot, respaced, tempered};
+use ember_train::smc::{
+    AnnealedPath, GaussianStart, Rung, SmcOptions, Start, along, pilot, respaced, tempered,
+};
 
 /// A Gaussian with a scale of its own in every coordinate, and how often its gradient was asked for.
 struct Anisotropic {
@@ -87,7 +89,8 @@ fn a_bracket_in_784_dimensions() {
     let start = GaussianStart::isotropic(Support::Unbounded, 784, 1.0);
     let draw = |count: usize, stream: Stream| energy.draw(count, stream);
     let options = AisOptions { seed: 1, ..AisOptions::default() };
-    let found = two_sided(&energy, &start, &Starts::Exact(&draw), options, &cpu()).expect("both sides");
+    let path = AnnealedPath::new(&energy, &start, &cpu());
+    let found = two_sided(&path, &Starts::Exact(&draw), options).expect("both sides");
     let exact = energy.exact_log_z();
     println!(
         "784 dimensions: exact log Z {exact:.3}, sides {:.3} ± {:.3} and {:.3} ± {:.3}\n{}",

@@ -131,7 +131,7 @@ fn an_unknown_kind_is_named_with_the_nearest_one() {
 fn what_comes_later_is_said_to_come_later() {
     let later = "not available in this version";
     broken("seed = 1", "precision = \"bf16\"", &["precision", later]);
-    broken("\"ula\"", "\"hmc\"", &["kernel.kind", "hmc", later]);
+    broken("\"jarzynski\"", "\"score_matching\"", &["objective.kind", "score_matching", later]);
 }
 
 #[test]
@@ -219,6 +219,50 @@ fn values_out_of_range_are_named() {
     broken("learning_rate", schedule, &["bad.toml:38: optimizer.schedule.horizon", "at least 1"]);
     let cd = "kind = \"contrastive_divergence\"\nrestart_every = 0";
     broken("kind = \"jarzynski\"", cd, &["objective.restart_every", "at least 1"]);
+}
+
+#[test]
+fn the_kernels_numbers_are_checked() {
+    let kernel = |table: &str, parts: &[&str]| {
+        broken("kind = \"ula\"\nstep_size = 0.1", &table.replace("; ", "\n"), parts);
+    };
+    let h = "step_size = 0.1";
+    kernel(&format!("kind = \"hmc\"; {h}"), &["kernel.leapfrog_steps", "missing"]);
+    kernel(
+        &format!("kind = \"hmc\"; {h}; leapfrog_steps = 0"),
+        &["kernel.leapfrog_steps", "found 0", "at least 1"],
+    );
+    kernel("kind = \"hmc\"; step_size = -1.0; leapfrog_steps = 3", &["kernel.step_size", "> 0"]);
+    kernel(
+        &format!("kind = \"hmc\"; {h}; leapfrog_step = 3"),
+        &["kernel.leapfrog_step", "did you mean `leapfrog_steps`?"],
+    );
+    kernel("kind = \"flow_mh\"; local_steps = 2", &["kernel.step_size", "missing", "local_steps = 2"]);
+    kernel(
+        &format!("kind = \"flow_mh\"; {h}"),
+        &["kernel.step_size", "found 0.1", "leave it out", "local_steps"],
+    );
+    kernel("kind = \"flow_mh\"; local_steps = 2; step_size = 0.0", &["kernel.step_size", "found 0", "> 0"]);
+    let many = format!("kind = \"flow_mh\"; local_steps = {}; {h}", i64::MAX);
+    kernel(&many, &["kernel.steps_per_update", "(1 + local_steps)", "counter"]);
+    kernel(
+        "kind = \"i_sir\"; proposals = 1",
+        &["kernel.proposals", "found 1", "at least 2", "current point"],
+    );
+    kernel("kind = \"i_sir\"; proposal = 8", &["kernel.proposal", "did you mean `proposals`?"]);
+    kernel(
+        &format!("kind = \"i_sir\"; proposals = 8; {h}"),
+        &["kernel.step_size", "unknown key", "`proposals`"],
+    );
+    let many = format!("kind = \"i_sir\"; proposals = {}", i64::MAX);
+    kernel(&many, &["kernel.proposals", "32 walkers", "the most a tensor can hold"]);
+    kernel("kind = \"ex2mcmc\"; proposals = 4", &["kernel.step_size", "missing"]);
+    kernel(&format!("kind = \"ex2mcmc\"; proposals = 0; {h}"), &["kernel.proposals", "at least 2"]);
+    let none = format!("kind = \"ex2mcmc\"; proposals = 4; local_steps = 0; {h}");
+    kernel(&none, &["kernel.local_steps", "at least 1", "\"i_sir\""]);
+    kernel(&format!("kind = \"neutra\"; {h}; leapfrog_steps = 0"), &["kernel.leapfrog_steps", "at least 1"]);
+    kernel("kind = \"neutra\"; step_size = nan", &["kernel.step_size", "NaN"]);
+    kernel(&format!("kind = \"neutra\"; {h}; proposals = 3"), &["kernel.proposals", "`leapfrog_steps`"]);
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn there_is_no_negative_phase() {
         let step = old.clone() - grad.mul_scalar(2e-3 * spec.learning_rate_scale);
         assert_eq!(download(step), download(new.clone()), "{}", spec.name);
     }
-    assert!(info.energy_walkers.is_none() && info.accept_rate.is_none() && info.reading.is_none());
+    assert!(info.energy_walkers.is_none() && info.moves.accept_rate.is_none() && info.reading.is_none());
     assert_eq!(trainer.moved_per_update(), 0);
     let bits =
         |walkers: &Walkers| (download(walkers.position.clone()), download(walkers.energy_grad.clone()));

@@ -35,6 +35,8 @@ fn judged(trainer: Trainer) -> Evaluation {
         config: Some(trainer.config),
         walkers: None,
         audit: None,
+        proposal_flows: Vec::new(),
+        step_size: None,
         run: None,
     };
     evaluate(&subject, 8, 0).expect("judged")
@@ -53,8 +55,12 @@ fn the_grid_kl_is_that_of_two_gaussians() {
     assert!((grid - exact).abs() < 1e-4, "{grid} {exact}");
     assert!((reverse - exact).abs() > 0.1, "the direction shows");
     assert_within_se(held_out.value, exact, held_out.standard_error, 4.0);
-    let space = trainer(3, dataset, "kind = \"gaussian_mixture\"\nmeans = [[1.0]]", WALKERS);
-    let json = serde_json::to_value(judged(space));
+    let json = serde_json::to_value(judged(trainer(
+        3,
+        dataset,
+        "kind = \"gaussian_mixture\"\nmeans = [[1.0]]",
+        WALKERS,
+    )));
     assert!(json.expect("JSON").get("kl_grid").is_none(), "no grid in space");
 }
 

@@ -13,6 +13,7 @@
 //!
 //! This crate touches no files, clocks or streams.
 
+mod cpu;
 pub mod energy;
 pub mod error;
 pub mod flow;

@@ -176,10 +176,20 @@ impl EnergyModel {
         }
         let (_, first) = self.architecture.base_flow()?;
         let EnergyConfig::Tilted(tilted) = &self.spec.energy else { return None };
-        let spec = EnergySpec::new(self.spec.shape, (*tilted.base).clone());
+        self.part(&tilted.base, &self.theta[first..])
+    }
+
+    /// f of a tilted energy `−log ρ₀ + f` as a model of its own, with the same tensors; `None` of any other energy.
+    pub fn tilt_part(&self) -> Option<Self> {
+        let (_, first) = self.architecture.base_flow()?;
+        let EnergyConfig::Tilted(tilted) = &self.spec.energy else { return None };
+        self.part(&tilted.tilt, &self.theta[..first])
+    }
+
+    fn part(&self, energy: &EnergyConfig, theta: &[Tensor<1>]) -> Option<Self> {
+        let spec = EnergySpec::new(self.spec.shape, energy.clone());
         let architecture: Arc<dyn Architecture> = spec.build().ok()?.into();
-        let theta = self.theta[first..].to_vec();
-        Some(Self { spec, architecture, theta, device: self.device.clone() })
+        Some(Self { spec, architecture, theta: theta.to_vec(), device: self.device.clone() })
     }
 
     /// The tilted energy on its base at another θ.

@@ -1,8 +1,8 @@
 //! Flows that propose global moves.
 //!
-//! A kernel that proposes from ρ_α leaves `ρ_θ` invariant *given α*, where α does not depend on the walker that is moved
-//! (ALGORITHMS 5). [`Proposals`] holds one flow, or several of which each moves its own block of walkers: with two, fitted each to
-//! the other's walkers, no walker is moved by a flow that was fitted to it.
+//! A kernel that proposes from ρ_α leaves `ρ_θ` invariant *given α*, where α does not depend on the walker that is
+//! moved (ALGORITHMS 5). [`Proposals`] holds one flow, or several of which each moves its own block of walkers: with
+//! two, fitted each to the other's walkers, no walker is moved by a flow that was fitted to it.
 
 use std::ops::Range;
 
@@ -20,7 +20,8 @@ pub struct FlowProposal {
 }
 
 impl FlowProposal {
-    /// The flow of a model: the model itself where it is a flow, the base of a tilted energy; `None` where there is neither.
+    /// The flow of a model: the model itself where it is a flow, the base of a tilted energy; `None` where there is
+    /// neither.
     pub fn of(model: &EnergyModel) -> Option<Self> {
         Some(Self { model: model.flow_part()? })
     }
@@ -37,8 +38,11 @@ impl FlowProposal {
 
     /// `count` draws and their `log ρ_α`. → `[count, dim]`, `[count]`.
     pub fn sample(&self, count: usize, stream: Stream) -> (Tensor<2>, Tensor<1>) {
-        let dim = self.dim();
-        let z = standard_normal([count, dim], stream, self.model.device());
+        self.push(standard_normal([count, self.dim()], stream, self.model.device()))
+    }
+
+    /// `x = T(z)` and `log ρ_α(x)` of standard normal latents. `z: [batch, dim]` → `[batch, dim]`, `[batch]`.
+    pub fn push(&self, z: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
         let (x, log_det) = self.forward(z.clone());
         (x, log_standard_normal(z) - log_det)
     }
@@ -61,7 +65,8 @@ impl FlowProposal {
     }
 }
 
-/// Flows and the walkers they move: K flows move K consecutive blocks of the population, of equal size but for a remainder.
+/// Flows and the walkers they move: K flows move K consecutive blocks of the population, of equal size but for a
+/// remainder.
 #[derive(Clone, Debug)]
 pub struct Proposals(Vec<FlowProposal>);
 
@@ -89,5 +94,55 @@ impl Proposals {
     pub fn rows(&self, k: usize, count: usize) -> Range<usize> {
         let blocks = self.0.len();
         count * k / blocks..count * (k + 1) / blocks
+    }
+    /// A draw for each of `count` walkers and its `log ρ_α` under the flow that moves the walker. The latents do not
+    /// depend on the blocks. → `[count, dim]`, `[count]`.
+    pub fn sample(&self, count: usize, stream: Stream) -> (Tensor<2>, Tensor<1>) {
+        let first = &self.0[0];
+        let z = standard_normal([count, first.dim()], stream, first.model.device());
+        self.by_block(z, FlowProposal::push)
+    }
+
+    /// `log ρ_α` of every walker under the flow that moves it. `x: [walkers, dim]` → `[walkers]`.
+    pub fn log_prob(&self, x: Tensor<2>) -> Tensor<1> {
+        self.by_block(x, |flow, x| (x.clone(), flow.log_prob(x))).1
+    }
+
+    /// [`FlowProposal::forward`], each block through its own flow.
+    pub fn forward(&self, z: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
+        self.by_block(z, FlowProposal::forward)
+    }
+
+    /// [`FlowProposal::inverse`], each block through its own flow.
+    pub fn inverse(&self, x: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
+        self.by_block(x, FlowProposal::inverse)
+    }
+
+    fn by_block(
+        &self,
+        rows: Tensor<2>,
+        map: impl Fn(&FlowProposal, Tensor<2>) -> (Tensor<2>, Tensor<1>),
+    ) -> (Tensor<2>, Tensor<1>) {
+        let [count, _] = rows.dims();
+        let blocks =
+            (0..self.0.len()).map(|k| (k, self.rows(k, count))).filter(|(_, block)| !block.is_empty());
+        let (positions, logs) = blocks.map(|(k, block)| map(&self.0[k], narrow(&rows, block))).unzip();
+        (joined(positions), joined(logs))
+    }
+}
+
+/// The rows of `range`; nothing is copied where these are all.
+pub(crate) fn narrow(rows: &Tensor<2>, range: Range<usize>) -> Tensor<2> {
+    if range == (0..rows.dims()[0]) {
+        return rows.clone();
+    }
+    rows.clone().narrow(0, range.start, range.len())
+}
+
+/// Blocks below one another; nothing is copied where there is one.
+pub(crate) fn joined<const D: usize>(mut blocks: Vec<Tensor<D>>) -> Tensor<D> {
+    match blocks.len() {
+        1 => blocks.remove(0),
+        _ => Tensor::cat(blocks, 0),
     }
 }

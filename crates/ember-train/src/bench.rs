@@ -4,16 +4,20 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ember_model::energy::activation::Activation;
+use ember_model::flow::Mask;
+use ember_model::flow::real_nvp::RealNvp;
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
-use ember_model::{Energy, EnergyModel};
+use ember_model::{Energy, EnergyConfig, EnergyModel, EnergySpec, SampleShape};
 use ember_sampler::device::langevin_proposal;
 use ember_sampler::weights::LogWeights;
-use ember_sampler::{KernelConfig, Noise, Scheme, Walkers, WeightRule, reduce, resample};
+use ember_sampler::{FlowProposal, KernelConfig, Noise, Scheme, Walkers, WeightRule, reduce, resample};
 use serde_json::{Value, json};
 
-use crate::config::Config;
+use crate::config::{Adam, Config, OptimizerConfig};
 use crate::error::Error;
+use crate::optimizer::Optimizer;
 use crate::record;
 use crate::tensor_file::TensorFile;
 use crate::trainer::Trainer;
@@ -181,20 +185,122 @@ pub fn resampling(count: usize, scheme: Scheme, device: &Device) -> Result<Value
         let ancestors: Vec<i64> = ancestors.into_data().iter::<i64>().collect();
         max_deviation = max_deviation.max(count_deviation(&log_weights, &ancestors));
     }
+    let [per_s, per_cpu_s] = rates(device, WARM_UP, |call| {
+        resample(scheme, tensor.clone(), stream(call)?);
+        Ok(())
+    })?;
+    Ok(json!({
+        "bench": "resample", "count": count, "scheme": scheme, "per_s": per_s,
+        "per_cpu_s": per_cpu_s, "max_count_deviation": max_deviation,
+    }))
+}
+
+/// Calls of `f` per second of wall-clock and of processor time, timed for at least half a second and at least ten calls. `f` is
+/// given the number of the call, from `first` on.
+fn rates(
+    device: &Device,
+    first: u64,
+    mut f: impl FnMut(u64) -> Result<(), Error>,
+) -> Result<[f64; 2], Error> {
+    device.sync().map_err(|error| Error::failed(format!("the device failed: {error:?}")))?;
     let clock = Clock::start();
     let mut calls = 0;
-    // At least half a second, and at least ten calls.
     while calls < 10 || clock.wall.elapsed().as_secs_f64() < 0.5 {
-        resample(scheme, tensor.clone(), stream(WARM_UP + calls)?);
+        f(first + calls)?;
         calls += 1;
         if calls.is_multiple_of(16) {
             device.sync().map_err(|error| Error::failed(format!("the device failed: {error:?}")))?;
         }
     }
     let (wall, cpu) = clock.stop(device)?;
+    Ok([calls as f64 / wall, calls as f64 / cpu])
+}
+
+/// What `ember bench flow` runs: RealNVP by halves, whose networks have two hidden layers with ReLU.
+pub struct Flow {
+    /// Coordinates.
+    pub dim: usize,
+    /// Couplings.
+    pub layers: usize,
+    /// Width of the hidden layers.
+    pub hidden: usize,
+    /// Rows of a batch.
+    pub batch: usize,
+}
+
+impl Flow {
+    fn spec(&self) -> EnergySpec {
+        let flow = RealNvp {
+            layers: self.layers,
+            hidden: vec![self.hidden; 2],
+            activation: Activation::Relu,
+            mask: Mask::Half,
+            log_scale_bound: 1.0,
+            act_norm: false,
+        };
+        EnergySpec::new(SampleShape::Flat(self.dim), EnergyConfig::RealNvp(flow))
+    }
+}
+
+/// Different batches that training is given in turn: made before the clock starts.
+const BATCHES: usize = 4;
+
+/// Batches per second: training steps (maximum likelihood, Adam), then log-densities and draws of the flow so trained.
+///
+/// # Errors
+/// A shape that no flow has; the device fails.
+pub fn flow(bench: &Flow, device: &Device, label: &str) -> Result<Value, Error> {
+    let model = EnergyModel::init(bench.spec(), 0, device)?;
+    let (n, d) = (bench.batch, bench.dim);
+    let batch = |index: u64| -> Result<Tensor<2>, Error> {
+        let values = Stream::new(0, Purpose::Data).at(index)?.normals(n, d);
+        Ok(Tensor::from_data(TensorData::new(values, [n, d]), device))
+    };
+    let batches = (0..BATCHES as u64).map(batch).collect::<Result<Vec<_>, _>>()?;
+    let adam = Adam {
+        learning_rate: 1e-4,
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        clip_norm: None,
+        schedule: None,
+        max_weight_change: None,
+        ema: None,
+    };
+    let mut optimizer = Optimizer::new(&OptimizerConfig::Adam(adam), model.params());
+    // The mean over the batch.
+    let weights = Tensor::<1>::full([n], 1.0 / n as f64, device);
+    let mut theta = model.theta().to_vec();
+    let mut train = |call: u64| {
+        let x = batches[call as usize % BATCHES].clone();
+        let grads = model.with_theta(theta.clone()).weighted_param_grads(&[(x, weights.clone())]).grads;
+        (theta, _) = optimizer.step(call, &theta, grads);
+        Ok(())
+    };
+    (0..WARM_UP).try_for_each(&mut train)?;
+    let [train_per_s, train_per_cpu_s] = rates(device, WARM_UP, train)?;
+
+    let flow = FlowProposal::of(&model.with_theta(theta))
+        .ok_or_else(|| Error::failed("the benchmark's model is no flow"))?;
+    let log_prob = |_| {
+        flow.log_prob(batches[0].clone());
+        Ok(())
+    };
+    let sample = |call: u64| {
+        flow.sample(n, Stream::new(0, Purpose::Proposal).at(call)?);
+        Ok(())
+    };
+    (0..WARM_UP).try_for_each(log_prob)?;
+    let [log_prob_per_s, log_prob_per_cpu_s] = rates(device, WARM_UP, log_prob)?;
+    (0..WARM_UP).try_for_each(sample)?;
+    let [sample_per_s, sample_per_cpu_s] = rates(device, WARM_UP, sample)?;
+    let mean_log_prob = download(reduce::mean(flow.log_prob(batches[0].clone())))[0];
     Ok(json!({
-        "bench": "resample", "count": count, "scheme": scheme, "per_s": calls as f64 / wall,
-        "per_cpu_s": calls as f64 / cpu, "max_count_deviation": max_deviation,
+        "bench": "flow", "device": label, "dim": d, "layers": bench.layers, "hidden": bench.hidden, "batch": n,
+        "params": model.param_count(), "mean_log_prob": mean_log_prob,
+        "log_prob_batches_per_s": log_prob_per_s, "log_prob_batches_per_cpu_s": log_prob_per_cpu_s,
+        "train_batches_per_s": train_per_s, "train_batches_per_cpu_s": train_per_cpu_s,
+        "sample_batches_per_s": sample_per_s, "sample_batches_per_cpu_s": sample_per_cpu_s,
     }))
 }
 

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ember_sampler::Scheme;
 
 use crate::config::Overrides;
+use crate::log_z::Estimator;
 
 /// Trains energy-based models by maximum likelihood, with weighted walkers.
 #[derive(Clone, Debug, Parser)]
@@ -160,6 +161,8 @@ pub struct SampleArgs {
 Examples:
   ember eval runs/mixture50_jarzynski-seed0
   ember eval runs/mixture50_jarzynski-seed0 --json | jq .kl
+  ember eval runs/tilted-seed0 --estimators all                       # log Z four ways, under each other
+  ember eval runs/mlp2d_jarzynski-seed0 --mixing 1000                 # does the kernel carry walkers between the modes?
   ember eval runs/mnist236_jarzynski-seed0 --against data/kmnist      # AUROC beside a Gaussian's
   ember eval runs/mnist236_jarzynski-seed0 --smc-moves 16 --smc-ess 0.98  # a slower, better tempered SMC
   ember eval runs/mnist236_jarzynski-seed0 --ais --temperatures 2000  # log Z and bits/dim from both sides
@@ -186,6 +189,14 @@ pub struct EvalArgs {
     /// Conditional ess fraction that a temperature of a tempered SMC may cost: nearer to 1, more temperatures; 0.9 unless given
     #[arg(long, value_name = "C", value_parser = inside_unit)]
     pub smc_ess: Option<f64>,
+    /// log Z by these estimators too, to see whether they agree: audit, smc, importance and bridge (which need a flow), or all that
+    /// can be had. Unless given: the audit's where there is one, importance and bridge where there is a flow, smc where log Z needs it
+    #[arg(long, value_name = "E,…", value_delimiter = ',', value_enum, hide_possible_values = true)]
+    pub estimators: Vec<Estimator>,
+    /// Run the run's kernel STEPS steps at fixed weights from up to 128 of its walkers: R-hat, autocorrelation times, acceptance and
+    /// jumps between modes. A weight file names no kernel: MALA then
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u32).range(4..=100_000))]
+    pub mixing: Option<u32>,
     /// Tell held-out data from the data set in DIR by energy: out-of-distribution AUROC
     #[arg(long, value_name = "DIR")]
     pub against: Option<PathBuf>,
@@ -285,6 +296,8 @@ pub enum BenchCommand {
     Train(BenchTrainArgs),
     /// Resampling.
     Resample(BenchResampleArgs),
+    /// A RealNVP flow: log-densities, draws and training.
+    Flow(BenchFlowArgs),
 }
 
 /// What every benchmark takes.
@@ -372,6 +385,38 @@ pub struct BenchResampleArgs {
     /// What every benchmark takes.
     #[command(flatten)]
     pub bench: BenchArgs,
+}
+
+/// `ember bench flow`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Example:
+  ember bench flow --dim 32 --layers 8 --hidden 128 --batch 4096 --json
+
+Affine couplings by halves, each with a ReLU network of two hidden layers. Training is by maximum likelihood with Adam, one step a batch.")]
+pub struct BenchFlowArgs {
+    /// Coordinates, an even number
+    #[arg(long, value_name = "D", value_parser = even)]
+    pub dim: usize,
+    /// Couplings
+    #[arg(long, value_name = "L", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub layers: u16,
+    /// Width of both hidden layers of each coupling's network
+    #[arg(long, value_name = "H", value_parser = clap::value_parser!(u16).range(1..))]
+    pub hidden: u16,
+    /// Rows of a batch
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: u32,
+    /// What every benchmark takes.
+    #[command(flatten)]
+    pub bench: BenchArgs,
+}
+
+fn even(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(value) if value > 0 && value.is_multiple_of(2) => Ok(value),
+        _ => Err("expected an even number ≥ 2: a coupling moves one half of the coordinates".to_owned()),
+    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -51,13 +51,14 @@ impl Ensembles {
         Self { log_z: vec![walkers.log_z; repeats], walkers, lane }
     }
 
-    /// Brings the ensembles to the model's θ: K kernel steps with weights.
+    /// Brings the ensembles to the model's θ: K kernel steps with weights, each with `numbers` step numbers of the noise.
     ///
     /// # Errors
     /// A Langevin step beyond 32 bits.
     pub fn advance(
         &mut self,
         kernel: &dyn Kernel,
+        numbers: u64,
         energy: &dyn Energy,
         seed: u64,
         update: u64,
@@ -65,7 +66,7 @@ impl Ensembles {
     ) -> Result<(), Error> {
         let mut walkers = kernel.prepare(energy, self.walkers.clone());
         for sub_step in 0..steps {
-            let noise = Noise::at(seed, self.lane, update, steps, sub_step)?;
+            let noise = Noise::at(seed, self.lane, update, steps * numbers, sub_step * numbers)?;
             walkers = kernel.step(energy, walkers, &noise).0;
         }
         self.walkers = walkers;

@@ -1,28 +1,27 @@
 //! Judging a model: log Z with its method and standard error, cross-entropy, KL, mode masses (ALGORITHMS 1.6, 7, 8).
 //!
-//! log Z is exact where the energy is tractable, else the `[audit]` ensemble's, else tempered SMC's. The on-line value of the
-//! training walkers is biased low and is never reported here. Masses are read off the *model* ([`crate::masses`]).
+//! log Z is `log_z.rs`'s. Masses are read off the *model* ([`crate::masses`]).
 
-use ember_model::{Energy, EnergyModel};
+use ember_model::EnergyModel;
 use ember_sampler::Walkers;
 use serde::Serialize;
 
 use crate::ais::{self, TwoSided};
+use crate::chains::{self, Mixing};
 use crate::classifier::{ClassFrequencies, cache};
 use crate::config::Config;
 use crate::dataset::{Data, Truth};
-use crate::ensembles::Ensembles;
 use crate::error::Error;
 use crate::eval_images::{Classes, held_out_energies, judge_classes};
 use crate::eval_options::EvalOptions;
 use crate::features::FeatureDistances;
 use crate::grid::EnergyGrid;
 use crate::likelihood::{self, BitsPerDim};
+use crate::log_z::{Found, Independent, LogZ, LogZEstimate, log_z};
 use crate::masses::{self, Masses};
 use crate::ood::{self, Against, OutOfDistribution};
 use crate::record::Opened;
-use crate::smc::tempered;
-use crate::statistics::{Estimate, t95};
+use crate::statistics::Estimate;
 
 /// Cells an axis of the mass grids, in one and two dimensions.
 const CELLS: [usize; 2] = [8_000, 400];
@@ -37,6 +36,9 @@ pub struct Evaluation {
     pub cross_entropy: Option<Estimate>,
     /// `log ∫ e^{−U}`.
     pub log_z: LogZ,
+    /// The same by each estimator that was had, to see whether they agree; see [`crate::log_z`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log_z_estimates: Vec<LogZEstimate>,
     /// `log Z` over a grid that holds the data: one and two dimensions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_z_grid: Option<f64>,
@@ -89,6 +91,9 @@ pub struct Evaluation {
     /// log Z from both ends of an annealed path, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_z_two_sided: Option<TwoSided>,
+    /// How the run's kernel mixes at fixed θ, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mixing: Option<Mixing>,
     /// Bits per dimension of held-out images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bits_per_dim: Option<BitsPerDim>,
@@ -100,59 +105,10 @@ pub struct Evaluation {
     pub features: Option<FeatureDistances>,
 }
 
-/// An estimate of log Z.
-#[derive(Clone, Debug, Serialize)]
-pub struct LogZ {
-    /// The estimate.
-    pub value: f64,
-    /// Its standard error over independent repeats; 0 where exact.
-    pub standard_error: f64,
-    /// `exact`, `audit` or `smc`.
-    pub method: &'static str,
-    /// Independent repeats behind it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub repeats: Option<usize>,
-    /// `[low, high]`: the 95 % interval by Student's t with repeats − 1 degrees of freedom.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub interval_95: Option<[f64; 2]>,
-    /// Temperatures of the tempered SMC.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub temperatures: Option<usize>,
-    /// Starting walkers still represented in all repeats together.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub distinct_ancestors: Option<usize>,
-    /// What the figure does not tell.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub caveat: Option<&'static str>,
-}
-
-impl LogZ {
-    fn estimated(ensembles: &Ensembles, method: &'static str) -> Self {
-        let (estimate, repeats) = (ensembles.log_z(), ensembles.log_z.len());
-        let half = t95(repeats - 1) * estimate.standard_error;
-        let ancestors = ensembles.walkers.distinct_ancestors();
-        Self {
-            value: estimate.value,
-            standard_error: estimate.standard_error,
-            method,
-            repeats: Some(repeats),
-            interval_95: Some([estimate.value - half, estimate.value + half]),
-            temperatures: None,
-            distinct_ancestors: Some(ancestors),
-            caveat: Some(if ancestors < FEW_ANCESTORS * repeats {
-                "too few starting walkers came through for the standard error to be trusted: take more moves and temperatures \
-                 or walkers; modes that no repeat visits are not counted"
-            } else {
-                "modes that no repeat visits are not counted"
-            }),
-        }
-    }
-}
-
 /// Judges what was found under a PATH. `repeats` are those of a tempered SMC, should one be needed.
 ///
 /// # Errors
-/// log Z that cannot be had (a network without confinement and without an audit), a data set that cannot be read.
+/// As [`log_z`], a data set that cannot be read.
 pub fn evaluate(subject: &Opened, repeats: usize, seed: u64) -> Result<Evaluation, Error> {
     evaluate_with(subject, &EvalOptions { repeats, seed, ..EvalOptions::default() })
 }
@@ -171,13 +127,16 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
     // Read first: estimates may take hours, and files that are gone end them all.
     let data =
         subject.config.as_ref().map(|config| config.dataset.as_dyn().generate(config.seed)).transpose()?;
-    let (log_z, independent) = log_z(model, subject.audit.as_ref(), options)?;
+    let flows = subject.proposals();
+    let flow = flows.as_ref().map(|flows| &flows.flows()[0]);
+    let Found { log_z, estimates, independent } = log_z(model, subject.audit.as_ref(), flow, options)?;
     let walkers = independent.as_ref().map(|(ensembles, _)| ensembles);
     let two_sided = options.ais.map(|ais| ais::of_model(model, walkers, ais)).transpose()?;
     let mut evaluation = Evaluation {
         step: subject.step,
         cross_entropy: None,
         log_z,
+        log_z_estimates: estimates,
         log_z_grid: None,
         mode_weights: None,
         mode_weights_method: None,
@@ -195,6 +154,7 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         class_frequencies_model: None,
         class_frequencies_withheld: None,
         log_z_two_sided: two_sided,
+        mixing: None,
         bits_per_dim: None,
         out_of_distribution: None,
         features: None,
@@ -205,6 +165,11 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
     if let Some(walkers) = walkers.as_ref().filter(|_| weighted) {
         evaluation.ess_fraction = Some(walkers.summary().ess / walkers.count() as f64);
         evaluation.distinct_ancestors = Some(walkers.distinct_ancestors());
+    }
+    if let Some(steps) = options.mixing {
+        let truth = subject.config.as_ref().and_then(|config| config.dataset.as_dyn().truth());
+        let modes = truth.as_ref().and_then(|truth| truth.modes.as_ref());
+        evaluation.mixing = Some(chains::of_subject(subject, walkers.as_ref(), modes, steps, options.seed)?);
     }
     if let (Some(config), Some(data)) = (&subject.config, &data) {
         judge_against_data(
@@ -218,42 +183,6 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         )?;
     }
     Ok(evaluation)
-}
-
-/// With fewer starting walkers represented per repeat, a repeat rests on a handful of families and they agree by chance.
-const FEW_ANCESTORS: usize = 10;
-
-/// Independent weighted walkers, and what they are called.
-type Independent = (Ensembles, &'static str);
-
-/// log Z, and the independent weighted walkers behind it where it is an estimate.
-fn log_z(
-    model: &EnergyModel,
-    audit: Option<&Ensembles>,
-    options: &EvalOptions,
-) -> Result<(LogZ, Option<Independent>), Error> {
-    if let Some(value) = model.log_z() {
-        let exact = LogZ {
-            value,
-            standard_error: 0.0,
-            method: "exact",
-            repeats: None,
-            interval_95: None,
-            temperatures: None,
-            distinct_ancestors: None,
-            caveat: None,
-        };
-        return Ok((exact, None));
-    }
-    if let Some(audit) = audit {
-        let mut audit = audit.clone();
-        audit.walkers = audit.walkers.reweight(model);
-        let log_z = LogZ::estimated(&audit, "audit");
-        return Ok((log_z, Some((audit, "audit"))));
-    }
-    let result = tempered(model, options.smc(model.dim()))?;
-    let log_z = LogZ { temperatures: Some(result.temperatures), ..LogZ::estimated(&result.ensembles, "smc") };
-    Ok((log_z, Some((result.ensembles, "smc"))))
 }
 
 fn judge_against_data(

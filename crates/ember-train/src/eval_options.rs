@@ -1,6 +1,7 @@
 //! What `ember eval` is asked for.
 
 use crate::ais::AisOptions;
+use crate::log_z::Estimator;
 use crate::ood::Against;
 use crate::smc::SmcOptions;
 
@@ -17,6 +18,10 @@ pub struct EvalOptions {
     pub smc_moves: Option<usize>,
     /// The conditional ess fraction that a temperature may cost, where not the usual one.
     pub smc_ess: Option<f64>,
+    /// Estimators of log Z asked for beside those that are cheap.
+    pub estimators: Vec<Estimator>,
+    /// Steps of the run's kernel at fixed θ whose mixing is measured.
+    pub mixing: Option<usize>,
     /// log Z from both ends.
     pub ais: Option<AisOptions>,
     /// Another data set to tell from the held-out one.

@@ -42,6 +42,18 @@ pub struct MetricsLine {
     /// Accepted proposals; absent when the kernel never rejects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept_rate: Option<f64>,
+    /// Walkers that a flow's proposal moved; absent for kernels without global moves, and for updates that made none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global_accept_rate: Option<f64>,
+    /// Walkers whose nearest mode of the data is another after this update's moves, where the modes are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jump_rate: Option<f64>,
+    /// The kernel's step size, where it adapts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_size: Option<f64>,
+    /// Whether the proposal flow is in use; false while it has collapsed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global_moves: Option<bool>,
     /// Norm of the gradient over all parameters.
     #[serde(deserialize_with = "nan_if_null")]
     pub grad_norm: f64,

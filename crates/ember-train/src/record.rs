@@ -7,8 +7,9 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::params::{download, upload};
 use ember_model::{Energy, EnergyModel, EnergySpec, HostTensor};
-use ember_sampler::Walkers;
+use ember_sampler::kernel::Mala;
 use ember_sampler::weights::LogWeights;
+use ember_sampler::{Boundary, FlowProposal, Kernel, KernelConfig, Proposals, Walkers};
 use serde_json::{Value, json};
 
 use crate::checkpoint::{self, Checkpoint, Environment, Source, WalkersRecord};
@@ -17,9 +18,10 @@ use crate::dataset::Data;
 use crate::ema::Ema;
 use crate::ensembles::{AUDIT_LANE, Ensembles};
 use crate::error::Error;
+use crate::objective::Fit;
 use crate::start::exact_draws;
 use crate::tensor_file::TensorFile;
-use crate::trainer::Trainer;
+use crate::trainer::{Assist, Trainer, moves};
 
 /// Names in an exported weight file that hold walkers, not parameters, begin with this.
 pub const WALKERS_PREFIX: &str = "walkers.";
@@ -27,10 +29,25 @@ pub const WALKERS_PREFIX: &str = "walkers.";
 /// Names in the optimiser's file that hold the moving average of θ begin with this.
 const EMA_PREFIX: &str = "ema.";
 
+/// Names in the optimiser's file that hold a proposal flow and what moves it begin with this and the flow's number.
+const PROPOSAL_PREFIX: &str = "proposal.";
+
 /// The whole state. Reads every walker from the device.
 pub fn checkpoint(trainer: &Trainer, device_label: &str) -> Checkpoint {
     let (mut optimizer, counters) = trainer.optimizer.state();
     optimizer.extend(trainer.ema_model().iter().flat_map(|model| named_theta(model, EMA_PREFIX)));
+    let mut counters: BTreeMap<String, u64> = counters.into_iter().collect();
+    let assist = trainer.assist.as_ref();
+    for (k, (flow, adam)) in
+        assist.iter().flat_map(|assist| assist.flows.iter().zip(&assist.optimizers)).enumerate()
+    {
+        let prefix = format!("{PROPOSAL_PREFIX}{k}.");
+        let (moments, times) = adam.state();
+        optimizer.extend(named_theta(flow, &format!("{prefix}flow.")));
+        optimizer
+            .extend(moments.into_iter().map(|t| HostTensor { name: format!("{prefix}{}", t.name), ..t }));
+        counters.extend(times.into_iter().map(|(name, time)| (format!("{prefix}{name}"), time)));
+    }
     let audit_log_z = trainer.audit.as_ref().map(|audit| audit.log_z.clone());
     Checkpoint {
         step: trainer.step,
@@ -39,7 +56,7 @@ pub fn checkpoint(trainer: &Trainer, device_label: &str) -> Checkpoint {
         energy_config: trainer.model.spec().to_metadata(),
         theta: named_theta(&trainer.model, ""),
         optimizer,
-        optimizer_counters: counters.into_iter().collect::<BTreeMap<_, _>>(),
+        optimizer_counters: counters,
         walkers: Some(walkers_record(&trainer.walkers)),
         audit: trainer.audit.iter().map(|audit| walkers_record(&audit.walkers)).collect(),
         environment: environment(device_label),
@@ -48,6 +65,13 @@ pub fn checkpoint(trainer: &Trainer, device_label: &str) -> Checkpoint {
             "audit_log_z": audit_log_z,
             "flushes": trainer.flushes,
             "rollbacks": trainer.rollbacks,
+            "step_size": trainer.step_size,
+            "proposal": assist.map(|assist| json!({
+                "flow": assist.flows[0].spec().to_metadata(),
+                "count": assist.flows.len(),
+                "accept_rate": assist.accept_rate,
+                "collapsed": assist.collapsed,
+            })),
         }),
     }
 }
@@ -127,6 +151,27 @@ pub fn trainer_on(
             .ok_or_else(|| wrong("the config asks for an ema, the checkpoint has none".into()))?;
         *ema = Ema::new(ema.decay, average.theta());
     }
+    if let Some(assisted) = trainer.config.objective.as_dyn().assisted() {
+        let flows = proposal_flows(checkpoint, device)?;
+        if flows.len() != if assisted.fit == Fit::Cross { 2 } else { 1 } {
+            let found = flows.len();
+            return Err(wrong(format!(
+                "it holds {found} proposal flows, which is not what objective.fit asks for"
+            )));
+        }
+        let mut assist = Assist::assemble(assisted, flows);
+        for (k, adam) in assist.optimizers.iter_mut().enumerate() {
+            let prefix = format!("{PROPOSAL_PREFIX}{k}.");
+            let moments = without_prefix(&checkpoint.optimizer, &prefix);
+            let time = |name: &str| checkpoint.optimizer_counters.get(&format!("{prefix}{name}")).copied();
+            adam.load_state(&moments, time, device)?;
+        }
+        let extra = &checkpoint.extra["proposal"];
+        assist.accept_rate = extra["accept_rate"].as_f64().unwrap_or(1.0);
+        assist.collapsed = extra["collapsed"].as_bool().unwrap_or(false);
+        trainer.assist = Some(assist);
+    }
+    trainer.step_size = checkpoint.extra["step_size"].as_f64();
     let count = |name: &str| checkpoint.extra[name].as_u64().unwrap_or(0);
     trainer.flushes = count("flushes");
     trainer.roll_back_to(count("rollbacks") as u32);
@@ -143,13 +188,31 @@ fn named_theta(model: &EnergyModel, prefix: &str) -> Vec<HostTensor> {
     model.params().into_iter().zip(model.host_theta()).map(tensor).collect()
 }
 
-/// The model at the moving average of θ that lies among the optimiser's tensors; `None` where there is none.
-fn ema_model(model: &EnergyModel, optimizer: &[HostTensor]) -> Result<Option<EnergyModel>, Error> {
-    let average = |tensor: &HostTensor| {
-        let name = tensor.name.strip_prefix(EMA_PREFIX)?.to_owned();
+/// The tensors whose names begin with `prefix`, without it.
+fn without_prefix(tensors: &[HostTensor], prefix: &str) -> Vec<HostTensor> {
+    let own = |tensor: &HostTensor| {
+        let name = tensor.name.strip_prefix(prefix)?.to_owned();
         Some(HostTensor { name, ..tensor.clone() })
     };
-    let tensors: Vec<HostTensor> = optimizer.iter().filter_map(average).collect();
+    tensors.iter().filter_map(own).collect()
+}
+
+/// The proposal flows of a checkpoint; none where its run has none.
+fn proposal_flows(checkpoint: &Checkpoint, device: &Device) -> Result<Vec<EnergyModel>, Error> {
+    let extra = &checkpoint.extra["proposal"];
+    let (Some(table), Some(count)) = (extra["flow"].as_str(), extra["count"].as_u64()) else {
+        return Ok(Vec::new());
+    };
+    let flow = |k| {
+        let tensors = without_prefix(&checkpoint.optimizer, &format!("{PROPOSAL_PREFIX}{k}.flow."));
+        Ok(EnergyModel::from_tensors(EnergySpec::from_metadata(table)?, tensors, device)?)
+    };
+    (0..count).map(flow).collect()
+}
+
+/// The model at the moving average of θ that lies among the optimiser's tensors; `None` where there is none.
+fn ema_model(model: &EnergyModel, optimizer: &[HostTensor]) -> Result<Option<EnergyModel>, Error> {
+    let tensors = without_prefix(optimizer, EMA_PREFIX);
     if tensors.is_empty() {
         return Ok(None);
     }
@@ -205,6 +268,10 @@ pub struct Opened {
     pub walkers: Option<Walkers>,
     /// The audit ensemble.
     pub audit: Option<Ensembles>,
+    /// The flows that propose global moves, where the run trains them.
+    pub proposal_flows: Vec<EnergyModel>,
+    /// h of the kernel, where the run adapted it.
+    pub step_size: Option<f64>,
     /// The run folder, where there is one.
     pub run: Option<PathBuf>,
 }
@@ -228,6 +295,34 @@ impl Opened {
             (walkers, _) => walkers.clone(),
         };
         Ok(Self { model, walkers, ema: None, audit: None, ..self })
+    }
+
+    /// The flows the run's kernel proposes from: those it trains, else the energy's own.
+    pub fn proposals(&self) -> Option<Proposals> {
+        let flows: Option<Vec<FlowProposal>> = self.proposal_flows.iter().map(FlowProposal::of).collect();
+        match flows.filter(|flows| !flows.is_empty()) {
+            Some(flows) => Some(Proposals::blocks(flows)),
+            None => FlowProposal::of(&self.model).map(Proposals::one),
+        }
+    }
+
+    /// The run's kernel. A weight file names none: MALA then, which leaves the model invariant at any step size, given the model's own
+    /// walls.
+    pub fn kernel_config(&self) -> KernelConfig {
+        if let Some(config) = &self.config {
+            return config.kernel.kernel.clone();
+        }
+        let boundary = Boundary::of(self.model.spec().support);
+        let step_size = 0.5 / (self.model.dim() as f64).cbrt();
+        KernelConfig::Mala(Mala { boundary, ..Mala::new(step_size) })
+    }
+
+    /// [`Opened::kernel_config`] ready to move walkers: with its flows, at the step size the run had come to.
+    ///
+    /// # Errors
+    /// As [`moves::ready`].
+    pub fn kernel(&self) -> Result<Box<dyn Kernel>, Error> {
+        moves::ready(&self.kernel_config(), self.step_size, self.proposals().as_ref())
     }
 
     /// Whether the walkers are exact draws of the model at its θ: the run's objective has no negative phase.
@@ -266,6 +361,7 @@ fn opened(found: Checkpoint, origin: &Path, run: Option<PathBuf>, device: &Devic
         Value::String(text) => Some(Config::from_toml(text, &format!("{}/state.json", origin.display()))?),
         _ => None,
     };
+    let proposal_flows = proposal_flows(&found, device)?;
     let model = EnergyModel::from_tensors(spec, found.theta, device)?;
     let ema = ema_model(&model, &found.optimizer)?;
     let audit = found.audit.first().and_then(|record| {
@@ -273,6 +369,8 @@ fn opened(found: Checkpoint, origin: &Path, run: Option<PathBuf>, device: &Devic
         Some(Ensembles { walkers: walkers(record, device), log_z, lane: AUDIT_LANE })
     });
     Ok(Opened {
+        proposal_flows,
+        step_size: found.extra["step_size"].as_f64(),
         model,
         ema,
         step: found.step,
@@ -299,7 +397,17 @@ fn weight_file(path: &Path, device: &Device) -> Result<Opened, Error> {
     let model = EnergyModel::from_tensors(spec, weights, device)
         .map_err(|error| Error::checkpoint(path, error.to_string()))?;
     let walkers = carried_walkers(carried, &model, path)?;
-    Ok(Opened { model, ema: None, step, config: None, walkers, audit: None, run: None })
+    Ok(Opened {
+        model,
+        ema: None,
+        step,
+        config: None,
+        walkers,
+        audit: None,
+        proposal_flows: Vec::new(),
+        step_size: None,
+        run: None,
+    })
 }
 
 /// The walkers of `ember export --walkers`: `walkers.position` `[N, d]` and `walkers.log_weights` `[N]`.

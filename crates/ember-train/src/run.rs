@@ -188,8 +188,13 @@ fn metrics_line(trainer: &Trainer, info: UpdateInfo, time_s: f64, updates_per_s:
     let mut scalars = vec![info.energy_data, energy_walkers, info.grad_norm];
     let has_step_scale = info.step_scale.is_some();
     scalars.extend(info.step_scale);
-    scalars.extend(info.accept_rate);
+    let optional = [info.moves.accept_rate, info.moves.global_accept_rate, info.jumps];
+    let present = optional.each_ref().map(Option::is_some);
+    scalars.extend(optional.into_iter().flatten());
     let scalars: Vec<f64> = download(Tensor::cat(scalars, 0)).into_iter().map(f64::from).collect();
+    let mut rest = scalars[3 + usize::from(has_step_scale)..].iter().copied();
+    let [accept_rate, global_accept_rate, jump_rate] =
+        present.map(|present| if present { rest.next() } else { None });
     let walkers = &trainer.walkers;
     let moved = trainer.moved_per_update();
     let weighted = trainer.config.objective.as_dyn().carries_weights();
@@ -208,7 +213,11 @@ fn metrics_line(trainer: &Trainer, info: UpdateInfo, time_s: f64, updates_per_s:
         resamplings: walkers.resamplings,
         log_z_online: info.reading.map_or(f64::NAN, |reading| reading.log_z_online),
         distinct_ancestors: walkers.distinct_ancestors() as u64,
-        accept_rate: scalars.get(3 + usize::from(has_step_scale)).copied(),
+        accept_rate,
+        global_accept_rate,
+        jump_rate,
+        step_size: trainer.step_size,
+        global_moves: trainer.assist.as_ref().map(|assist| !assist.collapsed),
         step_scale: scalars.get(3).copied().filter(|_| has_step_scale),
         grad_norm: scalars[2],
         learning_rate: info.learning_rate,

@@ -1,14 +1,19 @@
 //! Where walkers start, and what `log Z` of that law is; walkers that are exact draws of a flow.
 
+use std::path::Path;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use ember_model::energy::tilted::Tilted;
 use ember_model::random::{Purpose, Stream};
-use ember_model::{Energy, EnergyModel};
+use ember_model::{Energy, EnergyConfig, EnergyModel};
 use ember_sampler::Walkers;
 use ember_sampler::weights::LogWeights;
 
-use crate::config::WalkerInit;
-use crate::dataset::Rows;
+use crate::batches::Batches;
+use crate::config::{Config, WalkerInit};
+use crate::dataset::{Data, Rows};
 use crate::error::Error;
+use crate::{pretrain, record};
 
 /// Lane of [`Purpose::Sample`] for the walkers of a run without a negative phase: `ember sample` has lane 0.
 const DRAWS_LANE: u32 = 1;
@@ -42,6 +47,47 @@ pub fn exact_draws(model: &EnergyModel, count: usize, seed: u64, update: u64) ->
         log_z: 0.0,
         resamplings: 0,
     })
+}
+
+/// A tilted energy on its base: the parameters of a checkpoint, or those that `[pretrain]` fits to the data.
+///
+/// # Errors
+/// A checkpoint that cannot be opened or is no longer the flow it was, or as [`pretrain::fit`].
+pub fn with_base(
+    config: &Config,
+    model: EnergyModel,
+    data: &Data,
+    device: &Device,
+) -> Result<EnergyModel, Error> {
+    let flow =
+        model.flow_part().ok_or_else(|| Error::usage("a tilted energy at temperature 1 was expected"))?;
+    let flow = match &config.energy {
+        EnergyConfig::Tilted(Tilted { base_from: Some(path), .. }) => {
+            let found = record::open(Path::new(path), device)?.model;
+            if found.spec() != flow.spec() {
+                let message = "it is not the flow that energy.base describes: the run's base was another";
+                return Err(Error::checkpoint(Path::new(path), message));
+            }
+            found
+        }
+        _ => {
+            let pretrain = config.pretrain.clone().unwrap_or_default();
+            let mut batches = pretrain_batches(config, data, device)?;
+            pretrain::fit(flow, &pretrain, "fitting the base to the data", |update| batches.batch(update))?
+        }
+    };
+    Ok(model.with_base(flow.theta()))
+}
+
+/// Batches of `[pretrain]`.
+///
+/// # Errors
+/// As [`Batches::new`].
+pub fn pretrain_batches(config: &Config, data: &Data, device: &Device) -> Result<Batches, Error> {
+    let rows = data.train.len() / data.shape.dim();
+    let size = config.pretrain.clone().unwrap_or_default().batch_size.min(rows);
+    let augmentation = config.dataset.as_dyn().augmentation();
+    Batches::new(&data.train, data.shape, size, augmentation, config.seed, device)
 }
 
 /// `count` walkers at the start `init` asks for. `data` is the training set, row-major `[n, dim]`; `lane` separates

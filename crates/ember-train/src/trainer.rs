@@ -1,26 +1,28 @@
 //! The training state and one update of it: advance the walkers, take the gradient, step the optimiser.
 
+pub(crate) mod assist;
 mod health;
+pub(crate) mod moves;
+mod walk;
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
-use ember_model::random::{Purpose, Stream};
-use ember_model::{Energy, EnergyModel};
-use ember_sampler::{Noise, Scheme, Summary, Walkers, reduce, resample};
+use burn::tensor::{Device, Tensor};
+use ember_model::{Energy, EnergyConfig, EnergyModel};
+use ember_sampler::{Noise, StepInfo, Summary, Walkers, reduce};
 
 use crate::batches::Batches;
 use crate::config::Config;
 use crate::dataset::Data;
 use crate::ema::Ema;
 use crate::ensembles::Ensembles;
-use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::gaussian_fit::GaussianFit;
-use crate::objective::Schedule;
 use crate::optimizer::Optimizer;
 use crate::start;
 use crate::statistics::Estimate;
+pub use assist::Assist;
+use moves::DeviceModes;
 
 /// Lane of [`Purpose::Batch`] and [`Purpose::Resampling`] that belongs to the whole population of walkers where an update
 /// moves a mini-batch of it: beyond those of the audit's repeats.
@@ -41,6 +43,10 @@ pub struct Trainer {
     pub walkers: Walkers,
     /// The independent ensemble, where the config asks for one.
     pub audit: Option<Ensembles>,
+    /// The flows that propose global moves, where the objective trains them.
+    pub assist: Option<Assist>,
+    /// h of the kernel now, where it is not the config's own.
+    pub step_size: Option<f64>,
     /// Parameter updates done.
     pub step: u64,
     /// Times every walker was brought to the current θ between two visits: N gradients each.
@@ -50,6 +56,8 @@ pub struct Trainer {
     /// The data set, in host memory.
     pub data: Arc<Data>,
     batches: Batches,
+    /// Where the data's modes are, where that is known.
+    modes: Option<DeviceModes>,
     device: Device,
 }
 
@@ -61,8 +69,10 @@ pub struct UpdateInfo {
     pub energy_walkers: Option<Tensor<1>>,
     /// Global gradient norm before clipping, `[1]`.
     pub grad_norm: Tensor<1>,
-    /// Acceptance of the last kernel step, `[1]`, where the kernel rejects.
-    pub accept_rate: Option<Tensor<1>>,
+    /// Acceptances of the last kernel step.
+    pub moves: StepInfo,
+    /// Fraction of the walkers that moved whose nearest mode the update changed, `[1]`: at log steps, where the modes are known.
+    pub jumps: Option<Tensor<1>>,
     /// The learning rate used.
     pub learning_rate: f64,
     /// The fraction of the optimiser's step that was made, `[1]`, where it is limited.
@@ -79,7 +89,8 @@ struct NegativePhase {
     moving: Walkers,
     /// Their `W`, `[moved]`.
     weights: Tensor<1>,
-    accept_rate: Option<Tensor<1>>,
+    info: StepInfo,
+    jumps: Option<Tensor<1>>,
     reading: Option<Reading>,
     log_z_audit: Option<Estimate>,
 }
@@ -122,12 +133,18 @@ impl Trainer {
             let fit = GaussianFit::of_noisy(&data, config.dataset.as_dyn().augmentation())?;
             model = model.with_gaussian_base(fit.mean(), fit.precision());
         }
-        if model.has_data_init() {
+        if matches!(config.energy, EnergyConfig::Tilted(_)) {
+            model = start::with_base(&config, model, &data, device)?;
+        } else if model.has_data_init() {
             let rows = batches(&config, &data, device)?.batch(0)?;
             model = model.with_data_init(rows);
         }
+        let objective = config.objective.as_dyn();
+        let assist =
+            objective.assisted().map(|assisted| Assist::new(assisted, &config, &model, &data, device));
+        let assist = assist.transpose()?;
         let (init, count) = (config.walkers.init, config.walkers.count);
-        let walkers = match config.objective.as_dyn().has_negative_phase() {
+        let walkers = match objective.has_negative_phase() {
             true => start::walkers(&model, init, count, &data.train, config.seed, 0, device)?,
             false => start::exact_draws(&model, count, config.seed, 0)?,
         };
@@ -136,7 +153,18 @@ impl Trainer {
             .as_ref()
             .map(|audit| Ensembles::audit(audit, &model, config.seed, device))
             .transpose()?;
-        Self::assemble(config, data, model, walkers, audit, 0, device)
+        let mut trainer = Self::assemble(config, data, model, walkers, audit, 0, device)?;
+        trainer.assist = assist;
+        if let Some(target) = trainer.config.kernel.target_accept_rate {
+            trainer.step_size = trainer.config.kernel.kernel.as_dyn().step_size();
+            if trainer.carries_weights() {
+                let proposals = trainer.proposals();
+                let model = &trainer.model;
+                trainer.step_size =
+                    Some(moves::warm_up(&trainer.config, target, model, proposals.as_ref(), device)?);
+            }
+        }
+        Ok(trainer)
     }
 
     /// A state from its parts; used by `new` and when a checkpoint is loaded.
@@ -152,7 +180,10 @@ impl Trainer {
         step: u64,
         device: &Device,
     ) -> Result<Self, Error> {
-        Noise::at(config.seed, 0, config.steps, config.kernel.steps_per_update, 0)?;
+        let numbers = config.kernel.noise_steps_per_update().unwrap_or(u64::MAX);
+        Noise::at(config.seed, 0, config.steps, numbers, 0)?;
+        let modes = config.dataset.as_dyn().truth().and_then(|truth| truth.modes);
+        let modes = modes.map(|modes| DeviceModes::new(&modes, device));
         let batches = batches(&config, &data, device)?;
         Ok(Self {
             optimizer: Optimizer::new(&config.optimizer, model.params()),
@@ -161,6 +192,9 @@ impl Trainer {
             model,
             walkers,
             audit,
+            assist: None,
+            step_size: None,
+            modes,
             step,
             flushes: 0,
             rollbacks: 0,
@@ -279,183 +313,33 @@ impl Trainer {
             Some(phase) => Some(reduce::sum(gradient.energies[1].clone() * phase.weights.clone())),
             None => log.then(|| reduce::mean(self.walkers.energy.clone())),
         };
-        let (accept_rate, reading, log_z_audit) = match negative {
-            Some(phase) => (phase.accept_rate, phase.reading, phase.log_z_audit),
-            None => (None, None, None),
-        };
-        let info = UpdateInfo {
+        let mut info = UpdateInfo {
             energy_data,
             energy_walkers,
             grad_norm: step.grad_norm,
-            accept_rate,
+            moves: StepInfo::default(),
+            jumps: None,
             learning_rate: step.learning_rate,
             step_scale,
-            reading,
-            log_z_audit,
+            reading: None,
+            log_z_audit: None,
         };
         self.watch(&info, &terms)?;
+        if let Some(phase) = negative {
+            if let (Some(assist), Some(assisted)) =
+                (&mut self.assist, self.config.objective.as_dyn().assisted())
+            {
+                assist.fit(assisted, &phase.moving, &phase.weights, self.config.seed, update)?;
+            }
+            (info.moves, info.jumps) = (phase.info, phase.jumps);
+            (info.reading, info.log_z_audit) = (phase.reading, phase.log_z_audit);
+        }
         if let Some(ema) = &mut self.ema {
             ema.update(&theta);
         }
         self.model = self.model.with_theta(theta);
         self.step += 1;
         Ok(info)
-    }
-
-    /// Brings the walkers of this update to the model's θ, with the audit beside them.
-    fn advance(&mut self, batch: &Tensor<2>, log: bool) -> Result<NegativePhase, Error> {
-        let (seed, update) = (self.config.seed, self.step);
-        let steps = self.config.kernel.steps_per_update;
-        let first_step = update * steps;
-        // The whole run's step numbers were checked when the state was assembled.
-        let noise = |sub_step| Noise { seed, lane: 0, step: first_step + sub_step };
-        let schedule = Schedule { update, steps, partial: self.is_partial() };
-        let (first, moving) = self.next_walkers()?;
-        let kernel = self.config.kernel.kernel.as_dyn();
-        let objective = self.config.objective.as_dyn();
-        let (moving, info) = objective.advance(kernel, &self.model, moving, batch, schedule, &noise);
-        if let Some(audit) = &mut self.audit {
-            audit.advance(kernel, &self.model, seed, update, steps)?;
-        }
-        let (moving, mut reading, log_z_audit) = self.settle(moving, log)?;
-        if self.is_partial() {
-            self.walkers = self.walkers.clone().with_batch(first, moving.clone());
-            if log {
-                reading = Some(self.flush()?);
-            }
-        } else {
-            self.walkers = moving.clone();
-        }
-        let weights = self.gradient_weights(&moving);
-        let accept_rate = info.and_then(|info| info.accept_rate);
-        Ok(NegativePhase { moving, weights, accept_rate, reading, log_z_audit })
-    }
-
-    /// The walkers this update moves and where they begin: all of them, or the next slice of this epoch's order.
-    fn next_walkers(&mut self) -> Result<(usize, Walkers), Error> {
-        let moved = self.moved_per_update();
-        if !self.is_partial() {
-            return Ok((0, self.walkers.clone()));
-        }
-        let count = self.walkers.count();
-        let epochs = Epochs::new(count, moved, self.config.seed, WALKER_LANE);
-        let (epoch, dealt) = epochs.at(self.step);
-        if dealt.start == 0 {
-            // The walkers themselves change places: an epoch's mini-batches are then slices.
-            let order: Vec<i32> = epochs.order(epoch)?.into_iter().map(|i| i as i32).collect();
-            let order = Tensor::from_data(TensorData::new(order, [count]), &self.device);
-            self.walkers = self.walkers.clone().permuted(order);
-        }
-        Ok((dealt.start, self.walkers.narrow(dealt)))
-    }
-
-    /// `W` of the walkers in the gradient, `[walkers]`.
-    fn gradient_weights(&self, walkers: &Walkers) -> Tensor<1> {
-        if self.carries_weights() {
-            return walkers.weights();
-        }
-        let count = walkers.count();
-        Tensor::full([count], 1.0 / count as f64, &self.device)
-    }
-
-    /// The fraction of the step to `theta` that changes the log-weights of `walkers` by a standard deviation of at most `most`,
-    /// `[1]`, to first order in the step. `walkers` are cached at the model's θ.
-    fn step_scale(
-        &self,
-        theta: &[Tensor<1>],
-        walkers: &Walkers,
-        weights: &Tensor<1>,
-        most: f64,
-    ) -> Tensor<1> {
-        let moved = self.model.with_theta(theta.to_vec()).energy(walkers.position.clone());
-        // δ_i = U_{θ'}(X_i) − U_θ(X_i), s² = Σ W_i (δ_i − Σ W δ)²
-        let delta = moved - walkers.energy.clone();
-        let gap = delta.clone() - reduce::sum(delta * weights.clone());
-        let spread = reduce::sum(gap.clone() * gap * weights.clone()).sqrt();
-        (spread + 1e-12).recip().mul_scalar(most).clamp_max(1.0)
-    }
-
-    /// `U` less its confinement or base, `[walkers]`.
-    fn unconfined(&self, u: Tensor<1>, x: Tensor<2>) -> Tensor<1> {
-        match self.model.base_energy(x) {
-            Some(base) => u - base,
-            None => u,
-        }
-    }
-
-    /// Reads the statistics of the walkers that moved and of the audit in one transfer, stops on a non-finite state, and
-    /// resamples where ess asks for it. What is read is from before the resampling.
-    fn settle(
-        &mut self,
-        mut moving: Walkers,
-        log: bool,
-    ) -> Result<(Walkers, Option<Reading>, Option<Estimate>), Error> {
-        let resampling = self.config.resampling.scheme.filter(|_| self.carries_weights());
-        if !log && resampling.is_none() && self.audit.is_none() {
-            return Ok((moving, None, None));
-        }
-        let mut packed = vec![moving.stats().packed()];
-        packed.extend(self.audit.as_ref().map(Ensembles::stats));
-        let values = ember_model::params::download(Tensor::cat(packed, 0));
-        let (own, rest) = values.split_at(4);
-        let reading = self.reading(Summary::unpack(own), moving.count());
-        if !reading.summary.finite {
-            return Err(self.non_finite(&moving));
-        }
-        let threshold = self.config.resampling.ess_threshold;
-        if let Some(scheme) = resampling
-            && reading.summary.ess < threshold * moving.count() as f64
-        {
-            let stream = Stream::new(self.config.seed, Purpose::Resampling).at(self.step)?;
-            let ancestors = resample(scheme, moving.log_weights.value(), stream);
-            let log_mean_exp = reading.summary.log_mean_exp;
-            moving = match self.is_partial() {
-                true => moving.resampled_within(ancestors, log_mean_exp),
-                false => moving.resampled(ancestors, log_mean_exp),
-            };
-        }
-        let mut estimate = None;
-        if let Some(audit) = &mut self.audit {
-            let stats: Vec<f64> = rest.iter().map(|&v| f64::from(v)).collect();
-            let every = self.config.audit.as_ref().map_or(1, |audit| audit.every);
-            // A report that came due since the last log step goes into this one's line.
-            let next = self.step + 1;
-            let last_log = next.saturating_sub(self.config.output.log_every);
-            if log && next / every > last_log / every {
-                estimate = Some(audit.log_z_from(&stats));
-            }
-            let scheme = resampling.unwrap_or(Scheme::Systematic);
-            audit.resample(&stats, scheme, threshold, self.config.seed, self.step)?;
-        }
-        Ok((moving, Some(reading), estimate))
-    }
-
-    /// Brings every walker to the current θ, reads the global weights and resamples globally where ess asks for it: a
-    /// mini-batch's own weights say nothing about the others (ALGORITHMS 1.4). One counted pass over all walkers.
-    fn flush(&mut self) -> Result<Reading, Error> {
-        self.walkers = self.walkers_at_theta();
-        self.flushes += 1;
-        let summary = self.walkers.summary();
-        if !summary.finite {
-            return Err(self.non_finite(&self.walkers));
-        }
-        let reading = self.reading(summary, self.walkers.count());
-        if let Some(scheme) = self.config.resampling.scheme.filter(|_| self.carries_weights())
-            && summary.ess < self.config.resampling.ess_threshold * self.walkers.count() as f64
-        {
-            let stream = Stream::new(self.config.seed, Purpose::Resampling).lane(WALKER_LANE).at(self.step)?;
-            let ancestors = resample(scheme, self.walkers.log_weights.value(), stream);
-            self.walkers = self.walkers.clone().resampled(ancestors, summary.log_mean_exp);
-        }
-        Ok(reading)
-    }
-
-    fn reading(&self, summary: Summary, count: usize) -> Reading {
-        let log_z_online = match self.log_z_is_known() {
-            true => self.walkers.log_z + summary.log_mean_exp,
-            false => f64::NAN,
-        };
-        Reading { summary, count, log_z_online }
     }
 
     /// The walkers brought to the current θ: with weights where the objective carries them, without elsewhere.

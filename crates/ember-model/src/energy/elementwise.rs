@@ -11,7 +11,7 @@ use super::activation::Activation;
 
 /// `e^x` between −87.3 and 88, where it is a normal number; beyond, its value there. NaN stays NaN.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it rounds to an integer, kept in the low bits
     let x = x.clamp(-87.3, 88.0);
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
@@ -38,7 +38,7 @@ fn silu(x: f32) -> (f32, f32) {
 
 /// `(tanh x, 1 − tanh² x)`.
 #[inline(always)]
-fn tanh(x: f32) -> (f32, f32) {
+pub(crate) fn tanh(x: f32) -> (f32, f32) {
     let e = exp(-2.0 * x.abs());
     let inverse = 1.0 / (1.0 + e);
     let far = ((1.0 - e) * inverse).copysign(x);
@@ -120,7 +120,7 @@ fn map_pair(z: &mut [f32], slope: &mut [f32], f: impl Fn(f32) -> (f32, f32)) {
 
 /// `z ← a(z)`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn activate(activation: Activation, z: &mut [f32]) {
+pub(crate) fn activate(activation: Activation, z: &mut [f32]) {
     match activation {
         Activation::Silu => map(z, silu),
         Activation::Tanh => map(z, tanh),
@@ -133,7 +133,7 @@ pub(super) fn activate(activation: Activation, z: &mut [f32]) {
 
 /// `slope ← a′(z)`, `z ← a(z)`; both of one length.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn activate_with_slope(activation: Activation, z: &mut [f32], slope: &mut [f32]) {
+pub(crate) fn activate_with_slope(activation: Activation, z: &mut [f32], slope: &mut [f32]) {
     match activation {
         Activation::Silu => map_pair(z, slope, silu),
         Activation::Tanh => map_pair(z, slope, tanh),
@@ -146,7 +146,7 @@ pub(super) fn activate_with_slope(activation: Activation, z: &mut [f32], slope: 
 
 /// Adds `bias: [out]` to every row of `z: [rows, out]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn add_bias(z: &mut [f32], bias: &[f32]) {
+pub(crate) fn add_bias(z: &mut [f32], bias: &[f32]) {
     for row in z.chunks_exact_mut(bias.len()) {
         add_assign(row, bias);
     }
@@ -154,7 +154,7 @@ pub(super) fn add_bias(z: &mut [f32], bias: &[f32]) {
 
 /// Adds every row of `z: [rows, out]` to `sum: [out]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn add_rows(sum: &mut [f32], z: &[f32]) {
+pub(crate) fn add_rows(sum: &mut [f32], z: &[f32]) {
     for row in z.chunks_exact(sum.len()) {
         add_assign(sum, row);
     }
@@ -162,7 +162,7 @@ pub(super) fn add_rows(sum: &mut [f32], z: &[f32]) {
 
 /// `to ← a · b`, element by element.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn multiply(to: &mut [f32], a: &[f32], b: &[f32]) {
+pub(crate) fn multiply(to: &mut [f32], a: &[f32], b: &[f32]) {
     for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
         *to = a * b;
     }
@@ -170,7 +170,7 @@ pub(super) fn multiply(to: &mut [f32], a: &[f32], b: &[f32]) {
 
 /// `|x|²`, in f64 until the end.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn square_norm(x: &[f32]) -> f32 {
+pub(crate) fn square_norm(x: &[f32]) -> f32 {
     let mut lanes = [0.0f64; 8];
     let blocks = x.chunks_exact(lanes.len());
     let rest: f64 = blocks.remainder().iter().map(|&x| f64::from(x) * f64::from(x)).sum();
@@ -184,7 +184,7 @@ pub(super) fn square_norm(x: &[f32]) -> f32 {
 
 /// `to += from`, element by element.
 #[inline(always)]
-pub(super) fn add_assign(to: &mut [f32], from: &[f32]) {
+pub(crate) fn add_assign(to: &mut [f32], from: &[f32]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to += from;
     }

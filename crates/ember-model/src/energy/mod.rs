@@ -4,7 +4,7 @@ pub mod activation;
 pub mod based;
 pub(crate) mod conditioned;
 pub mod conv;
-mod elementwise;
+pub(crate) mod elementwise;
 pub mod gaussian;
 pub mod gaussian_mixture;
 pub mod mlp;
@@ -37,6 +37,24 @@ pub trait Energy: Send + Sync {
     /// `log ∫ e^{−U_θ}` where it is known in closed form.
     fn log_z(&self) -> Option<f64> {
         None
+    }
+}
+
+impl<E: Energy + ?Sized> Energy for &E {
+    fn dim(&self) -> usize {
+        (**self).dim()
+    }
+
+    fn energy(&self, x: Tensor<2>) -> Tensor<1> {
+        (**self).energy(x)
+    }
+
+    fn energy_and_grad(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
+        (**self).energy_and_grad(x)
+    }
+
+    fn log_z(&self) -> Option<f64> {
+        (**self).log_z()
     }
 }
 

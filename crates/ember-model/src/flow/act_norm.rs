@@ -4,6 +4,7 @@
 use burn::tensor::Tensor;
 
 use super::chain::Layer;
+use super::cpu::Step;
 use crate::params::{ParamSpec, download, upload};
 use crate::random::Stream;
 
@@ -60,6 +61,10 @@ impl Layer for ActNorm {
 
     fn is_fitted(&self) -> bool {
         true
+    }
+
+    fn cpu_step(&self) -> Option<Step> {
+        (self.group_len == 1).then_some(Step::ActNorm)
     }
 
     /// Mean and standard deviation of the rows, in f64 on the host.

@@ -6,7 +6,8 @@
 use burn::tensor::Tensor;
 
 use super::chain::Layer;
-use super::conditioner::Conditioner;
+use super::conditioner::{Conditioner, MlpConditioner};
+use super::cpu::{Coupling, Step};
 use super::mask::Parts;
 use crate::energy::network::init_layers_with;
 use crate::params::ParamSpec;
@@ -55,5 +56,15 @@ impl<C: Conditioner> Layer for AffineCoupling<C> {
         let (s, t) = self.scale_and_shift(theta, stays.clone());
         let log_det = s.clone().sum_dim(1).squeeze_dim::<1>(1).neg();
         (self.parts.join(stays, (moves - t) * s.neg().exp()), log_det)
+    }
+
+    fn cpu_step(&self) -> Option<Step> {
+        let MlpConditioner { shapes, activation } = self.conditioner.perceptron()?.clone();
+        Some(Step::Coupling(Coupling {
+            parts: self.parts,
+            shapes,
+            activation,
+            bound: self.log_scale_bound as f32,
+        }))
     }
 }

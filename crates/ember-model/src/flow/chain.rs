@@ -7,6 +7,7 @@ use std::fmt::Debug;
 
 use burn::tensor::Tensor;
 
+use super::cpu::{CpuForm, Step as CpuStep};
 use super::{Flow, NonFinite, Quantity, standard_normal};
 use crate::params::{ParamSpec, download};
 use crate::random::{Purpose, Stream};
@@ -34,6 +35,11 @@ pub(super) trait Layer: Debug + Send + Sync {
         false
     }
 
+    /// The layer for the CPU form of a chain, where that knows it.
+    fn cpu_step(&self) -> Option<CpuStep> {
+        None
+    }
+
     /// The parameters that suit the rows `x: [n, width]` that reach the layer; `None` keeps them.
     fn fitted(&self, _x: Tensor<2>) -> Option<Vec<Tensor<1>>> {
         None
@@ -55,23 +61,32 @@ pub(super) struct Chain {
     kind: &'static str,
     dim: usize,
     steps: Vec<Step>,
+    /// The same map, where every layer has its part.
+    cpu: Option<CpuForm>,
 }
 
 impl Chain {
     /// The identity on `dim` coordinates.
     pub fn new(kind: &'static str, dim: usize) -> Self {
-        Self { kind, dim, steps: Vec::new() }
+        Self { kind, dim, steps: Vec::new(), cpu: Some(CpuForm::new(dim)) }
     }
 
     /// Adds a layer at the latent end. Its parameters are named `{name}.…`.
     pub fn push(&mut self, name: impl Into<String>, layer: impl Layer + 'static) {
         let params = layer.params().len();
+        self.cpu = self.cpu.take().and_then(|cpu| cpu.with(layer.cpu_step()?));
         self.steps.push(Step::Layer { name: name.into(), layer: Box::new(layer), params });
     }
 
     /// Leaves only the first `width` coordinates to the layers to come.
     pub fn factor_out(&mut self, width: usize) {
+        self.cpu = None;
         self.steps.push(Step::FactorOut(width));
+    }
+
+    /// The explicit form for plain tensors on the CPU; the layers' own is the reference.
+    pub fn cpu(&self) -> Option<&CpuForm> {
+        self.cpu.as_ref()
     }
 
     /// The layers with their names, in order.
@@ -148,6 +163,9 @@ impl Flow for Chain {
     fn forward(&self, theta: &[Tensor<1>], z: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
         let [n, dim] = z.dims();
         assert_eq!(dim, self.dim, "coordinates of z");
+        if let Some(found) = self.cpu().and_then(|cpu| cpu.forward(theta, &z)) {
+            return found;
+        }
         let mut log_det = Tensor::zeros([n], &z.device());
         let mut theta = theta;
         let width = self.steps.iter().fold(dim, |width, step| match step {
@@ -179,6 +197,9 @@ impl Flow for Chain {
     fn inverse(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
         let [n, dim] = x.dims();
         assert_eq!(dim, self.dim, "coordinates of x");
+        if let Some(found) = self.cpu().and_then(|cpu| cpu.inverse(theta, &x)) {
+            return found;
+        }
         let mut log_det = Tensor::zeros([n], &x.device());
         let z = self.walk(theta, x.clone(), |_, layer, own, x| {
             let (moved, change) = layer.inverse(own, x);

@@ -17,15 +17,20 @@ pub(super) trait Conditioner: Debug + Send + Sync {
 
     /// `[batch, input]` → `[batch, output]`.
     fn apply(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<2>;
+
+    /// The network itself, where it is a perceptron.
+    fn perceptron(&self) -> Option<&MlpConditioner> {
+        None
+    }
 }
 
 /// A multi-layer perceptron.
 #[derive(Clone, Debug)]
 pub(super) struct MlpConditioner {
     /// `[out, in]` of each layer.
-    shapes: Vec<Vec<usize>>,
+    pub shapes: Vec<Vec<usize>>,
     /// Between layers.
-    activation: Activation,
+    pub activation: Activation,
 }
 
 impl MlpConditioner {
@@ -42,5 +47,9 @@ impl Conditioner for MlpConditioner {
 
     fn apply(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<2> {
         perceptron(theta, x, self.activation)
+    }
+
+    fn perceptron(&self) -> Option<&MlpConditioner> {
+        Some(self)
     }
 }

@@ -2,8 +2,11 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::chain::Chain;
 use super::{Flow, NonFinite};
-use crate::energy::Architecture;
+use crate::energy::{
+    Architecture, WeightedGrads, energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff,
+};
 use crate::params::{ParamSpec, download, upload};
 use crate::random::Stream;
 
@@ -12,11 +15,11 @@ const BLOCK: usize = 1_024;
 
 /// `−log ρ_θ` of a flow.
 #[derive(Debug)]
-pub(super) struct FlowEnergy<F: Flow> {
-    pub flow: F,
+pub(super) struct FlowEnergy {
+    pub flow: Chain,
 }
 
-impl<F: Flow> Architecture for FlowEnergy<F> {
+impl Architecture for FlowEnergy {
     fn kind(&self) -> &'static str {
         self.flow.kind()
     }
@@ -34,7 +37,18 @@ impl<F: Flow> Architecture for FlowEnergy<F> {
     }
 
     fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
-        self.flow.log_prob(theta, x).neg()
+        let explicit = self.flow.cpu().and_then(|cpu| cpu.energy(theta, &x));
+        explicit.unwrap_or_else(|| self.flow.log_prob(theta, x).neg())
+    }
+
+    fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
+        let explicit = self.flow.cpu().and_then(|cpu| cpu.energy_and_grad(theta, &x));
+        explicit.unwrap_or_else(|| energy_and_grad_by_autodiff(self, theta, x))
+    }
+
+    fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
+        let explicit = self.flow.cpu().and_then(|cpu| cpu.weighted_param_grads(theta, terms));
+        explicit.unwrap_or_else(|| weighted_param_grads_by_autodiff(self, theta, terms))
     }
 
     fn log_z(&self, _theta: &[Vec<f32>]) -> Option<f64> {

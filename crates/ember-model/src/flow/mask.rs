@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::chain::Layer;
+use super::cpu::Step;
 use crate::error::ModelError;
 use crate::shape::SampleShape;
 
@@ -105,5 +106,9 @@ impl Layer for EvenFirst {
             _ => vec![even, x.narrow(1, dim - 1, 1), odd],
         };
         (Tensor::cat(parts, 1), log_det)
+    }
+
+    fn cpu_step(&self) -> Option<Step> {
+        Some(Step::EvenFirst)
     }
 }

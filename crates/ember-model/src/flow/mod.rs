@@ -11,6 +11,7 @@ mod affine;
 mod chain;
 mod conditioner;
 mod couplings;
+mod cpu;
 mod energy;
 mod logit;
 mod mask;
@@ -19,6 +20,8 @@ mod rational_quadratic;
 pub mod real_nvp;
 pub mod spline_flow;
 mod squeeze;
+
+pub use mask::Mask;
 
 use std::fmt::Debug;
 

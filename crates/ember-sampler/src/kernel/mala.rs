@@ -4,14 +4,14 @@
 //! Gradients per step: 1 (at the proposal; the current pair is cached). Leaves `ρ_θ` exactly invariant *given that the
 //! cached pair belongs to θ*: the caller reweights first. A proposal of non-finite energy is rejected.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Tensor};
 use ember_model::Energy;
 use ember_model::random::Purpose;
 use serde::{Deserialize, Serialize};
 
+use super::metropolis::{fraction, metropolis};
 use super::transition::{Boundary, Transition};
 use super::{Kernel, StepInfo, WeightRule};
-use crate::device::uniform;
 use crate::noise::Noise;
 use crate::walkers::Walkers;
 
@@ -38,6 +38,23 @@ impl Mala {
     fn transition(&self) -> Transition {
         Transition { step_size: self.step_size, drift_clip: self.drift_clip, boundary: self.boundary }
     }
+
+    /// One step, and which walkers moved.
+    pub(super) fn moved(
+        &self,
+        energy: &dyn Energy,
+        walkers: Walkers,
+        noise: &Noise,
+    ) -> (Walkers, Tensor<1, Bool>) {
+        let transition = self.transition();
+        let (x, grad) = (walkers.position.clone(), walkers.energy_grad.clone());
+        let y = transition.propose(x.clone(), grad.clone(), noise.stream(Purpose::Noise));
+        let (u_y, grad_y) = energy.energy_and_grad(y.clone());
+        // log a = α_θ(x, y) − α_θ(y, x)
+        let to = (y, u_y, grad_y);
+        let log_ratio = transition.log_ratio((x, walkers.energy.clone(), grad), to.clone());
+        metropolis(walkers, to, log_ratio, noise)
+    }
 }
 
 impl Kernel for Mala {
@@ -46,27 +63,8 @@ impl Kernel for Mala {
     }
 
     fn step(&self, energy: &dyn Energy, walkers: Walkers, noise: &Noise) -> (Walkers, StepInfo) {
-        let transition = self.transition();
-        let [n, _] = walkers.position.dims();
-        let (x, grad) = (walkers.position.clone(), walkers.energy_grad.clone());
-        let y = transition.propose(x.clone(), grad.clone(), noise.stream(Purpose::Noise));
-        let (u_y, grad_y) = energy.energy_and_grad(y.clone());
-        // log a = α_θ(x, y) − α_θ(y, x)
-        let to = (y.clone(), u_y.clone(), grad_y.clone());
-        let log_ratio = transition.log_ratio((x, walkers.energy.clone(), grad), to);
-        let threshold = uniform(n, noise.stream(Purpose::Accept), &y.device()).log();
-        // A NaN ratio compares false: rejected.
-        let accept = threshold.lower(log_ratio);
-        let rows = accept.clone().reshape([n, 1]);
-        let accepted: Tensor<1> = accept.clone().float();
-        let walkers = Walkers {
-            energy: walkers.energy.mask_where(accept, u_y),
-            position: walkers.position.mask_where(rows.clone(), y),
-            energy_grad: walkers.energy_grad.mask_where(rows, grad_y),
-            ..walkers
-        };
-        let info = StepInfo { accept_rate: Some(crate::reduce::mean(accepted)), global_accept_rate: None };
-        (walkers, info)
+        let (walkers, accepted) = self.moved(energy, walkers, noise);
+        (walkers, StepInfo { accept_rate: Some(fraction(accepted)), global_accept_rate: None })
     }
 
     fn with_step_size(&self, step_size: f64) -> Box<dyn Kernel> {

@@ -1,6 +1,13 @@
 //! Markov kernels, each with its rule for the log-weights. A new kernel is one file and one line in the registry below.
 
+pub mod ex2mcmc;
+pub mod flow_mh;
+mod global;
+pub mod hmc;
+pub mod i_sir;
 pub mod mala;
+mod metropolis;
+pub mod neutra;
 mod transition;
 pub mod ula;
 
@@ -13,7 +20,12 @@ use serde::{Deserialize, Serialize};
 use crate::noise::Noise;
 use crate::proposal::Proposals;
 use crate::walkers::Walkers;
+pub use ex2mcmc::Ex2Mcmc;
+pub use flow_mh::FlowMh;
+pub use hmc::Hmc;
+pub use i_sir::ISir;
 pub use mala::Mala;
+pub use neutra::Neutra;
 pub use transition::Boundary;
 pub use ula::Ula;
 
@@ -37,6 +49,28 @@ pub struct StepInfo {
     pub global_accept_rate: Option<Tensor<1>>,
 }
 
+/// A value of a kernel's table that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadValue {
+    /// The key.
+    pub key: &'static str,
+    /// What was found, what was expected, what to do.
+    pub message: String,
+}
+
+impl BadValue {
+    fn new(key: &'static str, message: impl Into<String>) -> Self {
+        Self { key, message: message.into() }
+    }
+
+    fn unless_at_least(key: &'static str, found: u64, least: u64) -> Result<(), Self> {
+        if found >= least {
+            return Ok(());
+        }
+        Err(Self::new(key, format!("found {found}, expected at least {least}")))
+    }
+}
+
 /// One Markov transition of all walkers.
 pub trait Kernel: Debug + Send + Sync {
     /// Which weight rule the kernel keeps.
@@ -53,7 +87,8 @@ pub trait Kernel: Debug + Send + Sync {
         1
     }
 
-    /// Whether the kernel proposes from a flow: [`Kernel::step`] may be called only on what [`Kernel::with_proposals`] gives.
+    /// Whether the kernel proposes from a flow: [`Kernel::step`] may be called only on what
+    /// [`Kernel::with_proposals`] gives.
     fn needs_proposals(&self) -> bool {
         false
     }
@@ -63,12 +98,26 @@ pub trait Kernel: Debug + Send + Sync {
         None
     }
 
-    /// The kernel's local moves alone, for where the flow is of no use; `None` where it has none, or nothing but local moves.
+    /// The kernel's local moves alone, for where the flow is of no use; `None` where it has none, or nothing but
+    /// local moves.
     fn local_part(&self) -> Option<Box<dyn Kernel>> {
         None
     }
 
-    /// The same kernel at another step size, for samplers that tune it.
+    /// Rows that one walker has in the largest batch of a step.
+    fn rows_per_walker(&self) -> usize {
+        1
+    }
+
+    /// Checks what its own numbers may be, but for step size and clip.
+    ///
+    /// # Errors
+    /// The first bad value.
+    fn check(&self) -> Result<(), BadValue> {
+        Ok(())
+    }
+
+    /// The same kernel at another step size, for samplers that tune it; unchanged where it has none.
     fn with_step_size(&self, step_size: f64) -> Box<dyn Kernel>;
 
     /// h of the local moves; `None` for a kernel that has none.
@@ -113,4 +162,14 @@ kernels! {
     Ula(Ula) = "ula",
     /// Metropolis-adjusted Langevin.
     Mala(Mala) = "mala",
+    /// Hamiltonian Monte Carlo.
+    Hmc(Hmc) = "hmc",
+    /// Independence Metropolis–Hastings from a flow.
+    FlowMh(FlowMh) = "flow_mh",
+    /// A choice among a flow's draws and the current point.
+    ISir(ISir) = "i_sir",
+    /// i-SIR, then MALA.
+    Ex2Mcmc(Ex2Mcmc) = "ex2mcmc",
+    /// MALA or HMC in a flow's latent space.
+    Neutra(Neutra) = "neutra",
 }

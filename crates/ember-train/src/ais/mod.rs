@@ -15,14 +15,13 @@ mod chains;
 
 use std::time::Instant;
 
-use burn::tensor::Device;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
 use serde::Serialize;
 
 use crate::ensembles::Ensembles;
 use crate::error::Error;
-use crate::smc::{AnnealedPath, GaussianStart, Rung, SmcOptions, no_start, pilot, respaced};
+use crate::smc::{AnnealedPath, Rung, SmcOptions, no_start, pilot, respaced};
 use crate::statistics::Estimate;
 use chains::drawn;
 pub use chains::{Direction, log_weights};
@@ -135,7 +134,7 @@ pub fn of_model(
     walkers: Option<&Ensembles>,
     options: AisOptions,
 ) -> Result<TwoSided, Error> {
-    let start = GaussianStart::of(model).ok_or_else(no_start)?;
+    let path = AnnealedPath::of(model).ok_or_else(no_start)?;
     // Whether a model can be drawn does not depend on how many draws are asked for.
     let draw = |count: usize, stream: Stream| model.draw(count, stream).unwrap_or_default();
     let starts = match walkers {
@@ -149,19 +148,17 @@ pub fn of_model(
             ));
         }
     };
-    two_sided(model, &start, &starts, options, model.device())
+    two_sided(&path, &starts, options)
 }
 
-/// Both sides for any energy whose tensors are on `device`.
+/// Both sides for the energy at the end of a path.
 ///
 /// # Errors
 /// As [`pilot`], fewer than two chains, or a weight that is not finite.
 pub fn two_sided(
-    energy: &dyn Energy,
-    start: &GaussianStart,
+    path: &AnnealedPath<'_>,
     starts: &Starts<'_>,
     options: AisOptions,
-    device: &Device,
 ) -> Result<TwoSided, Error> {
     let begun = Instant::now();
     let repeats = starts.repeats();
@@ -169,14 +166,13 @@ pub fn two_sided(
     if options.chains < 2 {
         return Err(Error::usage("1 AIS chain: at least 2 are needed for a standard error"));
     }
-    let path = AnnealedPath::new(energy, start, device);
-    let found = pilot(&path, SmcOptions { seed: options.seed, ..options.pilot })?;
+    let found = pilot(path, SmcOptions { seed: options.seed, ..options.pilot })?;
     let mut cost = options.pilot.walkers * found.len() * (options.pilot.moves + 1);
     let rungs = match options.temperatures {
         Some(count) => respaced(&found, count),
-        None => enough(&path, &found, starts, options, &mut cost)?,
+        None => enough(path, &found, starts, options, &mut cost)?,
     };
-    let (lower, upper, repeats) = sides(&path, &rungs, starts, options, LANE)?;
+    let (lower, upper, repeats) = sides(path, &rungs, starts, options, LANE)?;
     cost += both_sides_cost(rungs.len(), options);
     let exact = matches!(starts, Starts::Exact(_));
     Ok(TwoSided {

@@ -6,7 +6,7 @@ use ember_sampler::KernelConfig;
 use ember_sampler::kernel::{Mala, Ula};
 use serde_json::Value;
 
-use crate::bench::{self, Langevin};
+use crate::bench::{self, Flow, Langevin};
 use crate::cli::{BenchArgs, BenchCommand, BenchKernel};
 use crate::config::{Config, Overrides};
 use crate::device::{self, Selected};
@@ -40,6 +40,16 @@ pub(super) fn run(command: &BenchCommand, start: Instant) -> Result<(), Error> {
         BenchCommand::Resample(args) => {
             let selected = prepare(&args.bench)?;
             (bench::resampling(args.count as usize, args.scheme, &selected.device)?, args.bench.json)
+        }
+        BenchCommand::Flow(args) => {
+            let selected = prepare(&args.bench)?;
+            let flow = Flow {
+                dim: args.dim,
+                layers: args.layers.into(),
+                hidden: args.hidden.into(),
+                batch: args.batch as usize,
+            };
+            (bench::flow(&flow, &selected.device, &selected.label)?, args.bench.json)
         }
     };
     super::print(&format!("{}\n", if json { result.to_string() } else { table(&result) }))

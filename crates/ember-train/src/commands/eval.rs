@@ -62,6 +62,8 @@ fn options(args: &EvalArgs, subject: &Opened, seed: u64) -> Result<EvalOptions, 
         smc_walkers: args.smc_walkers.map(|count| count as usize),
         smc_moves: args.smc_moves.map(|count| count as usize),
         smc_ess: args.smc_ess,
+        estimators: args.estimators.clone(),
+        mixing: args.mixing.map(|steps| steps as usize),
         ais,
         against,
     })

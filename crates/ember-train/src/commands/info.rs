@@ -41,6 +41,10 @@ pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
             walkers.resamplings
         );
     }
+    if let Some(flow) = subject.proposal_flows.first() {
+        let (count, kind) = (subject.proposal_flows.len(), flow.spec().energy.kind());
+        let _ = writeln!(text, "proposals   {count} × {kind}, {} parameters each", flow.param_count());
+    }
     if let Some(audit) = &subject.audit {
         let repeats = audit.log_z.len();
         let _ =

@@ -4,8 +4,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel, SampleShape};
-use ember_sampler::kernel::Mala;
-use ember_sampler::{Boundary, KernelConfig, Noise, Walkers};
+use ember_sampler::{Noise, Walkers};
 
 use crate::cli::SampleArgs;
 use crate::denoise::denoised;
@@ -46,18 +45,12 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     }
     let sigma = args.denoise.then(|| data_noise(&subject, args)).transpose()?;
     let mut walkers = draw(&subject, args)?;
-    let kernel = match &subject.config {
-        Some(config) => config.kernel.kernel.clone(),
-        // A weight file names no kernel: MALA leaves the model invariant at any step size, given the model's own walls.
-        None => {
-            let boundary = Boundary::of(subject.model.spec().support);
-            let step_size = 0.5 / (subject.model.dim() as f64).cbrt();
-            KernelConfig::Mala(Mala { boundary, ..Mala::new(step_size) })
+    if args.steps > 0 {
+        let kernel = subject.kernel()?;
+        for step in 0..args.steps {
+            let noise = Noise::at(args.seed, LANE, step, kernel.noise_steps(), 0)?;
+            walkers = kernel.step(&subject.model, walkers, &noise).0;
         }
-    };
-    for step in 0..args.steps {
-        let noise = Noise::at(args.seed, LANE, step, 1, 0)?;
-        walkers = kernel.as_dyn().step(&subject.model, walkers, &noise).0;
     }
     if let Some(sigma) = sigma {
         walkers.position = denoised(&subject.model, walkers.position, sigma);

@@ -3,9 +3,11 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use crate::chains::{Mixing, Quantity};
 use crate::error::Error;
 use crate::eval::{Evaluation, evaluate};
 use crate::features::FeatureDistances;
+use crate::log_z::LogZEstimate;
 use crate::masses::IMPORTANCE;
 use crate::record::Opened;
 use crate::statistics::Estimate;
@@ -28,6 +30,8 @@ pub(super) fn print(dir: &Path, trainer: Trainer) -> Result<(), Error> {
             config: Some(trainer.config),
             walkers: Some(trainer.walkers),
             audit: trainer.audit,
+            proposal_flows: trainer.assist.map(|assist| assist.flows).unwrap_or_default(),
+            step_size: trainer.step_size,
             run: Some(dir.to_path_buf()),
         };
         text += &table(&evaluate(&subject, 2, seed)?);
@@ -83,6 +87,7 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
     if let Some(caveat) = log_z.caveat {
         let _ = writeln!(text, "           ({caveat})");
     }
+    text += &estimates(&evaluation.log_z_estimates);
     if let Some(grid) = evaluation.log_z_grid {
         let _ = writeln!(text, "log Z grid {grid:.4}");
     }
@@ -101,6 +106,7 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
         let _ =
             writeln!(text, "walkers    ess {ess:.3} of them, {ancestors} starting walkers still represented");
     }
+    text += &evaluation.mixing.as_ref().map(mixing).unwrap_or_default();
     text += &evaluation.features.as_ref().map(FeatureDistances::table).unwrap_or_default();
     text
 }
@@ -121,6 +127,82 @@ fn importance(evaluation: &Evaluation) -> String {
         "           (draws of the data's law, ess {ess:.4} of them{})",
         if ess < FEW { LOW_ESS } else { "" }
     );
+    text
+}
+
+/// log Z by each estimator, under each other: whether they agree is seen at a glance. Nothing where there is but one.
+fn estimates(found: &[LogZEstimate]) -> String {
+    let mut text = String::new();
+    for (i, estimate) in found.iter().enumerate().filter(|_| found.len() > 1) {
+        let head = if i == 0 { "estimates" } else { "" };
+        let nearness = match (estimate.ess_fraction, estimate.overlap) {
+            (Some(ess), _) => format!(", ess {ess:.3} of the flow's draws"),
+            (_, Some(overlap)) => format!(", overlap of flow and model {overlap:.3}"),
+            _ => String::new(),
+        };
+        let (value, error) = (estimate.value, estimate.standard_error);
+        let _ = writeln!(
+            text,
+            "{head:<10} {value:.4} ± {error:.4} ({}, {} repeats{nearness})",
+            estimate.method, estimate.repeats
+        );
+        if estimate.doubtful {
+            let _ = writeln!(text, "           ({})", estimate.caveat);
+        }
+    }
+    text
+}
+
+/// How the kernel mixes, a line for each quantity and a sentence for each figure.
+fn mixing(found: &Mixing) -> String {
+    let mut text = String::new();
+    // A config's tag is the kernel's name.
+    let table = serde_json::to_value(&found.kernel).unwrap_or_default();
+    let kernel = table["kind"].as_str().unwrap_or("the kernel");
+    let _ = writeln!(
+        text,
+        "mixing     {} chains of {} steps at fixed weights, from {}, by {kernel}",
+        found.chains,
+        found.steps,
+        method_text(found.starts)
+    );
+    let rates = [
+        (found.accept_rate, "of the local proposals are taken"),
+        (found.global_accept_rate, "of the walkers are moved by a flow's proposal in a step"),
+        (found.jumps_per_step, "jumps to another mode per walker and step"),
+    ];
+    for (rate, what) in rates {
+        if let Some(rate) = rate {
+            let _ = writeln!(text, "           {rate:.4} {what}");
+        }
+    }
+    let worst =
+        |quantity: &Option<Quantity>| quantity.as_ref().and_then(|quantity| quantity.index).unwrap_or(0);
+    let rows = [
+        (&found.energy, "energy".to_owned(), String::new()),
+        (
+            &found.coordinate,
+            format!("x[{}]", worst(&found.coordinate)),
+            format!(", the slowest of {} coordinates", found.coordinates),
+        ),
+        (
+            &found.mode,
+            format!("mode {}", worst(&found.mode)),
+            ", the slowest of the modes' indicators".to_owned(),
+        ),
+    ];
+    for (quantity, name, which) in rows {
+        let Some(quantity) = quantity else { continue };
+        let least = if quantity.doubtful { "at least " } else { "" };
+        let _ = writeln!(
+            text,
+            "           {name:<8} R-hat {:.3}, autocorrelation time {least}{:.1} steps, ess {:.4} per step{which}",
+            quantity.r_hat, quantity.autocorrelation_time, quantity.ess_per_step
+        );
+    }
+    text += "           (R-hat: chains that agree have 1, above 1.01 they do not. Autocorrelation time: steps from one independent\n\
+             \x20           value to the next; `at least` where chains are under 50 times as long. ess: independent values a step)\n";
+    let _ = writeln!(text, "           ({})", found.caveat);
     text
 }
 
@@ -206,6 +288,7 @@ fn method_text(method: &str) -> &str {
         IMPORTANCE => "importance sampling from the data's law",
         "walkers" => "the training walkers",
         "draws" => "exact draws of the model",
+        "start" => "draws of the model's tractable start",
         other => other,
     }
 }

@@ -15,6 +15,7 @@ const TOP_LEVEL: &[&str] = &[
     "steps",
     "dataset",
     "energy",
+    "pretrain",
     "walkers",
     "kernel",
     "resampling",
@@ -70,6 +71,23 @@ impl Document {
         table.insert(key.clone(), value);
         self.overridden.insert(path.join("."), source.to_owned());
         Ok(())
+    }
+
+    /// The base of a tilted energy where it is given as a path.
+    pub(super) fn path_of_base(&self) -> Option<String> {
+        let energy = self.table.get("energy")?.as_table()?;
+        if energy.get("kind")?.as_str()? != "tilted" {
+            return None;
+        }
+        energy.get("base")?.as_str().map(str::to_owned)
+    }
+
+    /// Puts a table in the place of that path.
+    pub(super) fn set_base(&mut self, base: Value, path: String) {
+        if let Some(Value::Table(energy)) = self.table.get_mut("energy") {
+            energy.insert("base".to_owned(), base);
+            energy.insert("base_from".to_owned(), Value::String(path));
+        }
     }
 
     /// Takes the value of a top-level key.

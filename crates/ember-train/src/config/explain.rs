@@ -11,16 +11,7 @@ use super::tables::KernelTable;
 const LATER_KEYS: &[(&str, &str)] = &[("", "precision")];
 
 /// Kinds of later versions.
-const LATER_KINDS: &[(&str, &str)] = &[
-    ("kernel", "hmc"),
-    ("kernel", "flow_mh"),
-    ("kernel", "i_sir"),
-    ("kernel", "ex2mcmc"),
-    ("kernel", "neutra"),
-    ("objective", "score_matching"),
-    ("objective", "flow_assisted"),
-    ("optimizer", "adamw"),
-];
+const LATER_KINDS: &[(&str, &str)] = &[("objective", "score_matching"), ("optimizer", "adamw")];
 
 const LATER: &str = "not available in this version of ember";
 

@@ -5,6 +5,7 @@
 
 mod document;
 mod explain;
+mod flows;
 mod optimizer;
 mod overrides;
 mod tables;
@@ -22,7 +23,8 @@ use document::Document;
 pub use optimizer::{Adam, OptimizerConfig, Schedule, Sgd};
 pub use overrides::Overrides;
 pub use tables::{
-    AuditConfig, KernelTable, OutputConfig, ResamplingConfig, WalkerInit, WalkersConfig, WatchdogConfig,
+    AuditConfig, KernelTable, OutputConfig, PretrainConfig, ResamplingConfig, WalkerInit, WalkersConfig,
+    WatchdogConfig,
 };
 
 /// A run, with every default filled in.
@@ -38,6 +40,9 @@ pub struct Config {
     pub dataset: DatasetConfig,
     /// The model.
     pub energy: EnergyConfig,
+    /// How the flows are fitted that the run needs and no checkpoint gives; only where there are such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrain: Option<PretrainConfig>,
     /// The population that follows the model; may be left out where the objective has no negative phase.
     pub walkers: WalkersConfig,
     /// How the walkers move; may be left out where the objective has no negative phase.
@@ -105,6 +110,7 @@ impl Config {
         })?;
         let objective: ObjectiveConfig = document.section("objective")?;
         let dataset: DatasetConfig = document.section("dataset")?;
+        document.resolve_base(dataset.as_dyn().shape())?;
         // Without a negative phase these tables say how the model is looked at, not how it is trained: they have defaults, which
         // the resolved config writes out, so that nothing else asks whether they are there.
         let (walkers, kernel, resampling) = if objective.as_dyn().has_negative_phase() {
@@ -117,11 +123,12 @@ impl Config {
                 Some(ResamplingConfig { scheme: None, ..ResamplingConfig::default() }),
             )
         };
-        let config = Self {
+        let mut config = Self {
             seed,
             steps,
             dataset,
             energy: document.section("energy")?,
+            pretrain: document.optional_section("pretrain")?,
             walkers,
             kernel,
             resampling: document.optional_section("resampling")?.or(resampling).unwrap_or_default(),
@@ -132,6 +139,7 @@ impl Config {
             output: document.optional_section("output")?.unwrap_or_default(),
         };
         document.finish()?;
+        config.resolve_pretrain();
         config.validate().map_err(|error| document.locate(error))?;
         Ok(config)
     }

@@ -52,18 +52,27 @@ pub struct KernelTable {
     pub steps_per_update: u64,
     /// T: the model is `e^{−U/T}`, in drift, weights, parameter gradient and log Z alike. 1 unless given.
     pub temperature: f64,
+    /// The step size follows the fraction of local moves that are accepted towards this; it stays unless given. Weights are exact
+    /// for a fixed kernel only: where walkers carry them it is set before the first update, and frozen.
+    pub target_accept_rate: Option<f64>,
 }
 
 impl KernelTable {
     const STEPS: &'static str = "steps_per_update";
     const TEMPERATURE: &'static str = "temperature";
+    const TARGET: &'static str = "target_accept_rate";
     /// The keys that belong to the table and not to the kernel.
-    pub(super) const OWN_KEYS: [&'static str; 2] = [Self::STEPS, Self::TEMPERATURE];
+    pub(super) const OWN_KEYS: [&'static str; 3] = [Self::STEPS, Self::TEMPERATURE, Self::TARGET];
+
+    /// Step numbers of the noise that one update uses; `None` beyond 64 bits.
+    pub fn noise_steps_per_update(&self) -> Option<u64> {
+        self.steps_per_update.checked_mul(self.kernel.as_dyn().noise_steps())
+    }
 
     /// MALA, for `ember sample --steps` alone: the table of an objective without a negative phase, unless given.
     pub(super) fn of_draws(dim: usize) -> Self {
         let kernel = KernelConfig::Mala(Mala::new(0.5 / (dim as f64).cbrt()));
-        Self { kernel, steps_per_update: 1, temperature: 1.0 }
+        Self { kernel, steps_per_update: 1, temperature: 1.0, target_accept_rate: None }
     }
 }
 
@@ -80,8 +89,12 @@ impl<'de> Deserialize<'de> for KernelTable {
             Some(value) => f64::deserialize(value).map_err(|e| D::Error::custom(e.message()))?,
             None => 1.0,
         };
+        let target_accept_rate = match table.remove(Self::TARGET) {
+            Some(value) => Some(f64::deserialize(value).map_err(|e| D::Error::custom(e.message()))?),
+            None => None,
+        };
         let kernel = KernelConfig::deserialize(table).map_err(|e| D::Error::custom(e.message()))?;
-        Ok(Self { kernel, steps_per_update, temperature })
+        Ok(Self { kernel, steps_per_update, temperature, target_accept_rate })
     }
 }
 
@@ -92,7 +105,28 @@ impl Serialize for KernelTable {
         let steps = i64::try_from(self.steps_per_update).map_err(S::Error::custom)?;
         table.insert(Self::STEPS.to_owned(), toml::Value::Integer(steps));
         table.insert(Self::TEMPERATURE.to_owned(), toml::Value::Float(self.temperature));
+        if let Some(target) = self.target_accept_rate {
+            table.insert(Self::TARGET.to_owned(), toml::Value::Float(target));
+        }
         table.serialize(serializer)
+    }
+}
+
+/// `[pretrain]`: how a flow that the run needs is fitted by maximum likelihood before the first update.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PretrainConfig {
+    /// Parameter updates of the flow.
+    pub steps: u64,
+    /// Adam's learning rate at the start; it falls to 0 along half a cosine.
+    pub learning_rate: f64,
+    /// Samples of one batch; the whole training set where that is smaller.
+    pub batch_size: usize,
+}
+
+impl Default for PretrainConfig {
+    fn default() -> Self {
+        Self { steps: 2_000, learning_rate: 1e-3, batch_size: 256 }
     }
 }
 

@@ -20,6 +20,7 @@ impl Config {
         self.dataset.as_dyn().validate()?;
         self.check_energy()?;
         self.check_base()?;
+        self.check_flows()?;
         self.check_data_alone()?;
         self.check_walkers()?;
         self.check_optimizer()?;
@@ -135,22 +136,7 @@ impl Config {
                 return fail("walkers", "moved_per_update", message.to_owned());
             }
         }
-        if let Some(step_size) = self.kernel.kernel.as_dyn().step_size() {
-            positive("kernel", "step_size", step_size)?;
-        }
-        if let Some(clip) = self.kernel.kernel.as_dyn().drift_clip() {
-            positive("kernel", "drift_clip", clip)?;
-        }
-        positive("kernel", "temperature", self.kernel.temperature)?;
-        at_least_one("kernel", "steps_per_update", self.kernel.steps_per_update)?;
-        let steps = self.steps.checked_mul(self.kernel.steps_per_update);
-        if steps.is_none_or(|steps| steps > u64::from(u32::MAX)) {
-            let message = format!(
-                "steps × steps_per_update is more than {}, the Langevin steps that the random number counter holds",
-                u32::MAX
-            );
-            return fail("kernel", "steps_per_update", message);
-        }
+        self.check_kernel()?;
         let threshold = self.resampling.ess_threshold;
         if !(0.0..=1.0).contains(&threshold) {
             return fail(
@@ -162,6 +148,39 @@ impl Config {
         at_least_one("output", "log_every", self.output.log_every)?;
         at_least_one("output", "checkpoint_every", self.output.checkpoint_every)?;
         at_least_one("output", "keep_checkpoints", self.output.keep_checkpoints as u64)
+    }
+
+    fn check_kernel(&self) -> Result<(), Error> {
+        let kernel = self.kernel.kernel.as_dyn();
+        kernel.check().map_err(|bad| Error::config("config", "kernel", bad.key, bad.message))?;
+        if let Some(step_size) = kernel.step_size() {
+            positive("kernel", "step_size", step_size)?;
+        }
+        if let Some(clip) = kernel.drift_clip() {
+            positive("kernel", "drift_clip", clip)?;
+        }
+        let (rows, count) = (kernel.rows_per_walker(), self.walkers.count);
+        let dim = self.dataset.as_dyn().shape().dim();
+        if rows as u128 * count as u128 * dim as u128 > u128::from(MAX_ELEMENTS) {
+            let message = format!(
+                "{rows} proposals × {count} walkers × {dim} coordinates is more than {MAX_ELEMENTS} numbers, the most a tensor \
+                 can hold"
+            );
+            return fail("kernel", "proposals", message);
+        }
+        positive("kernel", "temperature", self.kernel.temperature)?;
+        at_least_one("kernel", "steps_per_update", self.kernel.steps_per_update)?;
+        let steps = self.steps.checked_mul(self.kernel.steps_per_update);
+        let steps = steps.and_then(|steps| steps.checked_mul(kernel.noise_steps()));
+        if steps.is_none_or(|steps| steps > u64::from(u32::MAX)) {
+            let message = format!(
+                "steps × steps_per_update{} is more than {}, the Langevin steps that the random number counter holds",
+                if kernel.noise_steps() > 1 { " × (1 + local_steps)" } else { "" },
+                u32::MAX
+            );
+            return fail("kernel", "steps_per_update", message);
+        }
+        Ok(())
     }
 
     fn check_population(&self, section: &str, key: &str, count: usize) -> Result<(), Error> {
@@ -321,11 +340,11 @@ impl Config {
     }
 }
 
-fn fail(section: &str, key: &str, message: String) -> Result<(), Error> {
+pub(super) fn fail(section: &str, key: &str, message: String) -> Result<(), Error> {
     Err(Error::config("config", section, key, message))
 }
 
-fn at_least_one(section: &str, key: &str, value: u64) -> Result<(), Error> {
+pub(super) fn at_least_one(section: &str, key: &str, value: u64) -> Result<(), Error> {
     match value {
         0 => fail(section, key, "found 0, expected at least 1".to_owned()),
         value if value > i64::MAX as u64 => {
@@ -335,14 +354,14 @@ fn at_least_one(section: &str, key: &str, value: u64) -> Result<(), Error> {
     }
 }
 
-fn positive(section: &str, key: &str, value: f64) -> Result<(), Error> {
+pub(super) fn positive(section: &str, key: &str, value: f64) -> Result<(), Error> {
     if value.is_finite() && value > 0.0 {
         return Ok(());
     }
     fail(section, key, format!("found {value}, expected a finite number > 0"))
 }
 
-fn energy_error(error: ModelError) -> Error {
+pub(super) fn energy_error(error: ModelError) -> Error {
     match error {
         ModelError::Invalid { key, message } => Error::config("config", "energy", key, message),
         ModelError::Shape { kind, shape, message } => Error::config(

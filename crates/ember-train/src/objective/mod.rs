@@ -1,6 +1,7 @@
 //! What is minimised, one file per objective. A new objective is one file and one line in the registry below.
 
 mod contrastive_divergence;
+mod flow_assisted;
 mod jarzynski;
 mod maximum_likelihood;
 mod persistent_cd;
@@ -13,6 +14,7 @@ use ember_sampler::{Kernel, Noise, StepInfo, Walkers};
 use serde::{Deserialize, Serialize};
 
 pub use contrastive_divergence::ContrastiveDivergence;
+pub use flow_assisted::{Fit, FlowAssisted};
 pub use jarzynski::Jarzynski;
 pub use maximum_likelihood::MaximumLikelihood;
 pub use persistent_cd::PersistentCd;
@@ -39,6 +41,11 @@ pub trait Objective: Debug + Send + Sync {
     /// log Z is constant in θ.
     fn has_negative_phase(&self) -> bool {
         true
+    }
+
+    /// What there is to know about the flow that assists the walkers, where one is trained beside the energy.
+    fn assisted(&self) -> Option<&FlowAssisted> {
+        None
     }
 
     /// λ of the energy regulariser; 0 is none.
@@ -109,4 +116,6 @@ objectives! {
     ContrastiveDivergence(ContrastiveDivergence) = "contrastive_divergence",
     /// Maximum likelihood of a flow, whose log Z is 0.
     MaximumLikelihood(MaximumLikelihood) = "maximum_likelihood",
+    /// Maximum likelihood with walkers that a flow moves between modes.
+    FlowAssisted(FlowAssisted) = "flow_assisted",
 }

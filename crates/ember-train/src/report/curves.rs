@@ -80,9 +80,26 @@ pub(super) fn curves(metrics: &[MetricsLine]) -> Vec<Curve> {
         curve(
             "accept-rate",
             "Acceptance",
-            "proposals that the kernel accepts",
+            "local proposals that are accepted, and walkers that a flow's proposal moves, where there is one",
             Axis::Fraction,
-            one("accepted", &|m| m.accept_rate.unwrap_or(f64::NAN)),
+            vec![
+                line("local", values(metrics, |m| m.accept_rate.unwrap_or(f64::NAN))),
+                line("global, by a flow", values(metrics, |m| m.global_accept_rate.unwrap_or(f64::NAN))),
+            ],
+        ),
+        curve(
+            "jump-rate",
+            "Jumps between modes",
+            "walkers whose nearest mode of the data is another after an update's moves",
+            Axis::Fraction,
+            one("jumped", &|m| m.jump_rate.unwrap_or(f64::NAN)),
+        ),
+        curve(
+            "step-size",
+            "Step size",
+            "of the local moves, where it adapts",
+            Axis::Log,
+            one("h", &|m| m.step_size.unwrap_or(f64::NAN)),
         ),
         curve("learning-rate", "Learning rate", "", Axis::Log, one("rate", &|m| m.learning_rate)),
         curve(

@@ -1,9 +1,11 @@
-//! Tempered sequential Monte Carlo from a tractable Gaussian to the model (Del Moral, Doucet, Jasra 2006; ALGORITHMS 1.6).
+//! Tempered sequential Monte Carlo from a tractable start to the model (Del Moral, Doucet, Jasra 2006; ALGORITHMS 1.6).
 //!
-//! `U_β = (1 − β) U_0 + β U`, `U_0` a Gaussian with known `log Z_0` on the model's support. At each temperature the weights earn
+//! `U_β = (1 − β) U_0 + β U`, `U_0` a Gaussian with known `log Z_0` on the model's support, or the flow that a tilted energy is
+//! built on. At each temperature the weights earn
 //! `U_β(X) − U_β'(X)`, then MALA moves at β'. A pilot run chooses temperatures (conditional ess) and step sizes; the R
 //! repeats then run that *fixed* schedule, so each `Z` is unbiased. Modes no repeat visits are not counted.
 
+mod blocks;
 mod path;
 mod pilot;
 mod start;
@@ -16,9 +18,10 @@ use crate::ensembles::Ensembles;
 use crate::error::Error;
 use crate::progress::Milestones;
 use crate::statistics::Estimate;
+pub(crate) use blocks::{Blockwise, rows_at_a_time};
 pub use path::{AnnealedPath, Rung, Tempered};
 pub use pilot::{pilot, respaced};
-pub use start::GaussianStart;
+pub use start::{GaussianStart, Start};
 
 /// First lane of the repeats.
 const REPEAT_LANE: u32 = 1 << 17;
@@ -66,16 +69,18 @@ impl SmcOptions {
 
 /// Why `log Z` of this energy cannot be had, and what to do.
 pub(crate) fn no_start() -> Error {
-    Error::usage("log Z of this energy needs a tractable start: a network needs energy.confinement > 0")
+    Error::usage(
+        "log Z of this energy needs a tractable start: a network needs energy.confinement > 0, or a flow as its base \
+         (energy.kind = \"tilted\", at temperature 1)",
+    )
 }
 
 /// `log Z` of the model by tempered SMC from its tractable start.
 ///
 /// # Errors
-/// No tractable start (a network without confinement), or as [`pilot`].
+/// No tractable start (a network without confinement or a flow), or as [`pilot`].
 pub fn tempered(model: &EnergyModel, options: SmcOptions) -> Result<SmcResult, Error> {
-    let start = GaussianStart::of(model).ok_or_else(no_start)?;
-    along(&AnnealedPath::new(model, &start, model.device()), options)
+    along(&AnnealedPath::of(model).ok_or_else(no_start)?, options)
 }
 
 /// `log Z` of the energy at the end of a path.
@@ -91,7 +96,7 @@ pub fn along(path: &AnnealedPath<'_>, options: SmcOptions) -> Result<SmcResult, 
     for (t, rung) in rungs.iter().enumerate() {
         // A MALA kernel reweights to the new temperature before it moves.
         let (kernel, energy) = (path.kernel(rung.step_size), path.at(rung.beta));
-        ensembles.advance(&kernel, &energy, options.seed, t as u64, options.moves as u64)?;
+        ensembles.advance(&kernel, 1, &energy, options.seed, t as u64, options.moves as u64)?;
         let stats: Vec<f64> = download(ensembles.stats()).into_iter().map(f64::from).collect();
         if t + 1 < rungs.len() {
             let scheme = Scheme::Systematic;

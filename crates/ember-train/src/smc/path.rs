@@ -1,17 +1,16 @@
 //! The annealed path `U_β = (1 − β) U_0 + β U` from a tractable start to an energy, and the kernel that moves along it.
+//!
+//! From the base of a tilted energy `U = U_0 + f` it is `U_β = U_0 + β f`: one pass of the flow and one of the network.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ember_model::Energy;
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
+use ember_model::{Energy, EnergyModel};
 use ember_sampler::kernel::Mala;
-use ember_sampler::{Boundary, Walkers};
+use ember_sampler::{Boundary, FlowProposal, Walkers};
 
-use super::GaussianStart;
-use super::start::Precision;
-
-/// Coordinates of one call of the energy: more rows go through in several, so that a network's activations stay small.
-const BLOCK: usize = 1 << 20;
+use super::blocks::Blockwise;
+use super::{GaussianStart, Start};
 
 /// One temperature of a schedule, with the MALA step size used there.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,11 +23,19 @@ pub struct Rung {
 
 /// The path between a start and an energy.
 pub struct AnnealedPath<'a> {
-    energy: &'a dyn Energy,
-    start: &'a GaussianStart,
+    start: Box<dyn Start + 'a>,
+    /// `U_0`.
+    base: Box<dyn Energy>,
+    far: Far<'a>,
     device: Device,
-    mean: Tensor<2>,
-    precision: Precision,
+}
+
+/// What is known of the end at β = 1.
+enum Far<'a> {
+    /// U.
+    Energy(Blockwise<&'a dyn Energy>),
+    /// `f = U − U_0`.
+    Tilt(Box<Blockwise<EnergyModel>>),
 }
 
 impl<'a> AnnealedPath<'a> {
@@ -36,20 +43,32 @@ impl<'a> AnnealedPath<'a> {
     ///
     /// # Panics
     /// If the dimensions differ.
-    pub fn new(energy: &'a dyn Energy, start: &'a GaussianStart, device: &Device) -> Self {
+    pub fn new(energy: &'a dyn Energy, start: impl Start + 'a, device: &Device) -> Self {
         assert_eq!(start.dim(), energy.dim(), "the start has the energy's dimension");
-        let (mean, precision) = (start.mean_on(device), start.precision_on(device));
-        Self { energy, start, device: device.clone(), mean, precision }
+        let base = start.energy_on(device);
+        let far = Far::Energy(Blockwise(energy));
+        Self { start: Box::new(start), base, far, device: device.clone() }
+    }
+
+    /// To a model from its tractable start: the base of a tilted energy, else as [`GaussianStart::of`]; `None` where there is
+    /// neither.
+    pub fn of(model: &'a EnergyModel) -> Option<Self> {
+        let device = model.device();
+        let Some(tilt) = model.tilt_part() else {
+            return Some(Self::new(model, GaussianStart::of(model)?, device));
+        };
+        let path = Self::new(model, FlowProposal::of(model)?, device);
+        Some(Self { far: Far::Tilt(Box::new(Blockwise(tilt))), ..path })
     }
 
     /// The tractable end.
-    pub fn start(&self) -> &GaussianStart {
-        self.start
+    pub fn start(&self) -> &(dyn Start + 'a) {
+        &*self.start
     }
 
     /// Coordinates of one sample.
     pub fn dim(&self) -> usize {
-        self.energy.dim()
+        self.start.dim()
     }
 
     /// `U_β`.
@@ -77,7 +96,10 @@ impl<'a> AnnealedPath<'a> {
 
     /// `U − U_0`, `[walkers]`: what a change of β multiplies.
     pub fn gap(&self, x: Tensor<2>) -> Vec<f64> {
-        let gap = self.blockwise_energy(x.clone()) - self.base(x).0;
+        let gap = match &self.far {
+            Far::Energy(energy) => energy.energy(x.clone()) - self.base.energy(x),
+            Far::Tilt(tilt) => tilt.energy(x),
+        };
         download(gap).into_iter().map(f64::from).collect()
     }
 
@@ -86,11 +108,17 @@ impl<'a> AnnealedPath<'a> {
     /// `U_β` is affine in β: `U_to = U_0 + (to/from)(U_from − U_0)`, and so are the gradients. So this costs no gradient, but
     /// for `from = 0`, where nothing is known of U: one.
     pub fn shift(&self, walkers: Walkers, from: f64, to: f64) -> Walkers {
-        let (base, base_grad) = self.base(walkers.position.clone());
+        let (base, base_grad) = self.base.energy_and_grad(walkers.position.clone());
         // U − U_0 and its gradient
         let (gap, gap_grad) = if from == 0.0 {
-            let (u, grad) = self.blockwise(walkers.position.clone());
-            (u - base.clone(), grad - base_grad.clone())
+            let x = walkers.position.clone();
+            match &self.far {
+                Far::Energy(energy) => {
+                    let (u, grad) = energy.energy_and_grad(x);
+                    (u - base.clone(), grad - base_grad.clone())
+                }
+                Far::Tilt(tilt) => tilt.energy_and_grad(x),
+            }
         } else {
             let scale = from.recip();
             (
@@ -106,30 +134,6 @@ impl<'a> AnnealedPath<'a> {
             ..walkers
         }
     }
-
-    /// `(U_0, ∇U_0)`.
-    fn base(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
-        let gap = x - self.mean.clone();
-        let grad = self.precision.times(gap.clone());
-        let u = (gap * grad.clone()).sum_dim(1).squeeze_dim::<1>(1);
-        (u.mul_scalar(0.5), grad)
-    }
-
-    fn blocks(&self, x: &Tensor<2>) -> Vec<Tensor<2>> {
-        let [n, dim] = x.dims();
-        let rows = (BLOCK / dim).max(1);
-        (0..n).step_by(rows).map(|first| x.clone().narrow(0, first, rows.min(n - first))).collect()
-    }
-
-    fn blockwise_energy(&self, x: Tensor<2>) -> Tensor<1> {
-        Tensor::cat(self.blocks(&x).into_iter().map(|x| self.energy.energy(x)).collect(), 0)
-    }
-
-    fn blockwise(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
-        let parts = self.blocks(&x).into_iter().map(|x| self.energy.energy_and_grad(x));
-        let (energies, grads): (Vec<_>, Vec<_>) = parts.unzip();
-        (Tensor::cat(energies, 0), Tensor::cat(grads, 0))
-    }
 }
 
 /// `U_β = (1 − β) U_0 + β U`.
@@ -144,22 +148,25 @@ impl Energy for Tempered<'_> {
     }
 
     fn energy(&self, x: Tensor<2>) -> Tensor<1> {
-        let (base, _) = self.path.base(x.clone());
-        if self.beta == 0.0 {
-            return base;
+        let base = self.path.base.energy(x.clone());
+        match &self.path.far {
+            _ if self.beta == 0.0 => base,
+            Far::Energy(energy) => base.mul_scalar(1.0 - self.beta) + energy.energy(x).mul_scalar(self.beta),
+            Far::Tilt(tilt) => base + tilt.energy(x).mul_scalar(self.beta),
         }
-        base.mul_scalar(1.0 - self.beta) + self.path.blockwise_energy(x).mul_scalar(self.beta)
     }
 
     fn energy_and_grad(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
-        let (base, base_grad) = self.path.base(x.clone());
-        if self.beta == 0.0 {
-            return (base, base_grad);
-        }
-        let (u, grad) = self.path.blockwise(x);
+        let (base, base_grad) = self.path.base.energy_and_grad(x.clone());
+        let (far, kept) = match &self.path.far {
+            _ if self.beta == 0.0 => return (base, base_grad),
+            Far::Energy(energy) => (energy.energy_and_grad(x), 1.0 - self.beta),
+            Far::Tilt(tilt) => (tilt.energy_and_grad(x), 1.0),
+        };
+        let (u, grad) = far;
         (
-            base.mul_scalar(1.0 - self.beta) + u.mul_scalar(self.beta),
-            base_grad.mul_scalar(1.0 - self.beta) + grad.mul_scalar(self.beta),
+            base.mul_scalar(kept) + u.mul_scalar(self.beta),
+            base_grad.mul_scalar(kept) + grad.mul_scalar(self.beta),
         )
     }
 }

@@ -1,10 +1,77 @@
-//! The tractable start of an annealed path: a Gaussian with known `log Z_0` and exact draws, on the model's support.
+//! The tractable start of an annealed path: a law with known `log Z_0` and exact draws on the model's support. A Gaussian, or
+//! a flow (`log Z_0 = 0`).
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ember_model::EnergyModel;
 use ember_model::energy::gaussian::Gaussian;
 use ember_model::random::Stream;
 use ember_model::shape::Support;
+use ember_model::{Energy, EnergyModel};
+use ember_sampler::FlowProposal;
+
+use super::blocks::Blockwise;
+
+/// The end of an annealed path at β = 0.
+pub trait Start: Send + Sync {
+    /// Coordinates of one sample.
+    fn dim(&self) -> usize;
+
+    /// Where the density lives.
+    fn support(&self) -> Support;
+
+    /// `log ∫ e^{−U_0}` over the support.
+    fn log_z(&self) -> f64;
+
+    /// Exact draws, row-major `[count, dim]`.
+    fn draw(&self, count: usize, stream: Stream) -> Vec<f32>;
+
+    /// `U_0` on a device.
+    fn energy_on(&self, device: &Device) -> Box<dyn Energy>;
+}
+
+impl<S: Start> Start for &S {
+    fn dim(&self) -> usize {
+        (**self).dim()
+    }
+
+    fn support(&self) -> Support {
+        (**self).support()
+    }
+
+    fn log_z(&self) -> f64 {
+        (**self).log_z()
+    }
+
+    fn draw(&self, count: usize, stream: Stream) -> Vec<f32> {
+        (**self).draw(count, stream)
+    }
+
+    fn energy_on(&self, device: &Device) -> Box<dyn Energy> {
+        (**self).energy_on(device)
+    }
+}
+
+/// A flow, whose tensors are on the path's device: draws cost a pass on the CPU.
+impl Start for FlowProposal {
+    fn dim(&self) -> usize {
+        FlowProposal::dim(self)
+    }
+
+    fn support(&self) -> Support {
+        Support::Unbounded
+    }
+
+    fn log_z(&self) -> f64 {
+        0.0
+    }
+
+    fn draw(&self, count: usize, stream: Stream) -> Vec<f32> {
+        self.model().draw(count, stream).expect("a flow can be drawn at every θ")
+    }
+
+    fn energy_on(&self, _device: &Device) -> Box<dyn Energy> {
+        Box::new(Blockwise(self.model().clone()))
+    }
+}
 
 /// A Gaussian on a support: coordinates independent, or correlated on all of `ℝ^d`.
 #[derive(Clone, Debug)]
@@ -50,7 +117,7 @@ impl GaussianStart {
     /// `N(0, I/c)` for a confined network, on the cube cut to it (uniform without confinement); the base of a network on a
     /// Gaussian; moments matched for a mixture; `None` where none of these is known.
     pub fn of(model: &EnergyModel) -> Option<Self> {
-        let dim = ember_model::Energy::dim(model);
+        let dim = model.dim();
         match (model.spec().support, model.confinement()) {
             (Support::Cube, c) => return Some(Self::isotropic(Support::Cube, dim, c.unwrap_or(0.0))),
             (Support::Unbounded, Some(c)) => return Some(Self::isotropic(Support::Unbounded, dim, c)),
@@ -70,16 +137,8 @@ impl GaussianStart {
         Some(Self::new(mean, &std))
     }
 
-    /// Coordinates of one sample.
-    pub fn dim(&self) -> usize {
-        match &self.shape {
-            Shape::Independent { mean, .. } => mean.len(),
-            Shape::Correlated(gaussian) => gaussian.mean().len(),
-        }
-    }
-
     /// m, `[1, dim]`.
-    pub(super) fn mean_on(&self, device: &Device) -> Tensor<2> {
+    fn mean_on(&self, device: &Device) -> Tensor<2> {
         let mean = match &self.shape {
             Shape::Independent { mean, .. } => mean.iter().map(|&m| m as f32).collect(),
             Shape::Correlated(gaussian) => gaussian.mean().to_vec(),
@@ -88,7 +147,7 @@ impl GaussianStart {
     }
 
     /// p, `[1, dim]`, or P, `[dim, dim]`.
-    pub(super) fn precision_on(&self, device: &Device) -> Precision {
+    fn precision_on(&self, device: &Device) -> Precision {
         let dim = self.dim();
         match &self.shape {
             Shape::Independent { precision, .. } => {
@@ -101,14 +160,21 @@ impl GaussianStart {
             }
         }
     }
+}
 
-    /// Where the density lives.
-    pub fn support(&self) -> Support {
+impl Start for GaussianStart {
+    fn dim(&self) -> usize {
+        match &self.shape {
+            Shape::Independent { mean, .. } => mean.len(),
+            Shape::Correlated(gaussian) => gaussian.mean().len(),
+        }
+    }
+
+    fn support(&self) -> Support {
         self.support
     }
 
-    /// `log ∫ e^{−U_0}` over the support.
-    pub fn log_z(&self) -> f64 {
+    fn log_z(&self) -> f64 {
         match &self.shape {
             Shape::Correlated(gaussian) => gaussian.log_z(),
             Shape::Independent { precision, .. } if self.support == Support::Cube => {
@@ -120,8 +186,7 @@ impl GaussianStart {
         }
     }
 
-    /// Exact draws, row-major `[count, dim]`.
-    pub fn draw(&self, count: usize, stream: Stream) -> Vec<f32> {
+    fn draw(&self, count: usize, stream: Stream) -> Vec<f32> {
         match &self.shape {
             Shape::Correlated(gaussian) => gaussian.draw(count, stream),
             Shape::Independent { precision, .. } if self.support == Support::Cube => {
@@ -139,10 +204,38 @@ impl GaussianStart {
             }
         }
     }
+
+    fn energy_on(&self, device: &Device) -> Box<dyn Energy> {
+        Box::new(GaussianEnergy { mean: self.mean_on(device), precision: self.precision_on(device) })
+    }
+}
+
+/// `½ (x − m)ᵀ P (x − m)` on a device.
+struct GaussianEnergy {
+    /// `[1, dim]`.
+    mean: Tensor<2>,
+    precision: Precision,
+}
+
+impl Energy for GaussianEnergy {
+    fn dim(&self) -> usize {
+        self.mean.dims()[1]
+    }
+
+    fn energy(&self, x: Tensor<2>) -> Tensor<1> {
+        self.energy_and_grad(x).0
+    }
+
+    fn energy_and_grad(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
+        let gap = x - self.mean.clone();
+        let grad = self.precision.times(gap.clone());
+        let u = (gap * grad.clone()).sum_dim(1).squeeze_dim::<1>(1);
+        (u.mul_scalar(0.5), grad)
+    }
 }
 
 /// The precision of a start on the device.
-pub(super) enum Precision {
+enum Precision {
     /// `[1, dim]`: independent coordinates.
     Row(Tensor<2>),
     /// `[dim, dim]`, symmetric.
@@ -151,7 +244,7 @@ pub(super) enum Precision {
 
 impl Precision {
     /// `P q` of every row. `gap: [n, dim]` → `[n, dim]`.
-    pub(super) fn times(&self, gap: Tensor<2>) -> Tensor<2> {
+    fn times(&self, gap: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Row(precision) => gap * precision.clone(),
             Self::Matrix(precision) => gap.matmul(precision.clone()),

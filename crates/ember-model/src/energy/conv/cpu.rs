@@ -6,28 +6,20 @@
 
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::super::WeightedGrads;
 use super::super::elementwise::square_norm;
 use super::pass::{Network, Weights, backward, forward};
-use super::workspace::Workspaces;
+use super::workspace::Workspace;
+use crate::cpu::{Pool, host, tensor};
 use crate::params::upload;
-
-/// The tensor in contiguous host memory, or `None` where it is not a plain CPU tensor.
-fn host<const D: usize>(tensor: &Tensor<D>) -> Option<FloatTensor<Flex>> {
-    Some(tensor.clone().try_into_primitive::<Flex>().ok()?.to_contiguous())
-}
 
 fn weights(network: &Network, theta: &[Tensor<1>]) -> Option<Weights> {
     let theta = theta.iter().map(host).collect::<Option<Vec<_>>>()?;
     let slices: Option<Vec<&[f32]>> = theta.iter().map(|tensor| tensor.as_slice()).collect();
     Some(Weights::new(network, &slices?))
-}
-
-fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
-    Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 /// The CPU form of a network energy.
@@ -36,7 +28,7 @@ pub(super) struct CpuForm {
     network: Network,
     /// `c` of `½ c |x|²`.
     confinement: f32,
-    workspaces: Workspaces,
+    workspaces: Pool<Workspace>,
 }
 
 /// One block of a term: positions, weights, and where its energies go.
@@ -48,7 +40,11 @@ struct Block<'a> {
 
 impl CpuForm {
     pub fn new(network: Network, confinement: f64) -> Self {
-        Self { network, confinement: confinement as f32, workspaces: Workspaces::default() }
+        Self { network, confinement: confinement as f32, workspaces: Pool::default() }
+    }
+
+    fn with_workspace<T>(&self, f: impl FnOnce(&mut Workspace) -> T) -> T {
+        self.workspaces.with(|| Workspace::new(&self.network), f)
     }
 
     /// The numbers of positions `[n, dim]`, or `None` where they are not on the CPU.
@@ -67,7 +63,7 @@ impl CpuForm {
         let mut energy = vec![0.0f32; n];
         energy.par_chunks_mut(block).zip(position.par_chunks(block * network.dim())).for_each(
             |(energy, x)| {
-                self.workspaces.with(network, |work| forward(network, &weights, x, energy, work, false));
+                self.with_workspace(|work| forward(network, &weights, x, energy, work, false));
                 self.confine(x, energy);
             },
         );
@@ -85,7 +81,7 @@ impl CpuForm {
         let mut grad = vec![0.0f32; n * d];
         let blocks = energy.par_chunks_mut(block).zip(grad.par_chunks_mut(block * d));
         blocks.zip(position.par_chunks(block * d)).for_each(|((energy, grad), x)| {
-            self.workspaces.with(network, |work| {
+            self.with_workspace(|work| {
                 forward(network, &weights, x, energy, work, true);
                 backward(network, &weights, &ones[..energy.len()], work, None, Some(grad));
             });
@@ -133,7 +129,7 @@ impl CpuForm {
             [] => Weights::zeros(network),
             [Block { x, scale, energy }] => {
                 let mut grads = Weights::zeros(network);
-                self.workspaces.with(network, |work| {
+                self.with_workspace(|work| {
                     forward(network, weights, x, energy, work, true);
                     backward(network, weights, scale, work, Some(&mut grads), None);
                 });

@@ -1,6 +1,4 @@
-//! The buffers of one block of images, kept between calls: asking the system for fresh pages costs as much as a small network.
-
-use std::sync::{Mutex, PoisonError};
+//! The buffers of one block of images.
 
 use super::layer::{Layer, SLACK};
 use super::pass::Network;
@@ -21,7 +19,7 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    fn new(network: &Network) -> Self {
+    pub fn new(network: &Network) -> Self {
         let layers = &network.layers;
         let inputs: Vec<_> =
             layers.iter().map(|layer| vec![0.0; network.block * layer.padded_len() + SLACK]).collect();
@@ -35,21 +33,5 @@ impl Workspace {
             signal: vec![0.0; layers.iter().map(tile).max().unwrap_or(0)],
             inputs,
         }
-    }
-}
-
-/// Workspaces that are free: as many as there have been threads at work.
-#[derive(Debug, Default)]
-pub(super) struct Workspaces(Mutex<Vec<Workspace>>);
-
-impl Workspaces {
-    /// Runs `f` with a workspace of `network`, which is the same network in every call.
-    pub fn with<T>(&self, network: &Network, f: impl FnOnce(&mut Workspace) -> T) -> T {
-        // A workspace is only here while nobody writes to it, so a panic elsewhere leaves nothing half done.
-        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut work = free.unwrap_or_else(|| Workspace::new(network));
-        let result = f(&mut work);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(work);
-        result
     }
 }

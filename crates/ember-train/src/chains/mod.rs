@@ -1,0 +1,291 @@
+//! How a kernel mixes at fixed θ: acceptance, jumps between modes, R-hat and autocorrelation times along some hundred chains.
+//!
+//! Chains start at walkers of the run, drawn by weight. Read at every step are the energy and some coordinates of at most
+//! [`MOST_CHAINS`] chains, so memory does not grow with the run's population. A quantity is said by its worst coordinate or mode.
+//! R-hat near 1 says that the chains agree with one another; that all of them miss a mode it cannot say.
+
+pub mod statistics;
+
+use burn::tensor::{Int, Tensor, TensorData};
+use ember_model::params::download;
+use ember_model::random::{Purpose, Stream};
+use ember_model::{Energy, EnergyModel};
+use ember_sampler::{Kernel, KernelConfig, Noise, Walkers, WeightRule};
+use serde::Serialize;
+
+use crate::dataset::truth::Modes;
+use crate::draw::by_weight;
+use crate::error::Error;
+use crate::progress::Milestones;
+use crate::record::Opened;
+use crate::smc::AnnealedPath;
+use statistics::{autocorrelation_time, rank_normalised_r_hat};
+
+/// Chains at most: every estimate here is long since precise with as many.
+pub const MOST_CHAINS: usize = 128;
+/// Coordinates watched at most, evenly spread.
+const MOST_COORDINATES: usize = 64;
+/// Numbers kept in host memory at most; long runs watch fewer coordinates.
+const MOST_NUMBERS: usize = 1 << 25;
+/// A time is doubtful unless the chains are this many times as long (as the documentation of emcee advises).
+const LENGTHS: f64 = 50.0;
+/// Lane of the chains' noise.
+const LANE: u32 = 3 << 17;
+
+/// How one quantity mixes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Quantity {
+    /// Which coordinate or mode it is, of those watched the worst; absent for the energy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
+    /// Rank-normalised split R-hat; `null` (infinite) where no chain moved.
+    pub r_hat: f64,
+    /// Steps from one independent value to the next.
+    pub autocorrelation_time: f64,
+    /// Independent values that one chain gives in one step: `1/τ`.
+    pub ess_per_step: f64,
+    /// Whether the chains are too short for that, fewer than 50 times as long: the time is then a lower bound.
+    pub doubtful: bool,
+}
+
+impl Quantity {
+    /// `None` where the quantity never differs.
+    fn of(index: Option<usize>, chains: &[Vec<f32>]) -> Option<Self> {
+        let r_hat = rank_normalised_r_hat(chains);
+        if r_hat.is_nan() {
+            return None;
+        }
+        let time = autocorrelation_time(chains);
+        let steps = chains[0].len() as f64;
+        Some(Self {
+            index,
+            r_hat,
+            autocorrelation_time: time.steps,
+            ess_per_step: time.steps.recip(),
+            doubtful: !time.window_reached || steps < LENGTHS * time.steps,
+        })
+    }
+
+    /// The one of the longest time.
+    fn worst(found: impl Iterator<Item = Option<Self>>) -> Option<Self> {
+        found.flatten().max_by(|a, b| a.autocorrelation_time.total_cmp(&b.autocorrelation_time))
+    }
+}
+
+/// What `ember eval --mixing` finds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Mixing {
+    /// Kernel steps of each chain.
+    pub steps: usize,
+    /// Chains.
+    pub chains: usize,
+    /// Where they started: `walkers`, `draws` of the model, or its `start`.
+    pub starts: &'static str,
+    /// The kernel, as in the config.
+    pub kernel: KernelConfig,
+    /// Fraction of local proposals taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accept_rate: Option<f64>,
+    /// Fraction of chains that a flow's proposal moved, in a step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub global_accept_rate: Option<f64>,
+    /// How often a chain is nearest to another mode than a step before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jumps_per_step: Option<f64>,
+    /// U.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub energy: Option<Quantity>,
+    /// The worst coordinate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coordinate: Option<Quantity>,
+    /// Coordinates watched.
+    pub coordinates: usize,
+    /// The worst of the modes' indicators, where the data's modes are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Quantity>,
+    /// What the figures do not tell.
+    pub caveat: &'static str,
+}
+
+/// [`along`] for a subject's own kernel, from its walkers (at the model's θ) by weight, else from draws of the model, else of its
+/// tractable start. `modes` are the data's, where they are known.
+///
+/// # Errors
+/// A kernel that needs a flow where there is none, nothing to start from, or as [`along`].
+pub fn of_subject(
+    subject: &Opened,
+    walkers: Option<&Walkers>,
+    modes: Option<&Modes>,
+    steps: usize,
+    seed: u64,
+) -> Result<Mixing, Error> {
+    let model = &subject.model;
+    let (position, starts) = starts(model, walkers, seed)?;
+    let kernel = subject.kernel()?;
+    let seen = along(model, &*kernel, position, modes, steps, seed)?;
+    Ok(seen.named(subject.kernel_config(), starts))
+}
+
+/// At most [`MOST_CHAINS`] starting positions, `[chains, dim]`, and what they are.
+fn starts(
+    model: &EnergyModel,
+    walkers: Option<&Walkers>,
+    seed: u64,
+) -> Result<(Tensor<2>, &'static str), Error> {
+    let stream = Stream::new(seed, Purpose::Sample).lane(LANE);
+    if let Some(walkers) = walkers {
+        let chains = walkers.count().min(MOST_CHAINS);
+        let picked =
+            by_weight(walkers, chains, stream.uniform_f64(0)).into_iter().map(|i| i as i32).collect();
+        return Ok((walkers.position.clone().select(0, indices(picked, model)), "walkers"));
+    }
+    let start = || AnnealedPath::of(model).map(|path| (path.start().draw(MOST_CHAINS, stream), "start"));
+    let (rows, starts) = model.draw(MOST_CHAINS, stream).map(|rows| (rows, "draws")).or_else(start).ok_or_else(|| {
+        Error::usage(
+            "--mixing: no walkers to start from, and the model has neither exact draws nor a tractable start: give the run, or take \
+             the walkers along (`ember export --walkers`)",
+        )
+    })?;
+    Ok((Tensor::from_data(TensorData::new(rows, [MOST_CHAINS, model.dim()]), model.device()), starts))
+}
+
+fn indices(picked: Vec<i32>, model: &EnergyModel) -> Tensor<1, Int> {
+    let count = picked.len();
+    Tensor::from_data(TensorData::new(picked, [count]), model.device())
+}
+
+/// What was seen along the chains.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// U, `[chains][steps]`.
+    pub energy: Vec<Vec<f32>>,
+    /// Which coordinates were watched.
+    pub columns: Vec<usize>,
+    /// Each of them, `[columns][chains][steps]`.
+    pub coordinates: Vec<Vec<Vec<f32>>>,
+    /// The nearest mode, `[chains][steps]`; empty where no modes are known.
+    pub modes: Vec<Vec<usize>>,
+    /// Changes of the nearest mode, all chains together, the first step from the start included.
+    pub jumps: usize,
+    /// Mean acceptance of local proposals.
+    pub accept_rate: Option<f64>,
+    /// Mean acceptance of global ones.
+    pub global_accept_rate: Option<f64>,
+    /// Whether the kernel leaves the model invariant.
+    pub is_invariant: bool,
+}
+
+impl Seen {
+    fn named(self, kernel: KernelConfig, starts: &'static str) -> Mixing {
+        let (chains, steps) = (self.energy.len(), self.energy[0].len());
+        let indicator = |k: usize| -> Vec<Vec<f32>> {
+            let is_k =
+                |chain: &Vec<usize>| chain.iter().map(|&mode| f32::from(u8::from(mode == k))).collect();
+            self.modes.iter().map(is_k).collect()
+        };
+        let modes = self.modes.iter().flatten().max().map_or(0, |last| last + 1);
+        let watched = self.columns.iter().zip(&self.coordinates);
+        Mixing {
+            steps,
+            chains,
+            starts,
+            kernel,
+            accept_rate: self.accept_rate,
+            global_accept_rate: self.global_accept_rate,
+            jumps_per_step: (modes > 0).then(|| self.jumps as f64 / (chains * steps) as f64),
+            energy: Quantity::of(None, &self.energy),
+            coordinate: Quantity::worst(watched.map(|(&j, chains)| Quantity::of(Some(j), chains))),
+            coordinates: self.columns.len(),
+            mode: Quantity::worst((0..modes).map(|k| Quantity::of(Some(k), &indicator(k)))),
+            caveat: if self.is_invariant {
+                "modes that no chain visits are not seen"
+            } else {
+                "the kernel does not leave the model invariant: chains go to a law that is off by the order of the step size, and the \
+                 figures are that law's; modes that no chain visits are not seen"
+            },
+        }
+    }
+}
+
+/// `steps` of a kernel that needs nothing more, from `position: [chains, dim]`, at fixed θ. One read a step.
+///
+/// # Errors
+/// An energy that is not finite, a step number beyond 32 bits.
+pub fn along(
+    model: &EnergyModel,
+    kernel: &dyn Kernel,
+    position: Tensor<2>,
+    modes: Option<&Modes>,
+    steps: usize,
+    seed: u64,
+) -> Result<Seen, Error> {
+    let ([chains, _], dim) = (position.dims(), model.dim());
+    let columns = columns(dim, chains * steps);
+    // The nearest mode needs every coordinate.
+    let read: Vec<usize> = if modes.is_some() { (0..dim).collect() } else { columns.clone() };
+    let select = indices(read.iter().map(|&j| j as i32).collect(), model);
+    let place: Vec<usize> = if modes.is_some() { columns.clone() } else { (0..columns.len()).collect() };
+    let rows = |walkers: &Walkers| {
+        let energy = walkers.energy.clone().reshape([chains, 1]);
+        download(Tensor::cat(vec![energy, walkers.position.clone().select(1, select.clone())], 1))
+    };
+    let mode_of = |row: &[f32]| {
+        let x: Vec<f64> = row[1..].iter().map(|&x| f64::from(x)).collect();
+        modes.map(|modes| modes.of(&x))
+    };
+    let mut walkers = Walkers::new(model, position, f64::NAN);
+    let width = 1 + read.len();
+    let mut last: Vec<Option<usize>> = rows(&walkers).chunks_exact(width).map(mode_of).collect();
+    let mut seen = Seen {
+        energy: vec![Vec::with_capacity(steps); chains],
+        coordinates: vec![vec![Vec::with_capacity(steps); chains]; columns.len()],
+        columns,
+        modes: vec![Vec::new(); if modes.is_some() { chains } else { 0 }],
+        jumps: 0,
+        accept_rate: None,
+        global_accept_rate: None,
+        is_invariant: kernel.weight_rule() == WeightRule::Invariant,
+    };
+    let (mut local, mut global) = (None, None);
+    let mut milestones = Milestones::new("mixing");
+    for step in 0..steps {
+        let noise = Noise::at(seed, LANE, step as u64, kernel.noise_steps(), 0)?;
+        let (moved, info) = kernel.step(model, walkers, &noise);
+        walkers = moved;
+        local = plus(local, info.accept_rate);
+        global = plus(global, info.global_accept_rate);
+        for (c, row) in rows(&walkers).chunks_exact(width).enumerate() {
+            if !row[0].is_finite() {
+                return Err(Error::failed(format!(
+                    "--mixing: the energy of chain {c} is not finite after step {}: the step size is too large for this model",
+                    step + 1
+                )));
+            }
+            seen.energy[c].push(row[0]);
+            for (series, &j) in seen.coordinates.iter_mut().zip(&place) {
+                series[c].push(row[1 + j]);
+            }
+            if let Some(mode) = mode_of(row) {
+                seen.jumps += usize::from(last[c].replace(mode) != Some(mode));
+                seen.modes[c].push(mode);
+            }
+        }
+        milestones.reach((step + 1) as f64 / steps as f64, || format!("step {} of {steps}", step + 1));
+    }
+    let mean = |sum: Option<Tensor<1>>| sum.map(|sum| f64::from(download(sum)[0]) / steps as f64);
+    (seen.accept_rate, seen.global_accept_rate) = (mean(local), mean(global));
+    Ok(seen)
+}
+
+/// Which coordinates are watched: all, or evenly spread ones, as many as `values` of each leave room for.
+fn columns(dim: usize, values: usize) -> Vec<usize> {
+    let count = dim.min(MOST_COORDINATES).min((MOST_NUMBERS / values).max(1));
+    (0..count).map(|k| k * dim / count).collect()
+}
+
+fn plus(sum: Option<Tensor<1>>, rate: Option<Tensor<1>>) -> Option<Tensor<1>> {
+    match (sum, rate) {
+        (Some(sum), Some(rate)) => Some(sum + rate),
+        (sum, rate) => sum.or(rate),
+    }
+}

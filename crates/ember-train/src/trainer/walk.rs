@@ -1,0 +1,181 @@
+//! The walkers' part of an update: they move to the model's θ, are read once, and resampled where their weights ask for it.
+
+use burn::tensor::{Tensor, TensorData};
+use ember_model::Energy;
+use ember_model::random::{Purpose, Stream};
+use ember_sampler::{Noise, Scheme, StepInfo, Summary, Walkers, reduce, resample};
+
+use super::{NegativePhase, Reading, Trainer, WALKER_LANE};
+use crate::ensembles::Ensembles;
+use crate::epochs::Epochs;
+use crate::error::Error;
+use crate::objective::Schedule;
+use crate::statistics::Estimate;
+
+impl Trainer {
+    /// Brings the walkers of this update to the model's θ, with the audit beside them.
+    pub(super) fn advance(&mut self, batch: &Tensor<2>, log: bool) -> Result<NegativePhase, Error> {
+        let (seed, update) = (self.config.seed, self.step);
+        let steps = self.config.kernel.steps_per_update;
+        let kernel = self.kernel()?;
+        // The whole run's step numbers were checked when the state was assembled.
+        let numbers = self.config.kernel.kernel.as_dyn().noise_steps();
+        let noise = |sub_step| Noise { seed, lane: 0, step: (update * steps + sub_step) * numbers };
+        let schedule = Schedule { update, steps, partial: self.is_partial() };
+        let (first, moving) = self.next_walkers()?;
+        let modes = self.modes.as_ref().filter(|_| log);
+        let before = modes.map(|modes| modes.of(moving.position.clone()));
+        let objective = self.config.objective.as_dyn();
+        let (moving, info) = objective.advance(&*kernel, &self.model, moving, batch, schedule, &noise);
+        let after = modes.map(|modes| modes.of(moving.position.clone()));
+        let jumps = before.zip(after).map(|(before, after)| reduce::mean(before.not_equal(after).float()));
+        if let Some(audit) = &mut self.audit {
+            audit.advance(&*kernel, numbers, &self.model, seed, update, steps)?;
+        }
+        let info = info.unwrap_or_default();
+        let (moving, mut reading, log_z_audit) = self.settle(moving, &info, log)?;
+        if self.is_partial() {
+            self.walkers = self.walkers.clone().with_batch(first, moving.clone());
+            if log {
+                reading = Some(self.flush()?);
+            }
+        } else {
+            self.walkers = moving.clone();
+        }
+        let weights = self.gradient_weights(&moving);
+        Ok(NegativePhase { moving, weights, info, jumps, reading, log_z_audit })
+    }
+
+    /// The walkers this update moves and where they begin: all of them, or the next slice of this epoch's order.
+    fn next_walkers(&mut self) -> Result<(usize, Walkers), Error> {
+        let moved = self.moved_per_update();
+        if !self.is_partial() {
+            return Ok((0, self.walkers.clone()));
+        }
+        let count = self.walkers.count();
+        let epochs = Epochs::new(count, moved, self.config.seed, WALKER_LANE);
+        let (epoch, dealt) = epochs.at(self.step);
+        if dealt.start == 0 {
+            // The walkers themselves change places: an epoch's mini-batches are then slices.
+            let order: Vec<i32> = epochs.order(epoch)?.into_iter().map(|i| i as i32).collect();
+            let order = Tensor::from_data(TensorData::new(order, [count]), &self.device);
+            self.walkers = self.walkers.clone().permuted(order);
+        }
+        Ok((dealt.start, self.walkers.narrow(dealt)))
+    }
+
+    /// `W` of the walkers in the gradient, `[walkers]`.
+    pub(super) fn gradient_weights(&self, walkers: &Walkers) -> Tensor<1> {
+        if self.carries_weights() {
+            return walkers.weights();
+        }
+        let count = walkers.count();
+        Tensor::full([count], 1.0 / count as f64, &self.device)
+    }
+
+    /// The fraction of the step to `theta` that changes the log-weights of `walkers` by a standard deviation of at most `most`,
+    /// `[1]`, to first order in the step. `walkers` are cached at the model's θ.
+    pub(super) fn step_scale(
+        &self,
+        theta: &[Tensor<1>],
+        walkers: &Walkers,
+        weights: &Tensor<1>,
+        most: f64,
+    ) -> Tensor<1> {
+        let moved = self.model.with_theta(theta.to_vec()).energy(walkers.position.clone());
+        // δ_i = U_{θ'}(X_i) − U_θ(X_i), s² = Σ W_i (δ_i − Σ W δ)²
+        let delta = moved - walkers.energy.clone();
+        let gap = delta.clone() - reduce::sum(delta * weights.clone());
+        let spread = reduce::sum(gap.clone() * gap * weights.clone()).sqrt();
+        (spread + 1e-12).recip().mul_scalar(most).clamp_max(1.0)
+    }
+
+    /// `U` less its confinement or base, `[walkers]`.
+    pub(super) fn unconfined(&self, u: Tensor<1>, x: Tensor<2>) -> Tensor<1> {
+        match self.model.base_energy(x) {
+            Some(base) => u - base,
+            None => u,
+        }
+    }
+
+    /// Reads the statistics of the walkers that moved and of the audit in one transfer, stops on a non-finite state, and
+    /// resamples where ess asks for it. What is read is from before the resampling.
+    fn settle(
+        &mut self,
+        mut moving: Walkers,
+        info: &StepInfo,
+        log: bool,
+    ) -> Result<(Walkers, Option<Reading>, Option<Estimate>), Error> {
+        let resampling = self.config.resampling.scheme.filter(|_| self.carries_weights());
+        let rates = self.rates_to_follow(info);
+        if !log && resampling.is_none() && self.audit.is_none() && rates.is_empty() {
+            return Ok((moving, None, None));
+        }
+        let followed = rates.len();
+        let mut packed = vec![moving.stats().packed()];
+        packed.extend(rates);
+        packed.extend(self.audit.as_ref().map(Ensembles::stats));
+        let values = ember_model::params::download(Tensor::cat(packed, 0));
+        let (own, rest) = values.split_at(4);
+        let (rates, rest) = rest.split_at(followed);
+        self.follow(info, rates);
+        let reading = self.reading(Summary::unpack(own), moving.count());
+        if !reading.summary.finite {
+            return Err(self.non_finite(&moving));
+        }
+        let threshold = self.config.resampling.ess_threshold;
+        if let Some(scheme) = resampling
+            && reading.summary.ess < threshold * moving.count() as f64
+        {
+            let stream = Stream::new(self.config.seed, Purpose::Resampling).at(self.step)?;
+            let ancestors = resample(scheme, moving.log_weights.value(), stream);
+            let log_mean_exp = reading.summary.log_mean_exp;
+            moving = match self.is_partial() {
+                true => moving.resampled_within(ancestors, log_mean_exp),
+                false => moving.resampled(ancestors, log_mean_exp),
+            };
+        }
+        let mut estimate = None;
+        if let Some(audit) = &mut self.audit {
+            let stats: Vec<f64> = rest.iter().map(|&v| f64::from(v)).collect();
+            let every = self.config.audit.as_ref().map_or(1, |audit| audit.every);
+            // A report that came due since the last log step goes into this one's line.
+            let next = self.step + 1;
+            let last_log = next.saturating_sub(self.config.output.log_every);
+            if log && next / every > last_log / every {
+                estimate = Some(audit.log_z_from(&stats));
+            }
+            let scheme = resampling.unwrap_or(Scheme::Systematic);
+            audit.resample(&stats, scheme, threshold, self.config.seed, self.step)?;
+        }
+        Ok((moving, Some(reading), estimate))
+    }
+
+    /// Brings every walker to the current θ, reads the global weights and resamples globally where ess asks for it: a
+    /// mini-batch's own weights say nothing about the others (ALGORITHMS 1.4). One counted pass over all walkers.
+    fn flush(&mut self) -> Result<Reading, Error> {
+        self.walkers = self.walkers_at_theta();
+        self.flushes += 1;
+        let summary = self.walkers.summary();
+        if !summary.finite {
+            return Err(self.non_finite(&self.walkers));
+        }
+        let reading = self.reading(summary, self.walkers.count());
+        if let Some(scheme) = self.config.resampling.scheme.filter(|_| self.carries_weights())
+            && summary.ess < self.config.resampling.ess_threshold * self.walkers.count() as f64
+        {
+            let stream = Stream::new(self.config.seed, Purpose::Resampling).lane(WALKER_LANE).at(self.step)?;
+            let ancestors = resample(scheme, self.walkers.log_weights.value(), stream);
+            self.walkers = self.walkers.clone().resampled(ancestors, summary.log_mean_exp);
+        }
+        Ok(reading)
+    }
+
+    fn reading(&self, summary: Summary, count: usize) -> Reading {
+        let log_z_online = match self.log_z_is_known() {
+            true => self.walkers.log_z + summary.log_mean_exp,
+            false => f64::NAN,
+        };
+        Reading { summary, count, log_z_online }
+    }
+}
