@@ -3,16 +3,14 @@
 //! A panel of 8 nodes is exact for polynomials of degree 15. On a panel as long as 3 standard deviations of the noise the error is
 //! 4e-9 of the integrand's peak where the curve is straight. Towards the ends of a curve panels are shorter, down to ¼: far beyond
 //! an end the integrand falls off steeply from it. The tests compare with plain sums. Panels that are too far away to matter (a
-//! factor of e^{−37}, beyond double precision) are passed over.
+//! factor of e^{−30}) are passed over.
 
-use super::shape::{LogSum, Point};
+use super::shape::{LogSum, NEGLIGIBLE, Point};
 
 /// Panel length in standard deviations of the noise.
 const PANEL: f64 = 3.0;
 /// The same at the ends of a curve.
 const END_PANEL: f64 = 0.25;
-/// Terms this many nats below the largest are beyond double precision.
-const NEGLIGIBLE: f64 = 37.0;
 
 /// Half of the nodes and weights of the 8-point Gauss–Legendre rule on [−1, 1] (DLMF 3.5); the others mirror them.
 const RULE: [(f64, f64); 4] = [

@@ -8,14 +8,12 @@
 
 use std::f64::consts::{PI, TAU};
 
-use super::shape::{LogSum, Point, Shape};
+use super::shape::{LogSum, NEGLIGIBLE, Point, Shape};
 
 const ARMS: u32 = 5;
 const STDS: Point = [0.3, 0.1];
 const RATE: f64 = 0.25;
 const SCALE: f64 = 2.0;
-/// Preimages this many nats below the likeliest are beyond double precision; where r is large there are ever more of them.
-const NEGLIGIBLE: f64 = 37.0;
 
 /// Five bent arms.
 #[derive(Debug)]
@@ -41,7 +39,7 @@ fn zero(mut low: f64, mut high: f64, f: impl Fn(f64) -> (f64, f64)) -> f64 {
         }
         let newton = x - value / slope;
         let next = if newton > low && newton < high { newton } else { 0.5 * (low + high) };
-        if (next - x).abs() < 1e-14 || high - low < 1e-14 {
+        if (next - x).abs() < 1e-12 {
             return next;
         }
         x = next;
@@ -103,7 +101,8 @@ impl Shape for Pinwheel {
                         (value - target, slope)
                     });
                     let exponent = exponent(r, alpha);
-                    // It grows outwards as far as ± π/2 at least, and beyond that is no less there than at π.
+                    // Where r is large there are ever more preimages, and few matter. The exponent grows outwards as
+                    // far as ± π/2 at least, and beyond that it is no less than there or at π.
                     if exponent.min(farthest) > least + NEGLIGIBLE {
                         break 'outwards;
                     }

@@ -63,6 +63,9 @@ impl<S: Shape> Law for Planar<S> {
     }
 }
 
+/// Terms this many nats below the largest, a factor of 1e-13, are passed over.
+pub(super) const NEGLIGIBLE: f64 = 30.0;
+
 /// `log Σ e^t` of terms that come one after another.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LogSum {
@@ -79,7 +82,7 @@ impl LogSum {
         if term > self.max {
             self.sum = self.sum * (self.max - term).exp() + 1.0;
             self.max = term;
-        } else if term > f64::NEG_INFINITY {
+        } else if term > self.max - NEGLIGIBLE {
             self.sum += (term - self.max).exp();
         }
     }

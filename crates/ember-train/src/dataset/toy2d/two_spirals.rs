@@ -1,8 +1,9 @@
 //! `2spirals`: `x = ±((−n cos n, n sin n) + .5 (u₁, u₂))/3 + .1 ξ` with `n = 3π √u₀`, the jitter u uniform in the unit square.
 //!
 //! n has the density `2n/(9π²)`. The jitter's square, of side 1/6, is convolved with the noise one coordinate at a time,
-//! `k(d) = ∫_{−1/12}^{1/12} N(d − s; 0, .1²) 6 ds`, by the 8-point rule on quarters (error below 1e-8 of its value); log k is tabulated and read by linear
-//! interpolation (error 5e-7). Along the arms by quadrature. In all the error is 1e-6 of the density's logarithm.
+//! `k(d) = ∫_{−1/12}^{1/12} N(d − s; 0, .1²) 6 ds`, by the 8-point rule on quarters (error below 1e-8 of its value); log k is
+//! tabulated and read by linear interpolation (error 5e-7). Along the arms by quadrature. In all the error is 1e-6 of the density's
+//! logarithm near the arms, 2e-5 at 70 nats below the peak.
 
 use std::f64::consts::{PI, TAU};
 
