@@ -320,7 +320,7 @@ impl Opened {
     /// [`Opened::kernel_config`] ready to move walkers: with its flows, at the step size the run had come to.
     ///
     /// # Errors
-    /// As [`moves::ready`].
+    /// A kernel that proposes from flows, and none.
     pub fn kernel(&self) -> Result<Box<dyn Kernel>, Error> {
         moves::ready(&self.kernel_config(), self.step_size, self.proposals().as_ref())
     }

@@ -24,7 +24,7 @@ use crate::statistics::Estimate;
 pub use assist::Assist;
 use moves::DeviceModes;
 
-/// Lane of [`Purpose::Batch`] and [`Purpose::Resampling`] that belongs to the whole population of walkers where an update
+/// Lane of `Purpose::Batch` and `Purpose::Resampling` that belongs to the whole population of walkers where an update
 /// moves a mini-batch of it: beyond those of the audit's repeats.
 pub const WALKER_LANE: u32 = 1 << 20;
 

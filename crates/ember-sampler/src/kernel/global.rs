@@ -53,7 +53,7 @@ impl<T: FlowKernel> Kernel for T {
     }
 
     /// # Panics
-    /// Always: [`Bound`] is what steps.
+    /// Always: `Bound` is what steps.
     fn step(&self, _energy: &dyn Energy, _walkers: Walkers, _noise: &Noise) -> (Walkers, StepInfo) {
         panic!("{self:?} proposes from a flow: step what `with_proposals` gives")
     }
