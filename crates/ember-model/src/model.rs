@@ -174,22 +174,28 @@ impl EnergyModel {
         if self.flow().is_some() {
             return Some(self.clone());
         }
-        let (_, first) = self.architecture.base_flow()?;
-        let EnergyConfig::Tilted(tilted) = &self.spec.energy else { return None };
-        self.part(&tilted.base, &self.theta[first..])
+        let [_, base] = self.parts()?;
+        Some(base)
     }
 
     /// f of a tilted energy `−log ρ₀ + f` as a model of its own, with the same tensors; `None` of any other energy.
     pub fn tilt_part(&self) -> Option<Self> {
-        let (_, first) = self.architecture.base_flow()?;
-        let EnergyConfig::Tilted(tilted) = &self.spec.energy else { return None };
-        self.part(&tilted.tilt, &self.theta[..first])
+        let [tilt, _] = self.parts()?;
+        Some(tilt)
     }
 
-    fn part(&self, energy: &EnergyConfig, theta: &[Tensor<1>]) -> Option<Self> {
-        let spec = EnergySpec::new(self.spec.shape, energy.clone());
-        let architecture: Arc<dyn Architecture> = spec.build().ok()?.into();
-        Some(Self { spec, architecture, theta: theta.to_vec(), device: self.device.clone() })
+    /// The tilt and the base of a tilted energy.
+    fn parts(&self) -> Option<[Self; 2]> {
+        let [tilt, base] = self.architecture.tilt_and_base()?;
+        let EnergyConfig::Tilted(tilted) = &self.spec.energy else { return None };
+        let (tilt_theta, base_theta) = self.theta.split_at(tilt.params().len());
+        let part = |energy: &EnergyConfig, architecture, theta: &[Tensor<1>]| Self {
+            spec: EnergySpec::new(self.spec.shape, energy.clone()),
+            architecture,
+            theta: theta.to_vec(),
+            device: self.device.clone(),
+        };
+        Some([part(&tilted.tilt, tilt, tilt_theta), part(&tilted.base, base, base_theta)])
     }
 
     /// The tilted energy on its base at another θ.
@@ -197,8 +203,8 @@ impl EnergyModel {
     /// # Panics
     /// If the energy is not a tilted one, or `base` has another number of tensors than its base.
     pub fn with_base(&self, base: &[Tensor<1>]) -> Self {
-        let first = self.architecture.base_flow().expect("a tilted energy").1;
-        self.with_theta(self.theta[..first].iter().chain(base).cloned().collect())
+        let [tilt, _] = self.architecture.tilt_and_base().expect("a tilted energy");
+        self.with_theta(self.theta[..tilt.params().len()].iter().chain(base).cloned().collect())
     }
 
     /// Whether parts of θ are to be set from data before a run.

@@ -95,6 +95,7 @@ impl Proposals {
         let blocks = self.0.len();
         count * k / blocks..count * (k + 1) / blocks
     }
+
     /// A draw for each of `count` walkers and its `log ρ_α` under the flow that moves the walker. The latents do not
     /// depend on the blocks. → `[count, dim]`, `[count]`.
     pub fn sample(&self, count: usize, stream: Stream) -> (Tensor<2>, Tensor<1>) {

@@ -257,17 +257,7 @@ pub fn flow(bench: &Flow, device: &Device, label: &str) -> Result<Value, Error> 
         Ok(Tensor::from_data(TensorData::new(values, [n, d]), device))
     };
     let batches = (0..BATCHES as u64).map(batch).collect::<Result<Vec<_>, _>>()?;
-    let adam = Adam {
-        learning_rate: 1e-4,
-        beta1: 0.9,
-        beta2: 0.999,
-        epsilon: 1e-8,
-        clip_norm: None,
-        schedule: None,
-        max_weight_change: None,
-        ema: None,
-    };
-    let mut optimizer = Optimizer::new(&OptimizerConfig::Adam(adam), model.params());
+    let mut optimizer = Optimizer::new(&OptimizerConfig::Adam(Adam::new(1e-4)), model.params());
     // The mean over the batch.
     let weights = Tensor::<1>::full([n], 1.0 / n as f64, device);
     let mut theta = model.theta().to_vec();

@@ -21,7 +21,7 @@ use crate::log_z::{Found, Independent, LogZ, LogZEstimate, log_z};
 use crate::masses::{self, Masses};
 use crate::ood::{self, Against, OutOfDistribution};
 use crate::record::Opened;
-use crate::statistics::Estimate;
+use crate::statistics::{Estimate, ess_fraction};
 
 /// Cells an axis of the mass grids, in one and two dimensions.
 const CELLS: [usize; 2] = [8_000, 400];
@@ -254,9 +254,8 @@ fn divergence(truth: &Truth, data: &Data, u: &[f64], log_z: Estimate) -> (Estima
     let ratios: Vec<f64> = log_probs.iter().zip(u).map(|(log_p, u)| log_p + u + log_z.value).collect();
     let kl = Estimate::mean(&ratios);
     let kl = Estimate { value: kl.value, standard_error: kl.standard_error.hypot(log_z.standard_error) };
-    let weights: Vec<f64> = ratios.iter().map(|ratio| (-ratio).exp()).collect();
-    let (first, second) = weights.iter().fold((0.0, 0.0), |(a, b), w| (a + w, b + w * w));
-    (kl, first * first / second / weights.len() as f64)
+    let log_weights: Vec<f64> = ratios.iter().map(|ratio| -ratio).collect();
+    (kl, ess_fraction(&log_weights))
 }
 
 /// The model's density over a box around the data, in one and two dimensions.

@@ -19,7 +19,7 @@ use ember_model::params::download;
 
 use crate::dataset::{Modes, Truth};
 use crate::ensembles::Ensembles;
-use crate::statistics::{Estimate, ratio};
+use crate::statistics::{Estimate, ess_fraction, ratio};
 use crate::trainer::energies;
 
 /// The method's name.
@@ -103,16 +103,12 @@ pub fn by_importance(model: &EnergyModel, truth: &Truth, modes: &Modes, seed: u6
             (rows, log_w)
         })
         .collect();
-    let max = repeats.iter().flat_map(|(_, log_w)| log_w).copied().fold(f64::NEG_INFINITY, f64::max);
-    let weights = |log_w: &[f64]| log_w.iter().map(|log_w| (log_w - max).exp()).collect::<Vec<f64>>();
-    let (mut first, mut second) = (0.0, 0.0);
-    let mut per_repeat = Vec::with_capacity(repeats.len());
-    for (rows, log_w) in &repeats {
-        let w = weights(log_w);
-        first += w.iter().sum::<f64>();
-        second += w.iter().map(|w| w * w).sum::<f64>();
-        per_repeat.push(sums(rows, dim, w.into_iter(), modes));
-    }
+    let all: Vec<f64> = repeats.iter().flat_map(|(_, log_w)| log_w).copied().collect();
+    let max = all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weighted = |(rows, log_w): &(Vec<f32>, Vec<f64>)| {
+        sums(rows, dim, log_w.iter().map(|log_w| (log_w - max).exp()), modes)
+    };
+    let per_repeat: Vec<Vec<f64>> = repeats.iter().map(weighted).collect();
     // Σ_r a_r / Σ_r b_r: one quotient of all draws is less biased than the mean of the repeats' quotients.
     let of_mode = |k: usize| {
         let pairs: Vec<(f64, f64)> = per_repeat.iter().map(|sums| (sums[k], sums.iter().sum())).collect();
@@ -120,7 +116,7 @@ pub fn by_importance(model: &EnergyModel, truth: &Truth, modes: &Modes, seed: u6
     };
     Importance {
         masses: Masses::estimated((0..modes.count()).map(of_mode), IMPORTANCE),
-        ess_fraction: first * first / second / (DRAWS * repeats.len()) as f64,
+        ess_fraction: ess_fraction(&all),
     }
 }
 

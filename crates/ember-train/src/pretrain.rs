@@ -16,20 +16,11 @@ use crate::progress::Milestones;
 /// Updates between two looks at the loss.
 const LOOK: u64 = 100;
 /// Gradients of a flow are cut to this norm: one batch with a far outlier must not undo the fit.
-pub(crate) const CLIP_NORM: f64 = 10.0;
+const CLIP_NORM: f64 = 10.0;
 
 /// The optimiser of a flow that is fitted, at a constant rate or along a schedule.
 pub(crate) fn optimizer(flow: &EnergyModel, learning_rate: f64, schedule: Option<Schedule>) -> Optimizer {
-    let adam = Adam {
-        learning_rate,
-        beta1: 0.9,
-        beta2: 0.999,
-        epsilon: 1e-8,
-        clip_norm: Some(CLIP_NORM),
-        schedule,
-        max_weight_change: None,
-        ema: None,
-    };
+    let adam = Adam { clip_norm: Some(CLIP_NORM), schedule, ..Adam::new(learning_rate) };
     Optimizer::new(&OptimizerConfig::Adam(adam), flow.params())
 }
 

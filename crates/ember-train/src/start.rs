@@ -71,7 +71,7 @@ pub fn with_base(
             found
         }
         _ => {
-            let pretrain = config.pretrain.clone().unwrap_or_default();
+            let pretrain = config.pretraining();
             let mut batches = pretrain_batches(config, data, device)?;
             pretrain::fit(flow, &pretrain, "fitting the base to the data", |update| batches.batch(update))?
         }
@@ -85,7 +85,7 @@ pub fn with_base(
 /// As [`Batches::new`].
 pub fn pretrain_batches(config: &Config, data: &Data, device: &Device) -> Result<Batches, Error> {
     let rows = data.train.len() / data.shape.dim();
-    let size = config.pretrain.clone().unwrap_or_default().batch_size.min(rows);
+    let size = config.pretraining().batch_size.min(rows);
     let augmentation = config.dataset.as_dyn().augmentation();
     Batches::new(&data.train, data.shape, size, augmentation, config.seed, device)
 }

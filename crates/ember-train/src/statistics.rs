@@ -53,6 +53,16 @@ pub fn ratio(pairs: &[(f64, f64)]) -> Estimate {
     Estimate { value: ratio, standard_error: (square * n / (n - 1.0)).sqrt() / b }
 }
 
+/// `(Σw)²/(n Σw²)` of n weights, in (0, 1], from their logarithms.
+pub fn ess_fraction(log_weights: &[f64]) -> f64 {
+    let max = log_weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let (first, second) = log_weights.iter().fold((0.0, 0.0), |(first, second), log_w| {
+        let w = (log_w - max).exp();
+        (first + w, second + w * w)
+    });
+    first * first / (second * log_weights.len() as f64)
+}
+
 /// The two-sided 95 % quantile of Student's t with `degrees` degrees of freedom: tabulated to 10, then Hill's expansion of the
 /// normal quantile (error below 10⁻³).
 pub fn t95(degrees: usize) -> f64 {

@@ -14,6 +14,7 @@ mod spectral;
 pub mod tilted;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
@@ -132,8 +133,8 @@ pub trait Architecture: Debug + Send + Sync {
         None
     }
 
-    /// The flow that a tilted energy is built on, and where its parameters begin in θ; they are the last ones.
-    fn base_flow(&self) -> Option<(&dyn Flow, usize)> {
+    /// The network and the flow of a tilted energy; θ is the network's, then the flow's.
+    fn tilt_and_base(&self) -> Option<[Arc<dyn Architecture>; 2]> {
         None
     }
 

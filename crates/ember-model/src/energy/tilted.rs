@@ -5,12 +5,14 @@
 //! global moves and a start for annealing. Parameters are the tilt's as `tilt.…`, then the base's as `base.…`. Cost: one network
 //! and one inverse pass of the flow.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Architecture, WeightedGrads};
 use crate::error::ModelError;
-use crate::flow::{Flow, NonFinite};
+use crate::flow::NonFinite;
 use crate::params::ParamSpec;
 use crate::random::Stream;
 use crate::registry::EnergyConfig;
@@ -63,8 +65,8 @@ impl Tilted {
         }
         Ok(Box::new(TiltedEnergy {
             tilt_params: tilt.params().len(),
-            tilt,
-            base,
+            tilt: tilt.into(),
+            base: base.into(),
             train_base: self.train_base,
         }))
     }
@@ -83,8 +85,8 @@ fn inside(key: &'static str, error: ModelError) -> ModelError {
 /// A flow with a network on it.
 #[derive(Debug)]
 struct TiltedEnergy {
-    tilt: Box<dyn Architecture>,
-    base: Box<dyn Architecture>,
+    tilt: Arc<dyn Architecture>,
+    base: Arc<dyn Architecture>,
     /// Parameters of the tilt.
     tilt_params: usize,
     train_base: bool,
@@ -170,8 +172,8 @@ impl Architecture for TiltedEnergy {
         Some(self.base.energy(self.split(theta).1, x))
     }
 
-    fn base_flow(&self) -> Option<(&dyn Flow, usize)> {
-        Some((self.base.flow()?, self.tilt_params))
+    fn tilt_and_base(&self) -> Option<[Arc<dyn Architecture>; 2]> {
+        Some([self.tilt.clone(), self.base.clone()])
     }
 
     fn has_data_init(&self) -> bool {

@@ -51,6 +51,11 @@ impl Config {
         }
     }
 
+    /// How a flow is fitted before the run.
+    pub fn pretraining(&self) -> PretrainConfig {
+        self.pretrain.clone().unwrap_or_default()
+    }
+
     /// Whether the base of the energy is to be fitted to the data before the run.
     pub fn pretrains_base(&self) -> bool {
         matches!(&self.energy, EnergyConfig::Tilted(tilted) if tilted.base_from.is_none())

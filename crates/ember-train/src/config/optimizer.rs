@@ -65,6 +65,22 @@ pub struct Adam {
     pub ema: Option<f64>,
 }
 
+impl Adam {
+    /// The usual decays, at a constant rate.
+    pub fn new(learning_rate: f64) -> Self {
+        Self {
+            learning_rate,
+            beta1: beta1(),
+            beta2: beta2(),
+            epsilon: epsilon(),
+            clip_norm: None,
+            schedule: None,
+            max_weight_change: None,
+            ema: None,
+        }
+    }
+}
+
 fn beta1() -> f64 {
     0.9
 }

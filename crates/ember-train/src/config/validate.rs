@@ -65,15 +65,17 @@ impl Config {
         Ok(())
     }
 
-    /// A Gaussian base is exact on all of `ℝ^d` at temperature 1 only.
+    /// A base, Gaussian or a flow, is the start on all of `ℝ^d` at temperature 1 only.
     fn check_base(&self) -> Result<(), Error> {
         let energy = self.energy.build(self.dataset.as_dyn().shape()).map_err(energy_error)?;
-        if !energy.has_gaussian_base() {
-            return Ok(());
-        }
+        let base = match energy.tilt_and_base() {
+            Some(_) => "a flow as base",
+            None if energy.has_gaussian_base() => "a Gaussian base",
+            None => return Ok(()),
+        };
         if self.kernel.temperature != 1.0 || self.energy_spec().support != Support::Unbounded {
-            let message = "a Gaussian base needs kernel.temperature = 1 and no kernel.boundary";
-            return fail("energy", "base", message.to_owned());
+            let message = format!("{base} needs kernel.temperature = 1 and no kernel.boundary");
+            return fail("energy", "base", message);
         }
         Ok(())
     }
@@ -170,8 +172,8 @@ impl Config {
         }
         positive("kernel", "temperature", self.kernel.temperature)?;
         at_least_one("kernel", "steps_per_update", self.kernel.steps_per_update)?;
-        let steps = self.steps.checked_mul(self.kernel.steps_per_update);
-        let steps = steps.and_then(|steps| steps.checked_mul(kernel.noise_steps()));
+        let numbers = self.kernel.noise_steps_per_update();
+        let steps = numbers.and_then(|numbers| self.steps.checked_mul(numbers));
         if steps.is_none_or(|steps| steps > u64::from(u32::MAX)) {
             let message = format!(
                 "steps × steps_per_update{} is more than {}, the Langevin steps that the random number counter holds",

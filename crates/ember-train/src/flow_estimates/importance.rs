@@ -10,7 +10,7 @@ use ember_sampler::FlowProposal;
 
 use super::{FlowEstimate, FlowOptions, IMPORTANCE_LANE, log_ratios_at_draws, stream};
 use crate::error::Error;
-use crate::statistics::log_mean_z;
+use crate::statistics::{ess_fraction, log_mean_z};
 
 /// With fewer effective draws a repeat, its Z rests on a handful of draws, and repeats agree by chance.
 const FEW_DRAWS: f64 = 100.0;
@@ -46,14 +46,4 @@ pub fn importance(
         "modes that the flow does not reach are not counted"
     };
     Ok(FlowEstimate { log_z: log_mean_z(&repeats), repeats, nearness, doubtful, caveat })
-}
-
-/// `(Σ l)²/(n Σ l²)`.
-fn ess_fraction(log_l: &[f64]) -> f64 {
-    let max = log_l.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let (first, second) = log_l.iter().fold((0.0, 0.0), |(first, second), log_l| {
-        let l = (log_l - max).exp();
-        (first + l, second + l * l)
-    });
-    first * first / (second * log_l.len() as f64)
 }

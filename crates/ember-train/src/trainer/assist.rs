@@ -65,7 +65,7 @@ impl Assist {
             Some(table) => {
                 let spec = EnergySpec::new(model.spec().shape, table.clone());
                 let flow = EnergyModel::init(spec, config.seed, device)?;
-                let pretrain = config.pretrain.clone().unwrap_or_default();
+                let pretrain = config.pretraining();
                 let what = "fitting the proposal flow";
                 if model.flow_part().is_some() {
                     // The energy starts at its flow, which is near to the data.
