@@ -66,3 +66,21 @@ pub fn differences(model: &EnergyModel, n: usize) -> Vec<(String, f32)> {
     }));
     found
 }
+
+/// Asserts that the gradient in x is that of the energies, by a central difference along a direction: for activations whose
+/// derivative on the tape is another approximation than the function.
+///
+/// # Panics
+/// If it is not.
+#[track_caller]
+pub fn gradient_is_the_energies(model: &EnergyModel) {
+    let (x, v) = (normals(model, 20, 1), normals(model, 20, 2));
+    let step = 1e-2;
+    let ahead = download(model.energy(x.clone() + v.clone() * step));
+    let behind = download(model.energy(x.clone() - v.clone() * step));
+    let slope = download((model.energy_and_grad(x).1 * v).sum_dim(1));
+    for ((ahead, behind), slope) in ahead.iter().zip(&behind).zip(&slope) {
+        let difference = (ahead - behind) / (2.0 * step as f32);
+        assert!((difference - slope).abs() <= 2e-2 * slope.abs().max(1.0), "{difference} is not {slope}");
+    }
+}

@@ -1,5 +1,6 @@
 //! What the tests share: devices, and assertions that count standard errors.
 
+pub mod configs;
 pub mod explicit;
 pub mod flows;
 pub mod images;

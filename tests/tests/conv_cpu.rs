@@ -4,7 +4,7 @@ use ember_model::params::{download, upload};
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel, EnergySpec};
 use ember_tests::cpu;
-use ember_tests::explicit::{difference, differences, normals, terms};
+use ember_tests::explicit::{difference, differences, gradient_is_the_energies, normals, terms};
 use proptest::prelude::*;
 
 /// Of the largest value of the tensor compared.
@@ -87,15 +87,7 @@ fn gelu_networks_have_the_same_energies() {
         assert!(*difference <= TOLERANCE || what == "energy_grad", "{what}: off by {difference:.2e}");
     }
     // And the gradient is that of the energies: a central difference along a direction.
-    let (x, v) = (normals(&model, 20, 1), normals(&model, 20, 2));
-    let step = 1e-2;
-    let ahead = download(model.energy(x.clone() + v.clone() * step));
-    let behind = download(model.energy(x.clone() - v.clone() * step));
-    let slope = download((model.energy_and_grad(x).1 * v).sum_dim(1));
-    for ((ahead, behind), slope) in ahead.iter().zip(&behind).zip(&slope) {
-        let difference = (ahead - behind) / (2.0 * step as f32);
-        assert!((difference - slope).abs() <= 2e-2 * slope.abs().max(1.0), "{difference} is not {slope}");
-    }
+    gradient_is_the_energies(&model);
 }
 
 #[test]

@@ -6,13 +6,13 @@ use burn::tensor::{Device, Tensor};
 use ember_model::Energy;
 use ember_model::params::download;
 use ember_sampler::Walkers;
-use ember_tests::{assert_within_se, cpu, gpu, mean_se};
-use ember_train::config::Config;
+use ember_tests::configs::{config, refused};
+use ember_tests::{cpu, gpu, mean_se};
 use ember_train::eval::evaluate;
 use ember_train::record;
 use ember_train::trainer::Trainer;
 
-/// The base has the masses ½ and ½, the data ⅔ and ⅓.
+/// A network that starts at a Gaussian, and a flow that is fitted to it and then follows the walkers to two modes of masses 2 : 1.
 const CONFIG: &str = r#"
 seed = 5
 steps = 200
@@ -49,10 +49,6 @@ beta1 = 0.0
 log_every = 10
 checkpoint_every = 50
 "#;
-
-fn config(text: &str) -> Config {
-    Config::from_toml(text, "test").unwrap_or_else(|error| panic!("{error}\n{text}"))
-}
 
 fn trainer_on(text: &str, device: &Device) -> Trainer {
     Trainer::new(config(text), device).expect("starts")
@@ -202,32 +198,85 @@ fn a_collapsed_flow_is_set_aside_and_tried_again() {
     assert!(!collapsed(&trainer), "of use again");
 }
 
-/// The model's own mass, by a grid integral, is the data's: from a base of other masses, which local moves alone could not mend.
+/// A flow whose two modes are even, in a checkpoint of a run of its own.
+fn even_flow(folder: &Path) -> String {
+    let even = CONFIG
+        .replace("kind = \"toy2d\"\nname = \"two_modes\"", EVEN)
+        .replace("kind = \"mlp\"\nhidden = [32, 32]\nconfinement = 0.3", FLOW)
+        .replace(
+            "kind = \"adam\"\nlearning_rate = 5e-3\nbeta1 = 0.0",
+            "kind = \"adam\"\nlearning_rate = 4e-3",
+        );
+    let pretrain = even.find("[pretrain]").expect("in it")..even.find("[optimizer]").expect("in it");
+    let even = even.replace(&even[pretrain], "[objective]\nkind = \"maximum_likelihood\"\n");
+    let mut flow = trainer(&even);
+    run(&mut flow, 500);
+    saved(&flow, folder)
+}
+
+const EVEN: &str =
+    "kind = \"gaussian_mixture\"\ndim = 2\nmeans = [[-2.0], [2.0]]\nweights = [0.5, 0.5]\nstd = 0.5";
+const FLOW: &str = "kind = \"real_nvp\"\nlayers = 6\nhidden = [32, 32]\nact_norm = true";
+
+/// The path of a checkpoint.
+fn saved(trainer: &Trainer, folder: &Path) -> String {
+    let retention = ember_train::checkpoint::Retention { keep: 1, scheduled_every: None };
+    let state = record::checkpoint(trainer, "flex");
+    ember_train::checkpoint::save(folder, &state, retention).expect("saved").display().to_string()
+}
+
+/// The model's own mass, by a grid integral, is the data's to .02 over three runs, from a base that has even modes and so is off by
+/// .167. Local moves alone are several times as far off.
 #[test]
 fn the_model_gets_the_masses_right() {
-    let text = CONFIG
+    const RUNS: usize = 3;
+    let folder = tempfile::tempdir().expect("a folder");
+    let base = even_flow(folder.path());
+    let pretrain = CONFIG.find("[pretrain]").expect("in it")..CONFIG.find("[walkers]").expect("in it");
+    let tilted = CONFIG
+        .replace(&CONFIG[pretrain], "")
+        .replace("proposal = { kind = \"real_nvp\", layers = 4, hidden = [16], act_norm = true }\n", "")
         .replace(
             "kind = \"mlp\"\nhidden = [32, 32]\nconfinement = 0.3",
-            "kind = \"tilted\"\n\
-            base = { kind = \"real_nvp\", layers = 6, hidden = [32, 32], act_norm = true }\n\
-            tilt = { kind = \"mlp\", hidden = [32] }",
+            &format!("kind = \"tilted\"\nbase = \"{base}\"\ntilt = {{ kind = \"mlp\", hidden = [32] }}\n"),
         )
-        .replace("proposal = { kind = \"real_nvp\", layers = 4, hidden = [16], act_norm = true }\n", "")
-        .replace("steps = 200\nlearning_rate = 5e-3\nbatch_size = 200", "steps = 500\nlearning_rate = 4e-3");
-    let mut trainer = trainer(&text);
-    run(&mut trainer, 150);
-    let state = record::checkpoint(&trainer, "flex");
+        .replace("beta1 = 0.0", "beta1 = 0.0\nschedule = { kind = \"cosine\", end = 0.0, horizon = 700 }")
+        .replace("learning_rate = 5e-3\nbeta1", "learning_rate = 1e-2\nbeta1");
+    let local = tilted
+        .replace("kind = \"flow_mh\"\nlocal_steps = 2", "kind = \"mala\"\nsteps_per_update = 2")
+        .replace(
+            "kind = \"flow_assisted\"\nproposal_learning_rate = 2e-3\nproposal_batch_size = 100",
+            "kind = \"persistent_cd\"",
+        );
+    let errors = |text: &str| -> Vec<f64> {
+        let error = |seed: usize| {
+            let mut trainer = trainer(&text.replace("seed = 5", &format!("seed = {seed}")));
+            run(&mut trainer, 700);
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = saved(&trainer, folder.path());
+            let opened = record::open(Path::new(&path), &cpu()).expect("opens");
+            let found = evaluate(&opened, 2, 1).expect("judged");
+            found.mode_weights.expect("by a grid")[0] - found.mode_weights_data.expect("known")[0]
+        };
+        (1..=RUNS).map(error).collect()
+    };
+    let (global, local) = (errors(&tilted), errors(&local));
+    println!("with a flow {global:.4?}, by local moves {local:.4?}");
+    let size = |errors: &[f64]| (errors.iter().map(|e| e * e).sum::<f64>() / RUNS as f64).sqrt();
+    // What is left of .167 after so few updates is the descent's; runs scatter by .006 around it.
+    assert!(size(&global) <= 0.02, "{global:?}");
+    assert!(size(&local) > 3.0 * size(&global), "{local:?}");
+}
+
+/// What a checkpoint of the run is opened as: its flows come along, and its kernel can be stepped.
+#[test]
+fn an_opened_run_has_its_flows() {
+    let mut trainer = trainer(CONFIG);
+    run(&mut trainer, 2);
     let folder = tempfile::tempdir().expect("a folder");
-    let retention = ember_train::checkpoint::Retention { keep: 1, scheduled_every: None };
-    let path = ember_train::checkpoint::save(folder.path(), &state, retention).expect("saved");
-    let found = evaluate(&record::open(&path, &cpu()).expect("opens"), 4, 1).expect("judged");
-    let mass = found.mode_weights.expect("by a grid")[0];
-    let data = found.mode_weights_data.expect("known")[0];
-    println!("mass {mass:.4}, data {data:.4}, log Z {:?}", found.log_z);
-    // θ hovers around the maximum: 400 walkers and 500 data in each update, of learning rate 5e-3, leave about .02.
-    assert_within_se(mass, data, 0.02, 4.0);
-    let opened = record::open(&path, &cpu()).expect("opens");
-    assert_eq!(opened.proposal_flows.len(), 2, "the flows come along");
+    let path = saved(&trainer, folder.path());
+    let opened = record::open(Path::new(&path), &cpu()).expect("opens");
+    assert_eq!(opened.proposal_flows.len(), 2);
     assert!(opened.kernel().expect("bound").needs_proposals());
 }
 
@@ -268,15 +317,6 @@ fn the_gpu_path_agrees() {
             // Moves of size .1 to 1 in f32, of the last layer's weights from 0.
             assert!(worst <= 1e-5, "{kernel}: {} differs by {worst}", spec.name);
         }
-    }
-}
-
-#[track_caller]
-fn refused(text: &str, parts: &[&str]) {
-    let error = Config::from_toml(text, "bad.toml").expect_err("the config is bad");
-    assert_eq!(error.exit_code(), 2, "{error}");
-    for part in parts {
-        assert!(error.to_string().contains(part), "no `{part}` in: {error}");
     }
 }
 
