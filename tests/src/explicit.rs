@@ -1,10 +1,10 @@
 //! An explicit CPU form beside its tensor form on the tape.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::energy::{energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff};
 use ember_model::params::{download, upload};
 use ember_model::random::{Purpose, Stream};
-use ember_model::{Energy, EnergyModel};
+use ember_model::{Energy, EnergyModel, EnergySpec};
 
 /// Standard normals `[n, dim]`.
 pub fn normals(model: &EnergyModel, n: usize, seed: u64) -> Tensor<2> {
@@ -55,16 +55,98 @@ pub fn differences(model: &EnergyModel, n: usize) -> Vec<(String, f32)> {
         found.push(("energies of a term".to_owned(), difference(explicit, reference)));
     }
     // The size of a gradient is that with |w|: weights of both signs may cancel down to rounding.
-    let sizes: Vec<_> = terms.into_iter().map(|(x, w)| (x, w.abs())).collect();
+    let sizes: Vec<_> = terms.iter().map(|(x, w)| (x.clone(), w.clone().abs())).collect();
     let sizes = weighted_param_grads_by_autodiff(architecture.as_ref(), model.theta(), &sizes).grads;
-    let pairs = explicit.grads.iter().zip(&reference.grads).zip(&sizes).zip(model.params());
-    found.extend(pairs.map(|(((explicit, reference), size), spec)| {
-        let largest =
-            |tensor: &Tensor<1>| download(tensor.clone()).iter().map(|v| v.abs()).fold(0.0, f32::max);
-        let scale = largest(size).max(largest(reference)).max(f32::MIN_POSITIVE);
-        (spec.name, largest(&(explicit.clone() - reference.clone())) / scale)
-    }));
+    let mut compare = |grads: &[Tensor<1>], how: &str| {
+        let pairs = grads.iter().zip(&reference.grads).zip(&sizes).zip(model.params());
+        found.extend(pairs.map(|(((grad, reference), size), spec)| {
+            let scale = largest(size).max(largest(reference)).max(f32::MIN_POSITIVE);
+            (spec.name + how, largest(&(grad.clone() - reference.clone())) / scale)
+        }));
+    };
+    compare(&explicit.grads, "");
+    if let Some(grads) = kept_grads(model, &terms) {
+        compare(&grads, " of kept passes");
+    }
     found
+}
+
+fn largest(tensor: &Tensor<1>) -> f32 {
+    download(tensor.clone()).iter().map(|v| v.abs()).fold(0.0, f32::max)
+}
+
+/// The parameter gradients of the terms from passes kept while only their positions were known; `None` where the energy keeps
+/// none.
+pub fn kept_grads(model: &EnergyModel, terms: &[(Tensor<2>, Tensor<1>)]) -> Option<Vec<Tensor<1>>> {
+    let model = model.keeping();
+    // All passes before any gradient: none may disturb another.
+    let passes: Option<Vec<_>> = terms.iter().map(|(x, _)| model.energy_and_grad_kept(x.clone()).2).collect();
+    let grads = passes?.into_iter().zip(terms).map(|(pass, (_, weights))| {
+        // Twice from one pass: a first call leaves it as it was.
+        pass.weighted_param_grads(&weights.clone().mul_scalar(3.0));
+        pass.weighted_param_grads(weights)
+    });
+    grads.reduce(|sum, grads| sum.into_iter().zip(grads).map(|(a, b)| a + b).collect())
+}
+
+/// A model with every parameter drawn, weights of variance 1 over the fan-in: a starting model's last layer is zero.
+///
+/// # Panics
+/// If the text describes no energy.
+pub fn drawn(metadata: &str, seed: u64, device: &Device) -> EnergyModel {
+    let spec = EnergySpec::from_metadata(metadata).expect("an energy");
+    let model = EnergyModel::init(spec, seed, device).expect("it fits");
+    let theta = model.params().into_iter().enumerate().map(|(i, spec)| {
+        let fan_in: usize = spec.shape[1..].iter().product();
+        let std = (1.0 / fan_in as f32).sqrt() * if spec.shape.len() == 1 { 0.3 } else { 1.0 };
+        let draws = Stream::new(seed, Purpose::Init).lane(100 + i as u32).normals(1, spec.len());
+        upload(draws.into_iter().map(|z| std * z).collect(), model.device())
+    });
+    let theta = theta.collect();
+    model.with_theta(theta)
+}
+
+/// Asserts that one thread and more give the same bits. (Pools of a size of their own, not the process's.)
+///
+/// # Panics
+/// If they do not.
+pub fn threads_do_not_matter(model: &EnergyModel, n: usize) {
+    let everything = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        pool.install(|| {
+            let (energy, grad) = model.energy_and_grad(normals(model, n, 1));
+            let grads = model.weighted_param_grads(&terms(model, n));
+            let mut all =
+                vec![download(energy), download(grad), download(model.energy(normals(model, n, 1)))];
+            all.extend(grads.grads.into_iter().chain(grads.energies).map(download));
+            all.extend(kept_grads(model, &terms(model, n)).into_iter().flatten().map(download));
+            all
+        })
+    };
+    let one = everything(1);
+    for threads in [2, 3] {
+        assert!(everything(threads) == one, "{threads} threads differ from one");
+    }
+}
+
+/// Asserts that a comparison to within `tolerance` sees the largest weight of every layer off by 1 %.
+///
+/// # Panics
+/// If it does not.
+pub fn a_wrong_weight_is_seen(model: &EnergyModel, tolerance: f32) {
+    let x = normals(model, 5, 7);
+    let (energy, grad) = model.energy_and_grad(x.clone());
+    for layer in (0..model.theta().len()).step_by(2) {
+        let mut theta = model.theta().to_vec();
+        let mut values = download(theta[layer].clone());
+        let largest =
+            (0..values.len()).max_by(|&a, &b| values[a].abs().total_cmp(&values[b].abs())).expect("weights");
+        values[largest] *= 1.01;
+        theta[layer] = upload(values, model.device());
+        let (other_energy, other_grad) = model.with_theta(theta).energy_and_grad(x.clone());
+        let seen = difference(&other_energy, &energy).max(difference(&other_grad, &grad));
+        assert!(seen > tolerance, "layer {}: {seen:.2e} goes unseen", layer / 2);
+    }
 }
 
 /// Asserts that the gradient in x is that of the energies, by a central difference along a direction: for activations whose

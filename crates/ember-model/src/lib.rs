@@ -23,7 +23,7 @@ pub mod random;
 pub mod registry;
 pub mod shape;
 
-pub use energy::{Architecture, Energy, WeightedGrads};
+pub use energy::{Architecture, Energy, Pass, WeightedGrads};
 pub use error::ModelError;
 pub use flow::Flow;
 pub use model::EnergyModel;

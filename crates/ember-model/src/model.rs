@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 
 use crate::energy::gaussian::Gaussian;
-use crate::energy::{Architecture, Energy, Mixture, WeightedGrads};
+use crate::energy::{Architecture, Energy, Mixture, Pass, WeightedGrads};
 use crate::error::ModelError;
 use crate::flow::{Flow, NonFinite};
 use crate::params::{HostTensor, ParamSpec, download, upload};
@@ -19,6 +19,8 @@ pub struct EnergyModel {
     architecture: Arc<dyn Architecture>,
     theta: Vec<Tensor<1>>,
     device: Device,
+    /// Whether [`Energy::energy_and_grad_kept`] keeps its pass.
+    keeps: bool,
 }
 
 impl EnergyModel {
@@ -73,13 +75,19 @@ impl EnergyModel {
         device: &Device,
     ) -> Self {
         let theta = theta.into_iter().map(|values| upload(values, device)).collect();
-        Self { spec, architecture, theta, device: device.clone() }
+        Self { spec, architecture, theta, device: device.clone(), keeps: false }
     }
 
     /// The same energy at another θ: flat tensors in the order of [`EnergyModel::params`].
     pub fn with_theta(&self, theta: Vec<Tensor<1>>) -> Self {
         assert_eq!(theta.len(), self.theta.len(), "one tensor per parameter");
         Self { theta, ..self.clone() }
+    }
+
+    /// The same model, which keeps the passes of [`Energy::energy_and_grad_kept`]: for the last step before a gradient in θ. Keeping
+    /// costs memory and a little time, so a model that only moves walkers does not.
+    pub fn keeping(&self) -> Self {
+        Self { keeps: true, ..self.clone() }
     }
 
     /// The energy's table with the sample shape.
@@ -194,6 +202,7 @@ impl EnergyModel {
             architecture,
             theta: theta.to_vec(),
             device: self.device.clone(),
+            keeps: false,
         };
         Some([part(&tilted.tilt, tilt, tilt_theta), part(&tilted.base, base, base_theta)])
     }
@@ -239,6 +248,14 @@ impl Energy for EnergyModel {
 
     fn energy_and_grad(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
         self.architecture.energy_and_grad(&self.theta, x)
+    }
+
+    fn energy_and_grad_kept(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>, Option<Arc<dyn Pass>>) {
+        if self.keeps {
+            return self.architecture.energy_and_grad_kept(&self.theta, x);
+        }
+        let (energy, grad) = self.energy_and_grad(x);
+        (energy, grad, None)
     }
 
     fn log_z(&self) -> Option<f64> {

@@ -8,7 +8,7 @@ mod walk;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use ember_model::{Energy, EnergyConfig, EnergyModel};
+use ember_model::{Energy, EnergyConfig, EnergyModel, Pass, WeightedGrads};
 use ember_sampler::{Noise, StepInfo, Summary, Walkers, reduce};
 
 use crate::batches::Batches;
@@ -89,6 +89,8 @@ struct NegativePhase {
     moving: Walkers,
     /// Their `W`, `[moved]`.
     weights: Tensor<1>,
+    /// Their last evaluation, where it was kept.
+    pass: Option<Arc<dyn Pass>>,
     info: StepInfo,
     jumps: Option<Tensor<1>>,
     reading: Option<Reading>,
@@ -296,7 +298,7 @@ impl Trainer {
             }
             terms.push((moving.position.clone(), walker_weights));
         }
-        let gradient = self.model.weighted_param_grads(&terms);
+        let gradient = self.gradient(&terms, negative.as_ref());
         let energy_data = reduce::mean(gradient.energies[0].clone());
         let (mut theta, step) = self.optimizer.step(update, self.model.theta(), gradient.grads);
         let mut step_scale = None;
@@ -340,6 +342,20 @@ impl Trainer {
         self.model = self.model.with_theta(theta);
         self.step += 1;
         Ok(info)
+    }
+
+    /// `Σ_t Σ_b w_{t,b} ∂_θU(x_{t,b})` of the data and, with a negative phase, of the walkers: from their last evaluation where that
+    /// was kept.
+    fn gradient(&self, terms: &[(Tensor<2>, Tensor<1>)], negative: Option<&NegativePhase>) -> WeightedGrads {
+        let kept = negative.and_then(|phase| Some((phase.pass.as_ref()?, &phase.moving)));
+        let Some((pass, moving)) = kept else {
+            return self.model.weighted_param_grads(terms);
+        };
+        let mut found = self.model.weighted_param_grads(&terms[..1]);
+        let walkers = pass.weighted_param_grads(&terms[1].1);
+        found.grads = found.grads.into_iter().zip(walkers).map(|(data, walkers)| data + walkers).collect();
+        found.energies.push(moving.energy.clone());
+        found
     }
 
     /// The walkers brought to the current θ: with weights where the objective carries them, without elsewhere.

@@ -5,11 +5,13 @@
 //! carried all the way from an isotropic cloud. `m` and `P` are frozen parameters, `base.mean` and `base.precision`, so that
 //! files hold them. Cost: one `[n, d] × [d, d]` product.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::gaussian::Gaussian;
-use super::{Architecture, WeightedGrads};
+use super::{Architecture, Pass, WeightedGrads};
 use crate::error::ModelError;
 use crate::params::ParamSpec;
 use crate::random::Stream;
@@ -76,6 +78,22 @@ impl Based {
     }
 }
 
+/// A pass of the network; the base is frozen.
+#[derive(Debug)]
+struct BasedPass {
+    inner: Arc<dyn Pass>,
+    /// Mean and precision.
+    frozen: Vec<Tensor<1>>,
+}
+
+impl Pass for BasedPass {
+    fn weighted_param_grads(&self, weights: &Tensor<1>) -> Vec<Tensor<1>> {
+        let mut grads = self.inner.weighted_param_grads(weights);
+        grads.extend(self.frozen.iter().map(Tensor::zeros_like));
+        grads
+    }
+}
+
 impl Architecture for Based {
     fn kind(&self) -> &'static str {
         self.inner.kind()
@@ -113,6 +131,19 @@ impl Architecture for Based {
         let (u, grad) = self.inner.energy_and_grad(own, x.clone());
         let (base, base_grad) = Self::quadratic(mean, precision, x);
         (u + base, grad + base_grad)
+    }
+
+    fn energy_and_grad_kept(
+        &self,
+        theta: &[Tensor<1>],
+        x: Tensor<2>,
+    ) -> (Tensor<1>, Tensor<2>, Option<Arc<dyn Pass>>) {
+        let (own, mean, precision) = self.split(theta);
+        let (u, grad, pass) = self.inner.energy_and_grad_kept(own, x.clone());
+        let (base, base_grad) = Self::quadratic(mean, precision, x);
+        let frozen = theta[theta.len() - 2..].to_vec();
+        let pass = pass.map(|inner| Arc::new(BasedPass { inner, frozen }) as Arc<dyn Pass>);
+        (u + base, grad + base_grad, pass)
     }
 
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {

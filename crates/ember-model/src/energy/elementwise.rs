@@ -118,6 +118,42 @@ fn map_pair(z: &mut [f32], slope: &mut [f32], f: impl Fn(f32) -> (f32, f32)) {
     }
 }
 
+/// `z ← a(z + b)`, `z: [bias.len(), rows]`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn activate_biased(activation: Activation, z: &mut [f32], bias: &[f32], rows: usize) {
+    for (z, &b) in z.chunks_exact_mut(rows).zip(bias) {
+        match activation {
+            Activation::Silu => map(z, |x| silu(x + b)),
+            Activation::Tanh => map(z, |x| tanh(x + b)),
+            Activation::Softplus => map(z, |x| softplus(x + b)),
+            Activation::Gelu => map(z, |x| gelu(x + b)),
+            Activation::Relu => map(z, |x| relu(x + b)),
+            Activation::LeakyRelu => map(z, |x| leaky(x + b, 0.2)),
+        }
+    }
+}
+
+/// `slope ← a′(z + b)`, `z ← a(z + b)`, both `[bias.len(), rows]`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn activate_biased_with_slope(
+    activation: Activation,
+    z: &mut [f32],
+    slope: &mut [f32],
+    bias: &[f32],
+    rows: usize,
+) {
+    for ((z, slope), &b) in z.chunks_exact_mut(rows).zip(slope.chunks_exact_mut(rows)).zip(bias) {
+        match activation {
+            Activation::Silu => map_pair(z, slope, |x| silu(x + b)),
+            Activation::Tanh => map_pair(z, slope, |x| tanh(x + b)),
+            Activation::Softplus => map_pair(z, slope, |x| softplus(x + b)),
+            Activation::Gelu => map_pair(z, slope, |x| gelu(x + b)),
+            Activation::Relu => map_pair(z, slope, |x| relu(x + b)),
+            Activation::LeakyRelu => map_pair(z, slope, |x| leaky(x + b, 0.2)),
+        }
+    }
+}
+
 /// `z ← a(z)`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(crate) fn activate(activation: Activation, z: &mut [f32]) {
@@ -165,6 +201,39 @@ pub(crate) fn add_rows(sum: &mut [f32], z: &[f32]) {
 pub(crate) fn multiply(to: &mut [f32], a: &[f32], b: &[f32]) {
     for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
         *to = a * b;
+    }
+}
+
+/// `to *= from`, element by element.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn multiply_by(to: &mut [f32], from: &[f32]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to *= from;
+    }
+}
+
+/// `to = factor · from`, element by element.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn scale_by(to: &mut [f32], from: &[f32], factor: f32) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = factor * from;
+    }
+}
+
+/// `to_j += Σ_r z_{j,r}`, `z: [coordinates, rows]`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn add_row_sums(to: &mut [f32], z: &[f32], rows: usize) {
+    const LANES: usize = 16;
+    for (to, z) in to.iter_mut().zip(z.chunks_exact(rows)) {
+        let mut lanes = [0.0f32; LANES];
+        let blocks = z.chunks_exact(LANES);
+        let rest: f32 = blocks.remainder().iter().sum();
+        for block in blocks {
+            for (lane, z) in lanes.iter_mut().zip(block) {
+                *lane += z;
+            }
+        }
+        *to += lanes.iter().sum::<f32>() + rest;
     }
 }
 

@@ -35,10 +35,23 @@ pub trait Energy: Send + Sync {
         grad_by_autodiff(|x| self.energy(x), x)
     }
 
+    /// [`Energy::energy_and_grad`], and the pass itself where the energy keeps it: its parameter gradients then cost less.
+    fn energy_and_grad_kept(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>, Option<Arc<dyn Pass>>) {
+        let (energy, grad) = self.energy_and_grad(x);
+        (energy, grad, None)
+    }
+
     /// `log ∫ e^{−U_θ}` where it is known in closed form.
     fn log_z(&self) -> Option<f64> {
         None
     }
+}
+
+/// One evaluation of `(U_θ, ∇ₓU_θ)` with its activations and back-propagated signals: weights enter the parameter gradients only
+/// as factors of the signals, so that they need not be known when the positions move (two phases, 3 units of work in place of 5).
+pub trait Pass: Debug + Send + Sync {
+    /// `Σ_b w_b ∂_θU(x_b)` at the pass's θ and positions, one flat gradient a parameter. `weights: [batch]`.
+    fn weighted_param_grads(&self, weights: &Tensor<1>) -> Vec<Tensor<1>>;
 }
 
 impl<E: Energy + ?Sized> Energy for &E {
@@ -52,6 +65,10 @@ impl<E: Energy + ?Sized> Energy for &E {
 
     fn energy_and_grad(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
         (**self).energy_and_grad(x)
+    }
+
+    fn energy_and_grad_kept(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>, Option<Arc<dyn Pass>>) {
+        (**self).energy_and_grad_kept(x)
     }
 
     fn log_z(&self) -> Option<f64> {
@@ -88,6 +105,16 @@ pub trait Architecture: Debug + Send + Sync {
     /// `(U_θ(x), ∇ₓU_θ(x))` with θ frozen, in one backward pass.
     fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
         grad_by_autodiff(|x| self.energy(theta, x), x)
+    }
+
+    /// [`Architecture::energy_and_grad`] and the pass itself, where the energy can keep it.
+    fn energy_and_grad_kept(
+        &self,
+        theta: &[Tensor<1>],
+        x: Tensor<2>,
+    ) -> (Tensor<1>, Tensor<2>, Option<Arc<dyn Pass>>) {
+        let (energy, grad) = self.energy_and_grad(theta, x);
+        (energy, grad, None)
     }
 
     /// The seam of the loss: weighted parameter gradients of the terms `(x_t: [batch_t, dim], w_t: [batch_t])`.

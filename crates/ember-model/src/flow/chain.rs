@@ -68,7 +68,7 @@ pub(super) struct Chain {
 impl Chain {
     /// The identity on `dim` coordinates.
     pub fn new(kind: &'static str, dim: usize) -> Self {
-        Self { kind, dim, steps: Vec::new(), cpu: Some(CpuForm::new(dim)) }
+        Self { kind, dim, steps: Vec::new(), cpu: Some(CpuForm::identity(dim)) }
     }
 
     /// Adds a layer at the latent end. Its parameters are named `{name}.…`.

@@ -189,7 +189,7 @@ impl Kernel for LocalMoves {
             };
         }
         let accept_rate = accepted.map(|sum| sum.div_scalar(self.count as f64));
-        (walkers, StepInfo { accept_rate, global_accept_rate: None })
+        (walkers, StepInfo { accept_rate, ..StepInfo::default() })
     }
 
     fn noise_steps(&self) -> u64 {
@@ -228,5 +228,5 @@ pub(super) fn then_local(
         }
         None => (walkers, Some(moved.clone())),
     };
-    (walkers, StepInfo { accept_rate, global_accept_rate: Some(moved) })
+    (walkers, StepInfo { accept_rate, global_accept_rate: Some(moved), ..StepInfo::default() })
 }

@@ -65,7 +65,7 @@ impl Kernel for Hmc {
 
     fn step(&self, energy: &dyn Energy, walkers: Walkers, noise: &Noise) -> (Walkers, StepInfo) {
         let (walkers, accepted) = self.moved(energy, walkers, noise);
-        (walkers, StepInfo { accept_rate: Some(fraction(accepted)), global_accept_rate: None })
+        (walkers, StepInfo { accept_rate: Some(fraction(accepted)), ..StepInfo::default() })
     }
 
     fn check(&self) -> Result<(), BadValue> {

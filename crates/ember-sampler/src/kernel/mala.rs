@@ -64,7 +64,7 @@ impl Kernel for Mala {
 
     fn step(&self, energy: &dyn Energy, walkers: Walkers, noise: &Noise) -> (Walkers, StepInfo) {
         let (walkers, accepted) = self.moved(energy, walkers, noise);
-        (walkers, StepInfo { accept_rate: Some(fraction(accepted)), global_accept_rate: None })
+        (walkers, StepInfo { accept_rate: Some(fraction(accepted)), ..StepInfo::default() })
     }
 
     fn with_step_size(&self, step_size: f64) -> Box<dyn Kernel> {

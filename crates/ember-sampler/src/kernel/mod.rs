@@ -12,9 +12,10 @@ mod transition;
 pub mod ula;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use ember_model::Energy;
+use ember_model::{Energy, Pass};
 use serde::{Deserialize, Serialize};
 
 use crate::noise::Noise;
@@ -47,6 +48,8 @@ pub struct StepInfo {
     pub accept_rate: Option<Tensor<1>>,
     /// Fraction of walkers that a flow's proposal moved, `[1]`; `None` for a kernel without global moves.
     pub global_accept_rate: Option<Tensor<1>>,
+    /// The evaluation at the walkers' new positions, where the energy kept it and every walker moved.
+    pub pass: Option<Arc<dyn Pass>>,
 }
 
 /// A value of a kernel's table that cannot be.

@@ -50,7 +50,7 @@ impl FlowKernel for Neutra {
         let (x, _) = proposals.forward(end.position);
         let (u, grad) = energy.energy_and_grad(x.clone());
         let walkers = replaced(walkers, (x, u, grad), moved.clone());
-        (walkers, StepInfo { accept_rate: Some(fraction(moved)), global_accept_rate: None })
+        (walkers, StepInfo { accept_rate: Some(fraction(moved)), ..StepInfo::default() })
     }
 
     fn local_step_size(&self) -> Option<f64> {

@@ -51,7 +51,7 @@ impl Kernel for Ula {
         let (x, grad) = (walkers.position, walkers.energy_grad);
         // X' = X − h ∇U_k(X) + √(2h) ξ
         let y = transition.propose(x.clone(), grad.clone(), noise.stream(Purpose::Noise));
-        let (u_y, grad_y) = energy.energy_and_grad(y.clone());
+        let (u_y, grad_y, pass) = energy.energy_and_grad_kept(y.clone());
         // A += α_k(x, y) − α_{k+1}(y, x)   (Carbone et al. 2023, Alg. 1)
         let to = (y.clone(), u_y.clone(), grad_y.clone());
         let increment = transition.log_ratio((x, walkers.energy, grad), to);
@@ -62,7 +62,7 @@ impl Kernel for Ula {
             log_weights: walkers.log_weights.accumulate(increment),
             ..walkers
         };
-        (walkers, StepInfo::default())
+        (walkers, StepInfo { pass, ..StepInfo::default() })
     }
 
     fn with_step_size(&self, step_size: f64) -> Box<dyn Kernel> {

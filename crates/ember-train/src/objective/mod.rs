@@ -67,7 +67,7 @@ pub trait Objective: Debug + Send + Sync {
     ) -> (Walkers, Option<StepInfo>);
 }
 
-/// K kernel steps at fixed θ.
+/// K kernel steps at fixed θ; the last may keep its pass for the gradient.
 fn walk(
     kernel: &dyn Kernel,
     model: &EnergyModel,
@@ -76,7 +76,9 @@ fn walk(
     noise: &dyn Fn(u64) -> Noise,
 ) -> (Walkers, Option<StepInfo>) {
     let mut info = None;
+    let keeping = model.keeping();
     for sub_step in 0..schedule.steps {
+        let model = if sub_step + 1 == schedule.steps { &keeping } else { model };
         let (moved, step) = kernel.step(model, walkers, &noise(sub_step));
         (walkers, info) = (moved, Some(step));
     }

@@ -32,8 +32,13 @@ impl Trainer {
         if let Some(audit) = &mut self.audit {
             audit.advance(&*kernel, numbers, &self.model, seed, update, steps)?;
         }
-        let info = info.unwrap_or_default();
+        let mut info = info.unwrap_or_default();
+        let (mut pass, resamplings) = (info.pass.take(), moving.resamplings);
         let (moving, mut reading, log_z_audit) = self.settle(moving, &info, log)?;
+        if moving.resamplings != resamplings {
+            // Other walkers than those of the pass.
+            pass = None;
+        }
         if self.is_partial() {
             self.walkers = self.walkers.clone().with_batch(first, moving.clone());
             if log {
@@ -43,7 +48,7 @@ impl Trainer {
             self.walkers = moving.clone();
         }
         let weights = self.gradient_weights(&moving);
-        Ok(NegativePhase { moving, weights, info, jumps, reading, log_z_audit })
+        Ok(NegativePhase { moving, weights, pass, info, jumps, reading, log_z_audit })
     }
 
     /// The walkers this update moves and where they begin: all of them, or the next slice of this epoch's order.

@@ -2,6 +2,8 @@
 //!
 //! `ConvEnergy::by_tensors` is the plain form, for GPUs and the tape; on the CPU, `cpu` is an explicit forward and backward.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
@@ -14,13 +16,16 @@ use super::network::{
     last_layer_is_zero, layer_params,
 };
 use super::spectral::SpectralNorm;
-use super::{Architecture, WeightedGrads, energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff};
+use super::{
+    Architecture, Pass, WeightedGrads, energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff,
+};
+use crate::cpu::CpuForm;
 use crate::error::ModelError;
 use crate::params::ParamSpec;
 use crate::random::Stream;
 use crate::shape::SampleShape;
 
-use cpu::CpuForm;
+use cpu::Convolutions;
 use layer::Layer;
 use pass::Network;
 
@@ -108,7 +113,8 @@ impl Conv {
                 "the last layer leaves [{channels}, {height}, {width}], an energy needs [1, 1, 1]"
             )));
         }
-        let cpu = CpuForm::new(Network::new(layers, self.activation), self.confinement);
+        let network = Network::new(layers, self.activation);
+        let cpu = CpuForm::new(Convolutions { network, confinement: self.confinement as f32 });
         let energy = ConvEnergy { image, weights, cpu, config: self.clone() };
         Based::wrap(SpectralNorm::wrap(Box::new(energy), self.spectral_norm), self.base)
     }
@@ -119,7 +125,7 @@ impl Conv {
 struct ConvEnergy {
     image: [usize; 3],
     weights: Vec<Vec<usize>>,
-    cpu: CpuForm,
+    cpu: CpuForm<Convolutions>,
     config: Conv,
 }
 
@@ -165,6 +171,17 @@ impl Architecture for ConvEnergy {
 
     fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
         self.cpu.energy_and_grad(theta, &x).unwrap_or_else(|| energy_and_grad_by_autodiff(self, theta, x))
+    }
+
+    fn energy_and_grad_kept(
+        &self,
+        theta: &[Tensor<1>],
+        x: Tensor<2>,
+    ) -> (Tensor<1>, Tensor<2>, Option<Arc<dyn Pass>>) {
+        self.cpu.energy_and_grad_kept(theta, &x).unwrap_or_else(|| {
+            let (energy, grad) = energy_and_grad_by_autodiff(self, theta, x);
+            (energy, grad, None)
+        })
     }
 
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::super::activation::Activation;
-use super::super::elementwise::{activate, activate_with_slope, add_bias, add_rows, multiply};
+use super::super::elementwise::{activate, activate_with_slope, add_bias, add_rows, multiply_by, scale_by};
 use super::layer::Layer;
 use super::workspace::Workspace;
 
@@ -155,7 +155,7 @@ pub(super) fn forward(
 }
 
 /// Goes back from `∂/∂energy = scale: [n]` after a [`forward`] that kept its slopes: weight gradients are added to `params`, and
-/// the gradient of `x` is written to `input`, where they are given.
+/// the gradient of `x` is written to `input`, where they are given. The slopes become the signals.
 pub(super) fn backward(
     network: &Network,
     weights: &Weights,
@@ -165,7 +165,6 @@ pub(super) fn backward(
     input: Option<&mut [f32]>,
 ) {
     let n = scale.len();
-    let last = network.layers.len() - 1;
     for (i, layer) in network.layers.iter().enumerate().rev() {
         let [below, above] = &mut work.grads;
         std::mem::swap(below, above);
@@ -175,17 +174,18 @@ pub(super) fn backward(
         }
         let line_len = layer.output[2] * layer.output[0];
         for range in layer.tiles(n) {
-            let signal = &mut work.signal[..range.len() * line_len];
-            if i == last {
-                signal.copy_from_slice(&scale[range.clone()]);
-            } else {
-                // δ = ∂a · a′(z)
-                for (line, signal) in range.clone().zip(signal.chunks_exact_mut(line_len)) {
-                    let at = network.layers[i + 1].interior(line / layer.output[1], line % layer.output[1]);
-                    let slope = &work.slopes[i][line * line_len..(line + 1) * line_len];
-                    multiply(signal, &above[at], slope);
+            let signal = match network.layers.get(i + 1) {
+                None => &scale[range.clone()],
+                Some(next) => {
+                    // δ = ∂a · a′(z)
+                    let signal = &mut work.slopes[i][range.start * line_len..range.end * line_len];
+                    for (line, signal) in range.clone().zip(signal.chunks_exact_mut(line_len)) {
+                        let at = next.interior(line / layer.output[1], line % layer.output[1]);
+                        multiply_by(signal, &above[at]);
+                    }
+                    &*signal
                 }
-            }
+            };
             if let Some(params) = &mut params {
                 let grad = &mut params.weight[i];
                 layer.add_weight_grad(grad, signal, &work.inputs[i], &range, &mut work.patches);
@@ -198,6 +198,29 @@ pub(super) fn backward(
     }
     if let Some(input) = input {
         store(&network.layers[0], &work.grads[0], input);
+    }
+}
+
+/// Adds the weight gradients of `scale: [n]` after a [`backward`] from ones.
+pub(super) fn add_weight_grads(network: &Network, scale: &[f32], work: &mut Workspace, params: &mut Weights) {
+    for (i, layer) in network.layers.iter().enumerate() {
+        let line_len = layer.output[2] * layer.output[0];
+        for range in layer.tiles(scale.len()) {
+            let scaled = &mut work.signal[..range.len() * line_len];
+            if i + 1 == network.layers.len() {
+                scaled.copy_from_slice(&scale[range.clone()]);
+            } else {
+                let signal = work.slopes[i][range.start * line_len..].chunks_exact(line_len);
+                for ((line, scaled), signal) in
+                    range.clone().zip(scaled.chunks_exact_mut(line_len)).zip(signal)
+                {
+                    scale_by(scaled, signal, scale[line / layer.output[1]]);
+                }
+            }
+            let grad = &mut params.weight[i];
+            layer.add_weight_grad(grad, scaled, &work.inputs[i], &range, &mut work.patches);
+            add_rows(&mut params.bias[i], scaled);
+        }
     }
 }
 

@@ -19,6 +19,14 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
+    /// Bytes of the buffers.
+    pub fn bytes(network: &Network) -> usize {
+        let layers = network.layers.iter();
+        let numbers = layers.map(|layer| layer.padded_len() + layer.output_len()).sum::<usize>();
+        let widest = network.layers.iter().map(Layer::padded_len).max().unwrap_or(0);
+        (numbers + 2 * widest) * network.block * size_of::<f32>()
+    }
+
     pub fn new(network: &Network) -> Self {
         let layers = &network.layers;
         let inputs: Vec<_> =

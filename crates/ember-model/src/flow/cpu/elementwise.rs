@@ -78,28 +78,3 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     }
     lanes.iter().sum::<f32>() + rest
 }
-
-/// `to_j += Σ_r z_{j,r}`, `z: [coordinates, rows]`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn add_row_sums(to: &mut [f32], z: &[f32], rows: usize) {
-    const LANES: usize = 16;
-    for (to, z) in to.iter_mut().zip(z.chunks_exact(rows)) {
-        let mut lanes = [0.0f32; LANES];
-        let blocks = z.chunks_exact(LANES);
-        let rest: f32 = blocks.remainder().iter().sum();
-        for block in blocks {
-            for (lane, z) in lanes.iter_mut().zip(block) {
-                *lane += z;
-            }
-        }
-        *to += lanes.iter().sum::<f32>() + rest;
-    }
-}
-
-/// `to *= from`, element by element.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn multiply_by(to: &mut [f32], from: &[f32]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to *= from;
-    }
-}

@@ -5,14 +5,16 @@
 
 use std::ops::Range;
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
+use faer::Accum;
 
 use super::super::mask::Parts;
-use super::elementwise::{add_row_sums, dot, multiply_by, pull_back, to_data, to_latent};
+use super::elementwise::{dot, pull_back, to_data, to_latent};
 use super::workspace::{Kept, Workspace};
+use crate::cpu::{add_product, by_rows, product};
 use crate::energy::activation::Activation;
-use crate::energy::elementwise::{activate, activate_with_slope, multiply};
+use crate::energy::elementwise::{
+    activate_biased, activate_biased_with_slope, add_row_sums, multiply, multiply_by,
+};
 
 /// A layer that has a CPU form.
 #[derive(Clone, Debug)]
@@ -38,26 +40,28 @@ pub(in super::super) struct Coupling {
 }
 
 impl Step {
-    /// Tensors of θ.
-    pub fn params(&self) -> usize {
+    /// Numbers of each tensor of θ, on `dim` coordinates.
+    pub fn param_lens(&self, dim: usize) -> Vec<usize> {
         match self {
-            Self::EvenFirst => 0,
-            Self::ActNorm => 2,
-            Self::Coupling(coupling) => 2 * coupling.shapes.len(),
+            Self::EvenFirst => Vec::new(),
+            Self::ActNorm => vec![dim; 2],
+            Self::Coupling(coupling) => {
+                coupling.shapes.iter().flat_map(|shape| [shape[0] * shape[1], shape[0]]).collect()
+            }
         }
     }
 }
 
 /// Which way a pass goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(in super::super) enum Direction {
     ToLatent,
     ToData,
 }
 
 /// The steps from the data to the latent, each with its place in θ.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Network {
+pub(in super::super) struct Network {
     pub dim: usize,
     pub steps: Vec<(Range<usize>, Step)>,
 }
@@ -68,7 +72,7 @@ impl Network {
         matches!(self.steps.first(), Some((_, Step::EvenFirst)))
     }
 
-    /// Maps `work.state` and sets `work.log_det`, for as many rows as the latter has. With `keep`, to latent, [`Self::backward`] may
+    /// Maps `work.state` and sets `work.log_det`, for as many rows as the latter has. With `keep`, to latent, [`Self::pull_back`] may
     /// follow.
     pub fn pass(&self, theta: &[&[f32]], direction: Direction, work: &mut Workspace, keep: bool) {
         work.make_room(self, keep);
@@ -94,7 +98,7 @@ impl Network {
 
     /// Goes back from `∂/∂U = weight: [rows]`, `U = ½ |z|² − log_det`, after a [`Self::pass`] to latent that kept what is needed:
     /// the gradient of x is left in `work.grad`, and θ's is added to `params` where that is given.
-    pub fn backward(
+    pub fn pull_back(
         &self,
         theta: &[&[f32]],
         weight: &[f32],
@@ -187,17 +191,20 @@ impl Coupling {
             let (before, after) = kept.outputs.split_at_mut(i);
             let input = if i == 0 { &*stays } else { &before[i - 1][..shape[1] * rows] };
             let z = &mut after[0][..shape[0] * rows];
-            for (z, &bias) in z.chunks_exact_mut(rows).zip(theta[1]) {
-                z.fill(bias);
-            }
-            add_product(z, by_rows(theta[0], shape), by_rows(input, &[shape[1], rows]));
+            let (weight, input) = (by_rows(theta[0], shape), by_rows(input, &[shape[1], rows]));
             if i == last {
+                for (z, &bias) in z.chunks_exact_mut(rows).zip(theta[1]) {
+                    z.fill(bias);
+                }
+                add_product(z, weight, input);
                 break;
             }
+            product(z, Accum::Replace, weight, input);
             if keep {
-                activate_with_slope(self.activation, z, &mut kept.slopes[i][..z.len()]);
+                let slope = &mut kept.slopes[i][..z.len()];
+                activate_biased_with_slope(self.activation, z, slope, theta[1], rows);
             } else {
-                activate(self.activation, z);
+                activate_biased(self.activation, z, theta[1], rows);
             }
         }
         let output = &mut kept.outputs[last][..2 * moves.len()];
@@ -247,19 +254,4 @@ impl Coupling {
             }
         }
     }
-}
-
-/// `values: [shape[0], shape[1]]`.
-fn by_rows<'a>(values: &'a [f32], shape: &[usize]) -> MatRef<'a, f32> {
-    MatRef::from_row_major_slice(values, shape[0], shape[1])
-}
-
-/// `to += a b`.
-fn add_product(to: &mut [f32], a: MatRef<'_, f32>, b: MatRef<'_, f32>) {
-    product(to, Accum::Add, a, b);
-}
-
-fn product(to: &mut [f32], accum: Accum, a: MatRef<'_, f32>, b: MatRef<'_, f32>) {
-    let to = MatMut::from_row_major_slice_mut(to, a.nrows(), b.ncols());
-    matmul(to, accum, a, b, 1.0, Par::Seq);
 }

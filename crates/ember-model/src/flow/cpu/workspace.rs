@@ -7,7 +7,7 @@ pub(super) const BLOCK: usize = 128;
 
 /// What a pass keeps of one step, for the way back.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(in super::super) struct Kept {
     /// The coordinates after the step.
     pub state: Vec<f32>,
     /// Of each layer of a coupling's network: `a(z)`, and of the last one `[tanh′ | e^{−s}]`.
@@ -18,7 +18,7 @@ pub(super) struct Kept {
 
 /// The buffers of one block; all are `[numbers, rows]`.
 #[derive(Debug)]
-pub(super) struct Workspace {
+pub(in super::super) struct Workspace {
     /// The coordinates.
     pub state: Vec<f32>,
     /// `log |det|` so far.

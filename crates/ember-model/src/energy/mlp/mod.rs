@@ -1,19 +1,30 @@
 //! Multi-layer perceptron: `U(x) = w_L·a(… a(W_0 x + b_0) …) + b_L + ½ c |x|²`.
+//!
+//! `MlpEnergy::by_tensors` is the plain form, for GPUs and the tape; on the CPU, `cpu` is an explicit forward and backward.
+
+mod cpu;
+mod thin;
+
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::Architecture;
 use super::activation::Activation;
 use super::network::{
     check_confinement, check_hidden, confine, gaussian_draws, gaussian_log_z, init_layers,
     is_confinement_alone, last_layer_is_zero, layer_params, perceptron, perceptron_shapes,
 };
 use super::spectral::SpectralNorm;
+use super::{
+    Architecture, Pass, WeightedGrads, energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff,
+};
+use crate::cpu::CpuForm;
 use crate::error::ModelError;
 use crate::params::ParamSpec;
 use crate::random::Stream;
 use crate::shape::SampleShape;
+use cpu::Perceptron;
 
 /// `{ kind = "mlp", hidden, activation, spectral_norm, confinement }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,7 +51,12 @@ impl Mlp {
     pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
         check_hidden(&self.hidden)?;
         check_confinement(self.confinement)?;
-        let energy = MlpEnergy { dim: shape.dim(), config: self.clone() };
+        let cpu = CpuForm::new(Perceptron {
+            shapes: perceptron_shapes(shape.dim(), &self.hidden, 1),
+            activation: self.activation,
+            confinement: self.confinement as f32,
+        });
+        let energy = MlpEnergy { dim: shape.dim(), cpu, config: self.clone() };
         Ok(SpectralNorm::wrap(Box::new(energy), self.spectral_norm))
     }
 }
@@ -49,7 +65,17 @@ impl Mlp {
 #[derive(Clone, Debug)]
 struct MlpEnergy {
     dim: usize,
+    cpu: CpuForm<Perceptron>,
     config: Mlp,
+}
+
+impl MlpEnergy {
+    /// `U(x)` as tensor operations, on any device and on the tape.
+    fn by_tensors(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
+        let [n, _] = x.dims();
+        let h = perceptron(theta, x.clone(), self.config.activation);
+        confine(h.reshape([n]), x, self.config.confinement)
+    }
 }
 
 impl Architecture for MlpEnergy {
@@ -70,9 +96,28 @@ impl Architecture for MlpEnergy {
     }
 
     fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
-        let [n, _] = x.dims();
-        let h = perceptron(theta, x.clone(), self.config.activation);
-        confine(h.reshape([n]), x, self.config.confinement)
+        self.cpu.energy(theta, &x).unwrap_or_else(|| self.by_tensors(theta, x))
+    }
+
+    fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
+        self.cpu.energy_and_grad(theta, &x).unwrap_or_else(|| energy_and_grad_by_autodiff(self, theta, x))
+    }
+
+    fn energy_and_grad_kept(
+        &self,
+        theta: &[Tensor<1>],
+        x: Tensor<2>,
+    ) -> (Tensor<1>, Tensor<2>, Option<Arc<dyn Pass>>) {
+        self.cpu.energy_and_grad_kept(theta, &x).unwrap_or_else(|| {
+            let (energy, grad) = energy_and_grad_by_autodiff(self, theta, x);
+            (energy, grad, None)
+        })
+    }
+
+    fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
+        self.cpu
+            .weighted_param_grads(theta, terms)
+            .unwrap_or_else(|| weighted_param_grads_by_autodiff(self, theta, terms))
     }
 
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {
