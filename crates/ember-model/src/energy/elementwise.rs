@@ -32,8 +32,9 @@ pub(crate) fn exp(x: f32) -> f32 {
 fn silu(x: f32) -> (f32, f32) {
     let e = exp(-x);
     let sigma = 1.0 / (1.0 + e);
+    let value = x * sigma;
     // σ (1 + x (1 − σ)), 1 − σ = e σ
-    (x * sigma, sigma + sigma * (x * (e * sigma)))
+    (value, sigma + value * (e * sigma))
 }
 
 /// `(tanh x, 1 − tanh² x)`.

@@ -92,16 +92,15 @@ impl Perceptron {
         thin::transposed_product(to, weight, delta, rows);
     }
 
-    /// `∂W += δ xᵀ`, `∂b += Σ_r δ_r` of hidden layer `i`.
-    fn add_layer_grads(&self, i: usize, delta: &[f32], input: &[f32], grads: &mut [Vec<f32>], rows: usize) {
+    /// `∂W += δ xᵀ` of hidden layer `i`.
+    fn add_weight_grad(&self, i: usize, delta: &[f32], input: &[f32], grad: &mut [f32], rows: usize) {
         let (out, width) = (self.shapes[i][0], self.shapes[i][1]);
-        let (weight, bias) = grads[2 * i..2 * i + 2].split_at_mut(1);
-        add_row_sums(&mut bias[0], delta, rows);
+        let input = &input[..width * rows];
         if width > FEW {
             let input = by_rows(input, &[width, rows]).transpose();
-            return add_product(&mut weight[0], by_rows(delta, &[out, rows]), input);
+            return add_product(grad, by_rows(delta, &[out, rows]), input);
         }
-        thin::add_outer(&mut weight[0], delta, input, rows);
+        thin::add_outer(grad, delta, input, rows);
     }
 
     /// `∂w_L += Σ_r s_r a_r`, `∂b_L += Σ_r s_r`.
@@ -113,7 +112,8 @@ impl Perceptron {
             seed,
             seed.len(),
         );
-        grads[last + 1][0] += seed.iter().sum::<f32>();
+        // Weights of both signs cancel here.
+        grads[last + 1][0] += seed.iter().map(|&s| f64::from(s)).sum::<f64>() as f32;
     }
 }
 
@@ -198,7 +198,8 @@ impl Passes for Perceptron {
             let (below, here) = signals.split_at_mut(i);
             let delta = &here[0][..self.shapes[i][0] * rows];
             if let Some(params) = params.as_deref_mut() {
-                self.add_layer_grads(i, delta, &inputs[i][..self.shapes[i][1] * rows], params, rows);
+                self.add_weight_grad(i, delta, &inputs[i], &mut params[2 * i], rows);
+                add_row_sums(&mut params[2 * i + 1], delta, rows);
             }
             let scratch = &mut scratch[..self.shapes[i][1] * rows];
             if i > 0 {
@@ -221,8 +222,8 @@ impl Passes for Perceptron {
         self.add_last_grads(seed, &inputs[hidden], params);
         for i in 0..hidden {
             let scaled = &mut scratch[..self.shapes[i][0] * rows];
-            thin::scale_columns(scaled, &signals[i], seed);
-            self.add_layer_grads(i, scaled, &inputs[i][..self.shapes[i][1] * rows], params, rows);
+            thin::scale_columns(scaled, &mut params[2 * i + 1], &signals[i], seed);
+            self.add_weight_grad(i, scaled, &inputs[i], &mut params[2 * i], rows);
         }
     }
 

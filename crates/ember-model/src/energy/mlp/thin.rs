@@ -77,13 +77,25 @@ pub(super) fn multiply_by_outer(z: &mut [f32], weight: &[f32], seed: &[f32]) {
     }
 }
 
-/// `to_{j,r} = z_{j,r} s_r`: `to` and `z: [width, rows]`, `seed: [rows]`.
+/// `to_{j,r} = z_{j,r} s_r` and `sums_j += Σ_r to_{j,r}`: `to` and `z: [width, rows]`, `seed: [rows]`, `sums: [width]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn scale_columns(to: &mut [f32], z: &[f32], seed: &[f32]) {
+pub(super) fn scale_columns(to: &mut [f32], sums: &mut [f32], z: &[f32], seed: &[f32]) {
     let rows = seed.len();
-    for (to, z) in to.chunks_exact_mut(rows).zip(z.chunks_exact(rows)) {
-        for ((to, z), s) in to.iter_mut().zip(z).zip(seed) {
-            *to = z * s;
+    for ((to, z), sum) in to.chunks_exact_mut(rows).zip(z.chunks_exact(rows)).zip(sums) {
+        let mut lanes = [0.0f32; LANES];
+        let (to_blocks, to_rest) = to.as_chunks_mut::<LANES>();
+        let ((z_blocks, z_rest), (seed_blocks, seed_rest)) =
+            (z.as_chunks::<LANES>(), seed.as_chunks::<LANES>());
+        for ((to, z), s) in to_blocks.iter_mut().zip(z_blocks).zip(seed_blocks) {
+            for lane in 0..LANES {
+                to[lane] = z[lane] * s[lane];
+                lanes[lane] += to[lane];
+            }
         }
+        for ((to, z), s) in to_rest.iter_mut().zip(z_rest).zip(seed_rest) {
+            *to = z * s;
+            lanes[0] += *to;
+        }
+        *sum += lanes.iter().sum::<f32>();
     }
 }
