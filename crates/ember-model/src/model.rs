@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 
 use crate::energy::gaussian::Gaussian;
-use crate::energy::{Architecture, Energy, Mixture, Pass, WeightedGrads};
+use crate::energy::{Architecture, Energy, Evaluation, Mixture, WeightedGrads};
 use crate::error::ModelError;
 use crate::flow::{Flow, NonFinite};
 use crate::params::{HostTensor, ParamSpec, download, upload};
@@ -250,7 +250,7 @@ impl Energy for EnergyModel {
         self.architecture.energy_and_grad(&self.theta, x)
     }
 
-    fn energy_and_grad_kept(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>, Option<Arc<dyn Pass>>) {
+    fn energy_and_grad_kept(&self, x: Tensor<2>) -> Evaluation {
         if self.keeps {
             return self.architecture.energy_and_grad_kept(&self.theta, x);
         }

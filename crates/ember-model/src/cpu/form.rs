@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use super::{Pool, host, hosts, slices, tensor};
 use crate::energy::elementwise::square_norm;
-use crate::energy::{Pass, WeightedGrads};
+use crate::energy::{Evaluation, Pass, WeightedGrads};
 use crate::params::upload;
 
 /// Bytes of activations and signals that may be kept between the two phases: beyond them the second phase starts anew.
@@ -72,14 +72,22 @@ pub(crate) trait Passes: Debug + Send + Sync + 'static {
     fn backward(
         &self,
         theta: &Self::Theta<'_>,
+        x: &[f32],
         seed: &[f32],
         work: &mut Self::Work,
         params: Option<&mut Self::Grads>,
         input: Option<&mut [f32]>,
     );
 
-    /// Adds the parameter gradients of `seed: [rows]` after a [`Passes::backward`] from ones.
-    fn param_grads(&self, _seed: &[f32], _work: &mut Self::Work, _params: &mut Self::Grads) {
+    /// Adds the parameter gradients of `seed: [rows]` after a [`Passes::backward`] from ones. Here θ is one slice a parameter.
+    fn param_grads(
+        &self,
+        _theta: &[&[f32]],
+        _x: &[f32],
+        _seed: &[f32],
+        _work: &mut Self::Work,
+        _params: &mut Self::Grads,
+    ) {
         unreachable!("only where kept_bytes says that buffers can be kept");
     }
 
@@ -90,7 +98,7 @@ pub(crate) trait Passes: Debug + Send + Sync + 'static {
     fn add(&self, to: &mut Self::Grads, from: &Self::Grads);
 
     /// One flat vector a parameter.
-    fn into_theta(&self, grads: Self::Grads) -> Vec<Vec<f32>>;
+    fn flattened(&self, grads: Self::Grads) -> Vec<Vec<f32>>;
 }
 
 /// The CPU form of an energy. Clones share their buffers.
@@ -165,19 +173,15 @@ impl<P: Passes> CpuForm<P> {
     }
 
     /// [`CpuForm::energy_and_grad`] with what its parameter gradients need, unless that is more than [`KEPT_BYTES`].
-    pub fn energy_and_grad_kept(
-        &self,
-        theta: &[Tensor<1>],
-        x: &Tensor<2>,
-    ) -> Option<(Tensor<1>, Tensor<2>, Option<Arc<dyn Pass>>)> {
+    pub fn energy_and_grad_kept(&self, theta: &[Tensor<1>], x: &Tensor<2>) -> Option<Evaluation> {
         let ([n, dim], block) = (x.dims(), self.passes().block());
         let kept_bytes = self.passes().kept_bytes().map(|bytes| bytes.saturating_mul(n.div_ceil(block)));
         if kept_bytes.is_none_or(|bytes| bytes > KEPT_BYTES) {
             let (energy, grad) = self.energy_and_grad(theta, x)?;
             return Some((energy, grad, None));
         }
-        let (theta, position) = (hosts(theta)?, host(x)?);
-        let (theta, rows) = (self.passes().theta(&slices(&theta)?), self.rows(&position, n)?);
+        let (kept_theta, position) = (hosts(theta)?, host(x)?);
+        let (theta, rows) = (self.passes().theta(&slices(&kept_theta)?), self.rows(&position, n)?);
         let (ones, mut energy, mut grad) = (vec![1.0; block], vec![0.0f32; n], vec![0.0f32; n * dim]);
         let blocks = energy.par_chunks_mut(block).zip(grad.par_chunks_mut(block * dim));
         let work = blocks.zip(rows.par_chunks(block * dim)).map(|((energy, grad), x)| {
@@ -185,7 +189,9 @@ impl<P: Passes> CpuForm<P> {
             self.both(&theta, x, energy, grad, &ones, &mut work);
             work
         });
-        let kept = Kept { form: self.clone(), count: n, work: Mutex::new(work.collect()) };
+        let work = Mutex::new(work.collect());
+        drop(theta);
+        let kept = Kept { form: self.clone(), theta: kept_theta, position, work };
         let device = x.device();
         Some((tensor(energy, [n], &device), tensor(grad, [n, dim], &device), Some(Arc::new(kept))))
     }
@@ -201,7 +207,7 @@ impl<P: Passes> CpuForm<P> {
         work: &mut P::Work,
     ) {
         self.passes().evaluate(theta, x, energy, work, true);
-        self.passes().backward(theta, &ones[..energy.len()], work, None, Some(grad));
+        self.passes().backward(theta, x, &ones[..energy.len()], work, None, Some(grad));
         self.confine(x, energy);
         let confinement = self.passes().confinement();
         if confinement != 0.0 {
@@ -236,12 +242,12 @@ impl<P: Passes> CpuForm<P> {
             let Block { x, weight, energy } = block;
             self.with_work(|work| {
                 self.passes().evaluate(&theta, x, energy, work, true);
-                self.passes().backward(&theta, weight, work, Some(grads), None);
+                self.passes().backward(&theta, x, weight, work, Some(grads), None);
             });
             self.confine(x, energy);
         });
         let flat = |values: Vec<Vec<f32>>| values.into_iter().map(|values| upload(values, &device)).collect();
-        Some(WeightedGrads { grads: flat(self.passes().into_theta(grads)), energies: flat(energies) })
+        Some(WeightedGrads { grads: flat(self.passes().flattened(grads)), energies: flat(energies) })
     }
 
     /// What `add` adds for every block, halves added to halves.
@@ -273,8 +279,8 @@ impl<P: Passes> CpuForm<P> {
 #[derive(Debug)]
 struct Kept<P: Passes> {
     form: CpuForm<P>,
-    /// Rows.
-    count: usize,
+    theta: Vec<FloatTensor<Flex>>,
+    position: FloatTensor<Flex>,
     /// Locked because a pass uses scratch in them; what is kept stays.
     work: Mutex<Vec<P::Work>>,
 }
@@ -284,14 +290,16 @@ impl<P: Passes> Pass for Kept<P> {
         let device = weights.device();
         let weights = host(weights).expect("weights are where the positions are");
         let weights: &[f32] = weights.as_slice().expect("weights are 32-bit floats");
-        assert_eq!(weights.len(), self.count, "one weight a row");
         let passes = self.form.passes();
+        let theta = slices(&self.theta).expect("as when the pass was made");
+        let x = self.form.rows(&self.position, weights.len()).expect("as when the pass was made");
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut blocks: Vec<_> = work.iter_mut().zip(weights.chunks(passes.block())).collect();
-        let grads = self.form.sum_over(&mut blocks, &|(work, weight), grads| {
-            passes.param_grads(weight, work, grads);
+        let blocks = x.chunks(passes.block() * passes.dim()).zip(weights.chunks(passes.block()));
+        let mut blocks: Vec<_> = work.iter_mut().zip(blocks).collect();
+        let grads = self.form.sum_over(&mut blocks, &|(work, (x, weight)), grads| {
+            passes.param_grads(&theta, x, weight, work, grads);
         });
-        passes.into_theta(grads).into_iter().map(|values| upload(values, &device)).collect()
+        passes.flattened(grads).into_iter().map(|values| upload(values, &device)).collect()
     }
 }
 

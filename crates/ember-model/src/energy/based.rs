@@ -11,7 +11,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::gaussian::Gaussian;
-use super::{Architecture, Pass, WeightedGrads};
+use super::{Architecture, Evaluation, Pass, WeightedGrads};
 use crate::error::ModelError;
 use crate::params::ParamSpec;
 use crate::random::Stream;
@@ -133,11 +133,7 @@ impl Architecture for Based {
         (u + base, grad + base_grad)
     }
 
-    fn energy_and_grad_kept(
-        &self,
-        theta: &[Tensor<1>],
-        x: Tensor<2>,
-    ) -> (Tensor<1>, Tensor<2>, Option<Arc<dyn Pass>>) {
+    fn energy_and_grad_kept(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Evaluation {
         let (own, mean, precision) = self.split(theta);
         let (u, grad, pass) = self.inner.energy_and_grad_kept(own, x.clone());
         let (base, base_grad) = Self::quadratic(mean, precision, x);

@@ -7,13 +7,17 @@
 use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Mixture, WeightedGrads};
+use super::{Architecture, Evaluation, Mixture, WeightedGrads};
+use crate::cpu::CpuForm;
 use crate::error::ModelError;
 use crate::params::{HostTensor, ParamSpec};
 use crate::random::{Purpose, Stream};
 use crate::shape::SampleShape;
 
+use cpu::Modes;
+
 mod cpu;
+mod rows;
 
 /// `{ kind = "gaussian_mixture", means, means_noise, train_means, logit_learning_rate_scale }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,7 +75,8 @@ impl GaussianMixture {
                 return Err(ModelError::invalid(key, format!("{value} is not a finite number ≥ 0")));
             }
         }
-        Ok(Box::new(MixtureEnergy { dim, config: self.clone() }))
+        let cpu = CpuForm::new(Modes { dim, count: self.means.len() });
+        Ok(Box::new(MixtureEnergy { dim, cpu, config: self.clone() }))
     }
 }
 
@@ -79,6 +84,7 @@ impl GaussianMixture {
 #[derive(Clone, Debug)]
 struct MixtureEnergy {
     dim: usize,
+    cpu: CpuForm<Modes>,
     config: GaussianMixture,
 }
 
@@ -95,6 +101,41 @@ impl MixtureEnergy {
         let gap = x.reshape([n, 1, d]) - means;
         let square = (gap.clone() * gap).sum_dim(2).reshape([n, k]);
         theta[1].clone().reshape([1, k]) - square.mul_scalar(0.5)
+    }
+
+    /// `(U, ∇U)` as tensor operations.
+    fn by_tensors(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
+        let (k, d) = (self.modes(), self.dim);
+        let terms = self.log_terms(theta, x.clone());
+        let responsibilities = activation::softmax(terms.clone(), 1);
+        // ∇U = x − Σ_k r_k m_k
+        let grad = x - responsibilities.matmul(theta[0].clone().reshape([k, d]));
+        (negative_log_sum_exp(terms), grad)
+    }
+
+    /// Weighted parameter gradients as tensor operations.
+    fn param_grads_by_tensors(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
+        let (k, d) = (self.modes(), self.dim);
+        let device = theta[0].device();
+        let mut means_grad = Tensor::<1>::zeros([k * d], &device);
+        let mut logits_grad = Tensor::<1>::zeros([k], &device);
+        let mut energies = Vec::with_capacity(terms.len());
+        for (x, weights) in terms {
+            let [n, _] = x.dims();
+            let log_terms = self.log_terms(theta, x.clone());
+            let weighted = activation::softmax(log_terms.clone(), 1) * weights.clone().reshape([n, 1]);
+            let mass = weighted.clone().sum_dim(0).reshape([k, 1]);
+            // Σ_b w r_k (m_k − x)
+            let pull =
+                theta[0].clone().reshape([k, d]) * mass.clone() - weighted.transpose().matmul(x.clone());
+            means_grad = means_grad + pull.reshape([k * d]);
+            logits_grad = logits_grad - mass.reshape([k]);
+            energies.push(negative_log_sum_exp(log_terms));
+        }
+        // The first logit is frozen.
+        let free: Vec<f32> = (0..k).map(|mode| if mode == 0 { 0.0 } else { 1.0 }).collect();
+        let free = crate::params::upload(free, &device);
+        WeightedGrads { grads: vec![means_grad, logits_grad * free], energies }
     }
 }
 
@@ -145,49 +186,24 @@ impl Architecture for MixtureEnergy {
     }
 
     fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
-        negative_log_sum_exp(self.log_terms(theta, x))
+        let explicit = self.cpu.energy(theta, &x);
+        explicit.unwrap_or_else(|| negative_log_sum_exp(self.log_terms(theta, x)))
     }
 
     fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
-        if let Some(pair) = cpu::energy_and_grad(theta, &x) {
-            return pair;
-        }
-        let (k, d) = (self.modes(), self.dim);
-        let terms = self.log_terms(theta, x.clone());
-        let responsibilities = activation::softmax(terms.clone(), 1);
-        // ∇U = x − Σ_k r_k m_k
-        let grad = x - responsibilities.matmul(theta[0].clone().reshape([k, d]));
-        (negative_log_sum_exp(terms), grad)
+        self.cpu.energy_and_grad(theta, &x).unwrap_or_else(|| self.by_tensors(theta, x))
+    }
+
+    fn energy_and_grad_kept(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Evaluation {
+        self.cpu.energy_and_grad_kept(theta, &x).unwrap_or_else(|| {
+            let (energy, grad) = self.by_tensors(theta, x);
+            (energy, grad, None)
+        })
     }
 
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
-        let (k, d) = (self.modes(), self.dim);
-        let device = theta[0].device();
-        let mut means_grad = Tensor::<1>::zeros([k * d], &device);
-        let mut logits_grad = Tensor::<1>::zeros([k], &device);
-        let mut energies = Vec::with_capacity(terms.len());
-        for (x, weights) in terms {
-            if let Some((means, logits, u)) = cpu::weighted_param_grads(theta, x, weights) {
-                means_grad = means_grad + means;
-                logits_grad = logits_grad + logits;
-                energies.push(u);
-                continue;
-            }
-            let [n, _] = x.dims();
-            let log_terms = self.log_terms(theta, x.clone());
-            let weighted = activation::softmax(log_terms.clone(), 1) * weights.clone().reshape([n, 1]);
-            let mass = weighted.clone().sum_dim(0).reshape([k, 1]);
-            // Σ_b w r_k (m_k − x)
-            let pull =
-                theta[0].clone().reshape([k, d]) * mass.clone() - weighted.transpose().matmul(x.clone());
-            means_grad = means_grad + pull.reshape([k * d]);
-            logits_grad = logits_grad - mass.reshape([k]);
-            energies.push(negative_log_sum_exp(log_terms));
-        }
-        // The first logit is frozen.
-        let free: Vec<f32> = (0..k).map(|mode| if mode == 0 { 0.0 } else { 1.0 }).collect();
-        let free = crate::params::upload(free, &device);
-        WeightedGrads { grads: vec![means_grad, logits_grad * free], energies }
+        let explicit = self.cpu.weighted_param_grads(theta, terms);
+        explicit.unwrap_or_else(|| self.param_grads_by_tensors(theta, terms))
     }
 
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {

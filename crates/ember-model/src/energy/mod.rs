@@ -36,7 +36,7 @@ pub trait Energy: Send + Sync {
     }
 
     /// [`Energy::energy_and_grad`], and the pass itself where the energy keeps it: its parameter gradients then cost less.
-    fn energy_and_grad_kept(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>, Option<Arc<dyn Pass>>) {
+    fn energy_and_grad_kept(&self, x: Tensor<2>) -> Evaluation {
         let (energy, grad) = self.energy_and_grad(x);
         (energy, grad, None)
     }
@@ -46,6 +46,9 @@ pub trait Energy: Send + Sync {
         None
     }
 }
+
+/// `U: [walkers]`, `∇ₓU: [walkers, dim]`, and the pass that gave them where it was kept.
+pub type Evaluation = (Tensor<1>, Tensor<2>, Option<Arc<dyn Pass>>);
 
 /// One evaluation of `(U_θ, ∇ₓU_θ)` with its activations and back-propagated signals: weights enter the parameter gradients only
 /// as factors of the signals, so that they need not be known when the positions move (two phases, 3 units of work in place of 5).
@@ -67,7 +70,7 @@ impl<E: Energy + ?Sized> Energy for &E {
         (**self).energy_and_grad(x)
     }
 
-    fn energy_and_grad_kept(&self, x: Tensor<2>) -> (Tensor<1>, Tensor<2>, Option<Arc<dyn Pass>>) {
+    fn energy_and_grad_kept(&self, x: Tensor<2>) -> Evaluation {
         (**self).energy_and_grad_kept(x)
     }
 
@@ -108,11 +111,7 @@ pub trait Architecture: Debug + Send + Sync {
     }
 
     /// [`Architecture::energy_and_grad`] and the pass itself, where the energy can keep it.
-    fn energy_and_grad_kept(
-        &self,
-        theta: &[Tensor<1>],
-        x: Tensor<2>,
-    ) -> (Tensor<1>, Tensor<2>, Option<Arc<dyn Pass>>) {
+    fn energy_and_grad_kept(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Evaluation {
         let (energy, grad) = self.energy_and_grad(theta, x);
         (energy, grad, None)
     }

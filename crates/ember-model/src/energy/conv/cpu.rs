@@ -32,7 +32,7 @@ impl Passes for Convolutions {
         self.confinement
     }
 
-    fn theta<'a>(&self, theta: &[&'a [f32]]) -> Weights {
+    fn theta(&self, theta: &[&[f32]]) -> Weights {
         Weights::new(&self.network, theta)
     }
 
@@ -51,6 +51,7 @@ impl Passes for Convolutions {
     fn backward(
         &self,
         theta: &Weights,
+        _x: &[f32],
         seed: &[f32],
         work: &mut Workspace,
         params: Option<&mut Weights>,
@@ -59,7 +60,14 @@ impl Passes for Convolutions {
         backward(&self.network, theta, seed, work, params, input);
     }
 
-    fn param_grads(&self, seed: &[f32], work: &mut Workspace, params: &mut Weights) {
+    fn param_grads(
+        &self,
+        _theta: &[&[f32]],
+        _x: &[f32],
+        seed: &[f32],
+        work: &mut Workspace,
+        params: &mut Weights,
+    ) {
         add_weight_grads(&self.network, seed, work, params);
     }
 
@@ -71,7 +79,7 @@ impl Passes for Convolutions {
         to.add(from);
     }
 
-    fn into_theta(&self, grads: Weights) -> Vec<Vec<f32>> {
+    fn flattened(&self, grads: Weights) -> Vec<Vec<f32>> {
         grads.into_theta(&self.network)
     }
 }

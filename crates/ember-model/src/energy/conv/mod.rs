@@ -2,8 +2,6 @@
 //!
 //! `ConvEnergy::by_tensors` is the plain form, for GPUs and the tape; on the CPU, `cpu` is an explicit forward and backward.
 
-use std::sync::Arc;
-
 use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
@@ -17,7 +15,7 @@ use super::network::{
 };
 use super::spectral::SpectralNorm;
 use super::{
-    Architecture, Pass, WeightedGrads, energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff,
+    Architecture, Evaluation, WeightedGrads, energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff,
 };
 use crate::cpu::CpuForm;
 use crate::error::ModelError;
@@ -173,11 +171,7 @@ impl Architecture for ConvEnergy {
         self.cpu.energy_and_grad(theta, &x).unwrap_or_else(|| energy_and_grad_by_autodiff(self, theta, x))
     }
 
-    fn energy_and_grad_kept(
-        &self,
-        theta: &[Tensor<1>],
-        x: Tensor<2>,
-    ) -> (Tensor<1>, Tensor<2>, Option<Arc<dyn Pass>>) {
+    fn energy_and_grad_kept(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Evaluation {
         self.cpu.energy_and_grad_kept(theta, &x).unwrap_or_else(|| {
             let (energy, grad) = energy_and_grad_by_autodiff(self, theta, x);
             (energy, grad, None)

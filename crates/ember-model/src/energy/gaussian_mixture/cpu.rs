@@ -1,146 +1,103 @@
 //! The mixture on the CPU backend: one pass over the positions instead of one per tensor operation.
 //!
-//! The tensor form in the parent module is the reference; `tests/energies.rs` holds the two together. Rows are worked on in
-//! blocks of fixed size whose partial sums are added in order, so results do not depend on the number of threads.
+//! The tensor form in the parent module is the reference; `tests/mixture_cpu.rs` holds the two together. What the way back needs
+//! of a row are its K responsibilities.
 
-use burn::backend::Flex;
-use burn::tensor::{Tensor, TensorData};
-use rayon::prelude::*;
+use super::rows::{add_responsible, add_row_sums_scaled, log_terms, pull, softmax};
+use crate::cpu::Passes;
+use crate::energy::elementwise::add_rows;
 
 /// Rows per block.
-const ROWS: usize = 512;
-/// Accumulators per sum: enough for the compiler to use vector registers.
-const LANES: usize = 16;
+const BLOCK: usize = 256;
+/// Blocks whose gradients are added one after the other.
+const LEAF: usize = 4;
 
-/// `(U [n], ∇U [n, d])`, or `None` where `x` is not a plain CPU tensor.
-pub(super) fn energy_and_grad(theta: &[Tensor<1>], x: &Tensor<2>) -> Option<(Tensor<1>, Tensor<2>)> {
-    let [n, d] = x.dims();
-    let means = theta[0].clone().try_into_primitive::<Flex>().ok()?;
-    let logits = theta[1].clone().try_into_primitive::<Flex>().ok()?;
-    let position = x.clone().try_into_primitive::<Flex>().ok()?.to_contiguous();
-    let (means, logits) = (means.to_contiguous(), logits.to_contiguous());
-    let (means, logits, position): (&[f32], &[f32], &[f32]) =
-        (means.as_slice()?, logits.as_slice()?, position.as_slice()?);
-    let k = logits.len();
-    let mut energy = vec![0.0f32; n];
-    let mut grad = vec![0.0f32; n * d];
-    energy
-        .par_chunks_mut(ROWS)
-        .zip(grad.par_chunks_mut(ROWS * d))
-        .zip(position.par_chunks(ROWS * d))
-        .for_each(|((energy, grad), position)| {
-            let mut r = vec![0.0f32; k];
-            for ((u, grad), x) in
-                energy.iter_mut().zip(grad.chunks_exact_mut(d)).zip(position.chunks_exact(d))
-            {
-                *u = responsibilities(x, means, logits, &mut r);
-                // ∇U = Σ_k r_k (x − m_k)
-                grad.copy_from_slice(x);
-                for (mean, &r) in means.chunks_exact(d).zip(&r) {
-                    for (g, &m) in grad.iter_mut().zip(mean) {
-                        *g -= r * m;
-                    }
-                }
-            }
-        });
-    let device = x.device();
-    Some((
-        Tensor::from_data(TensorData::new(energy, [n]), &device),
-        Tensor::from_data(TensorData::new(grad, [n, d]), &device),
-    ))
+/// K modes on `dim` coordinates. θ: the means `[K·dim]`, the logits `[K]`.
+#[derive(Debug)]
+pub(super) struct Modes {
+    pub dim: usize,
+    pub count: usize,
 }
 
-/// `Σ_b w_b ∂U/∂m [K·d]`, `Σ_b w_b ∂U/∂l [K]`, `U [n]`, or `None` where `x` is not a plain CPU tensor.
-pub(super) fn weighted_param_grads(
-    theta: &[Tensor<1>],
-    x: &Tensor<2>,
-    weights: &Tensor<1>,
-) -> Option<(Tensor<1>, Tensor<1>, Tensor<1>)> {
-    let [n, d] = x.dims();
-    let means = theta[0].clone().try_into_primitive::<Flex>().ok()?;
-    let logits = theta[1].clone().try_into_primitive::<Flex>().ok()?;
-    let position = x.clone().try_into_primitive::<Flex>().ok()?.to_contiguous();
-    let weights = weights.clone().try_into_primitive::<Flex>().ok()?;
-    let (means, logits, weights) = (means.to_contiguous(), logits.to_contiguous(), weights.to_contiguous());
-    let (means, logits): (&[f32], &[f32]) = (means.as_slice()?, logits.as_slice()?);
-    let (position, weights): (&[f32], &[f32]) = (position.as_slice()?, weights.as_slice()?);
-    let k = logits.len();
-    let mut energy = vec![0.0f32; n];
-    // Per block: Σ w r_k x [K·d], then Σ w r_k [K].
-    let blocks: Vec<Vec<f32>> = energy
-        .par_chunks_mut(ROWS)
-        .zip(position.par_chunks(ROWS * d))
-        .zip(weights.par_chunks(ROWS))
-        .map(|((energy, position), weights)| {
-            let mut sums = vec![0.0f32; k * d + k];
-            let (pull, mass) = sums.split_at_mut(k * d);
-            let mut r = vec![0.0f32; k];
-            for ((u, x), &w) in energy.iter_mut().zip(position.chunks_exact(d)).zip(weights) {
-                *u = responsibilities(x, means, logits, &mut r);
-                for ((pull, mass), &r) in pull.chunks_exact_mut(d).zip(&mut *mass).zip(&r) {
-                    let wr = w * r;
-                    *mass += wr;
-                    for (p, &x) in pull.iter_mut().zip(x) {
-                        *p += wr * x;
-                    }
-                }
-            }
-            sums
-        })
-        .collect();
-    let mut sums = vec![0.0f64; k * d + k];
-    for block in &blocks {
-        for (sum, &value) in sums.iter_mut().zip(block) {
-            *sum += f64::from(value);
+impl Passes for Modes {
+    type Theta<'a> = Vec<&'a [f32]>;
+    /// Responsibilities, `[K, rows]`.
+    type Work = Vec<f32>;
+    type Grads = Vec<Vec<f32>>;
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn block(&self) -> usize {
+        BLOCK
+    }
+
+    fn leaf(&self) -> usize {
+        LEAF
+    }
+
+    fn theta<'a>(&self, theta: &[&'a [f32]]) -> Self::Theta<'a> {
+        theta.to_vec()
+    }
+
+    fn work(&self) -> Vec<f32> {
+        vec![0.0; self.count * BLOCK]
+    }
+
+    fn kept_bytes(&self) -> Option<usize> {
+        Some(self.count * BLOCK * size_of::<f32>())
+    }
+
+    fn evaluate(&self, theta: &Vec<&[f32]>, x: &[f32], energy: &mut [f32], work: &mut Vec<f32>, _keep: bool) {
+        let terms = &mut work[..self.count * energy.len()];
+        log_terms(terms, x, theta[0], theta[1]);
+        softmax(terms, energy);
+    }
+
+    fn backward(
+        &self,
+        theta: &Vec<&[f32]>,
+        x: &[f32],
+        seed: &[f32],
+        work: &mut Vec<f32>,
+        params: Option<&mut Vec<Vec<f32>>>,
+        input: Option<&mut [f32]>,
+    ) {
+        if let Some(params) = params {
+            self.param_grads(theta, x, seed, work, params);
+        }
+        if let Some(input) = input {
+            pull(input, x, seed, theta[0], &work[..self.count * seed.len()]);
         }
     }
-    let (pull, mass) = sums.split_at(k * d);
-    // Σ w ∂U/∂m_k = m_k Σ w r_k − Σ w r_k x,  Σ w ∂U/∂l_k = −Σ w r_k
-    let means_grad: Vec<f32> = means
-        .iter()
-        .zip(pull)
-        .enumerate()
-        .map(|(i, (&m, &pull))| (f64::from(m) * mass[i / d] - pull) as f32)
-        .collect();
-    let logits_grad: Vec<f32> = mass.iter().map(|&mass| -mass as f32).collect();
-    let device = x.device();
-    Some((
-        Tensor::from_data(TensorData::new(means_grad, [k * d]), &device),
-        Tensor::from_data(TensorData::new(logits_grad, [k]), &device),
-        Tensor::from_data(TensorData::new(energy, [n]), &device),
-    ))
-}
 
-/// Fills `r` with the responsibilities of one point and returns its energy.
-fn responsibilities(x: &[f32], means: &[f32], logits: &[f32], r: &mut [f32]) -> f32 {
-    let d = x.len();
-    let mut max = f32::NEG_INFINITY;
-    for ((r, mean), &logit) in r.iter_mut().zip(means.chunks_exact(d)).zip(logits) {
-        *r = logit - 0.5 * square_distance(x, mean);
-        max = max.max(*r);
+    fn param_grads(
+        &self,
+        theta: &[&[f32]],
+        x: &[f32],
+        seed: &[f32],
+        work: &mut Vec<f32>,
+        params: &mut Vec<Vec<f32>>,
+    ) {
+        let responsibilities = &work[..self.count * seed.len()];
+        let (means, logits) = params.split_at_mut(1);
+        // ∂U/∂m_k = r_k (m_k − x), ∂U/∂l_k = −r_k
+        add_responsible(&mut means[0], x, seed, theta[0], responsibilities);
+        add_row_sums_scaled(&mut logits[0], responsibilities, seed, -1.0);
+        // The first logit is frozen.
+        logits[0][0] = 0.0;
     }
-    // A NaN position must give a NaN energy, not the −∞ that `max` would hide it behind.
-    let mut sum = 0.0;
-    for r in r.iter_mut() {
-        *r = (*r - max).exp();
-        sum += *r;
-    }
-    for r in r.iter_mut() {
-        *r /= sum;
-    }
-    -(max + sum.ln())
-}
 
-fn square_distance(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; LANES];
-    let (a_blocks, b_blocks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 =
-        a_blocks.remainder().iter().zip(b_blocks.remainder()).map(|(a, b)| (a - b) * (a - b)).sum();
-    for (a, b) in a_blocks.zip(b_blocks) {
-        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
-            let gap = a - b;
-            *lane += gap * gap;
-        }
+    fn zeros(&self) -> Vec<Vec<f32>> {
+        vec![vec![0.0; self.count * self.dim], vec![0.0; self.count]]
     }
-    lanes.iter().sum::<f32>() + rest
+
+    fn add(&self, to: &mut Vec<Vec<f32>>, from: &Vec<Vec<f32>>) {
+        to.iter_mut().zip(from).for_each(|(to, from)| add_rows(to, from));
+    }
+
+    fn flattened(&self, grads: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+        grads
+    }
 }

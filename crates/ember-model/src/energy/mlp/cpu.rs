@@ -182,6 +182,7 @@ impl Passes for Perceptron {
     fn backward(
         &self,
         theta: &Vec<&[f32]>,
+        _x: &[f32],
         seed: &[f32],
         work: &mut Work,
         mut params: Option<&mut Vec<Vec<f32>>>,
@@ -215,7 +216,14 @@ impl Passes for Perceptron {
         }
     }
 
-    fn param_grads(&self, seed: &[f32], work: &mut Work, params: &mut Vec<Vec<f32>>) {
+    fn param_grads(
+        &self,
+        _theta: &[&[f32]],
+        _x: &[f32],
+        seed: &[f32],
+        work: &mut Work,
+        params: &mut Vec<Vec<f32>>,
+    ) {
         let (rows, hidden) = (seed.len(), self.hidden());
         assert_eq!(work.rows, rows, "one weight a row");
         let Work { inputs, signals, scratch, .. } = work;
@@ -235,7 +243,7 @@ impl Passes for Perceptron {
         to.iter_mut().zip(from).for_each(|(to, from)| add_rows(to, from));
     }
 
-    fn into_theta(&self, grads: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+    fn flattened(&self, grads: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
         grads
     }
 }

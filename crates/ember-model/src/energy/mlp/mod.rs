@@ -5,8 +5,6 @@
 mod cpu;
 mod thin;
 
-use std::sync::Arc;
-
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +15,7 @@ use super::network::{
 };
 use super::spectral::SpectralNorm;
 use super::{
-    Architecture, Pass, WeightedGrads, energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff,
+    Architecture, Evaluation, WeightedGrads, energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff,
 };
 use crate::cpu::CpuForm;
 use crate::error::ModelError;
@@ -103,11 +101,7 @@ impl Architecture for MlpEnergy {
         self.cpu.energy_and_grad(theta, &x).unwrap_or_else(|| energy_and_grad_by_autodiff(self, theta, x))
     }
 
-    fn energy_and_grad_kept(
-        &self,
-        theta: &[Tensor<1>],
-        x: Tensor<2>,
-    ) -> (Tensor<1>, Tensor<2>, Option<Arc<dyn Pass>>) {
+    fn energy_and_grad_kept(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Evaluation {
         self.cpu.energy_and_grad_kept(theta, &x).unwrap_or_else(|| {
             let (energy, grad) = energy_and_grad_by_autodiff(self, theta, x);
             (energy, grad, None)

@@ -124,6 +124,7 @@ impl Passes for Network {
     fn backward(
         &self,
         theta: &Vec<&[f32]>,
+        _x: &[f32],
         seed: &[f32],
         work: &mut Workspace,
         params: Option<&mut Vec<Vec<f32>>>,
@@ -144,7 +145,7 @@ impl Passes for Network {
         to.iter_mut().zip(from).for_each(|(to, from)| add_rows(to, from));
     }
 
-    fn into_theta(&self, grads: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+    fn flattened(&self, grads: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
         grads
     }
 }
