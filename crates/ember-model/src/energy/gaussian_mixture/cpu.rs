@@ -3,7 +3,7 @@
 //! The tensor form in the parent module is the reference; `tests/mixture_cpu.rs` holds the two together. What the way back needs
 //! of a row are its K responsibilities.
 
-use super::rows::{add_responsible, add_row_sums_scaled, log_terms, pull, softmax};
+use super::rows::{add_pulls, log_terms, pull, scale_rows, softmax};
 use crate::cpu::Passes;
 use crate::energy::elementwise::add_rows;
 
@@ -19,10 +19,17 @@ pub(super) struct Modes {
     pub count: usize,
 }
 
+/// The buffers of one block, `[K, rows]`.
+#[derive(Debug)]
+pub(super) struct Work {
+    responsibilities: Vec<f32>,
+    /// Those times the rows' weights.
+    weighted: Vec<f32>,
+}
+
 impl Passes for Modes {
     type Theta<'a> = Vec<&'a [f32]>;
-    /// Responsibilities, `[K, rows]`.
-    type Work = Vec<f32>;
+    type Work = Work;
     type Grads = Vec<Vec<f32>>;
 
     fn dim(&self) -> usize {
@@ -41,16 +48,17 @@ impl Passes for Modes {
         theta.to_vec()
     }
 
-    fn work(&self) -> Vec<f32> {
-        vec![0.0; self.count * BLOCK]
+    fn work(&self) -> Work {
+        let numbers = || vec![0.0; self.count * BLOCK];
+        Work { responsibilities: numbers(), weighted: numbers() }
     }
 
     fn kept_bytes(&self) -> Option<usize> {
-        Some(self.count * BLOCK * size_of::<f32>())
+        Some(2 * self.count * BLOCK * size_of::<f32>())
     }
 
-    fn evaluate(&self, theta: &Vec<&[f32]>, x: &[f32], energy: &mut [f32], work: &mut Vec<f32>, _keep: bool) {
-        let terms = &mut work[..self.count * energy.len()];
+    fn evaluate(&self, theta: &Vec<&[f32]>, x: &[f32], energy: &mut [f32], work: &mut Work, _keep: bool) {
+        let terms = &mut work.responsibilities[..self.count * energy.len()];
         log_terms(terms, x, theta[0], theta[1]);
         softmax(terms, energy);
     }
@@ -60,7 +68,7 @@ impl Passes for Modes {
         theta: &Vec<&[f32]>,
         x: &[f32],
         seed: &[f32],
-        work: &mut Vec<f32>,
+        work: &mut Work,
         params: Option<&mut Vec<Vec<f32>>>,
         input: Option<&mut [f32]>,
     ) {
@@ -68,7 +76,7 @@ impl Passes for Modes {
             self.param_grads(theta, x, seed, work, params);
         }
         if let Some(input) = input {
-            pull(input, x, seed, theta[0], &work[..self.count * seed.len()]);
+            pull(input, x, seed, theta[0], &work.responsibilities[..self.count * seed.len()]);
         }
     }
 
@@ -77,14 +85,15 @@ impl Passes for Modes {
         theta: &[&[f32]],
         x: &[f32],
         seed: &[f32],
-        work: &mut Vec<f32>,
+        work: &mut Work,
         params: &mut Vec<Vec<f32>>,
     ) {
-        let responsibilities = &work[..self.count * seed.len()];
+        let numbers = self.count * seed.len();
+        let weighted = &mut work.weighted[..numbers];
         let (means, logits) = params.split_at_mut(1);
-        // ∂U/∂m_k = r_k (m_k − x), ∂U/∂l_k = −r_k
-        add_responsible(&mut means[0], x, seed, theta[0], responsibilities);
-        add_row_sums_scaled(&mut logits[0], responsibilities, seed, -1.0);
+        // ∂U/∂l_k = −r_k, ∂U/∂m_k = r_k (m_k − x)
+        scale_rows(weighted, &mut logits[0], &work.responsibilities[..numbers], seed);
+        add_pulls(&mut means[0], x, theta[0], weighted, seed.len());
         // The first logit is frozen.
         logits[0][0] = 0.0;
     }

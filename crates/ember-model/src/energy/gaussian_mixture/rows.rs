@@ -37,13 +37,10 @@ fn square_distance(a: &[f32], b: &[f32]) -> f32 {
 
 /// The sum of all lanes, halves added to halves.
 #[inline(always)]
-fn sum(mut lanes: [f32; LANES]) -> f32 {
-    for half in [8, 4, 2, 1] {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
-    }
-    lanes[0]
+fn sum(lanes: [f32; LANES]) -> f32 {
+    let eight: [f32; 8] = std::array::from_fn(|i| lanes[i] + lanes[i + 8]);
+    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 /// Turns `t: [K, rows]` into responsibilities `r = softmax(t)` and writes `U = −log Σ_k e^{t_k}`.
@@ -94,41 +91,76 @@ pub(super) fn pull(to: &mut [f32], x: &[f32], seed: &[f32], means: &[f32], respo
     }
 }
 
-/// `to_k += Σ_r s_r r_k (m_k − x)`, `to: [K, dim]`: the gradient in the means.
+/// `to_k += Σ_r w_{k,r} (m_k − x)`, `to: [K, dim]`, `weights: [K, rows]`: the gradient in the means. A few coordinates at a time, so
+/// that their sums stay in registers.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn add_responsible(
-    to: &mut [f32],
-    x: &[f32],
-    seed: &[f32],
-    means: &[f32],
-    responsibilities: &[f32],
-) {
-    let (rows, dim) = (seed.len(), x.len() / seed.len());
-    for (row, (x, s)) in x.chunks_exact(dim).zip(seed).enumerate() {
-        let modes = to.chunks_exact_mut(dim).zip(means.chunks_exact(dim));
-        for ((to, mean), r) in modes.zip(responsibilities.chunks_exact(rows)) {
-            let weight = s * r[row];
-            for ((to, m), x) in to.iter_mut().zip(mean).zip(x) {
-                *to += weight * (m - x);
+pub(super) fn add_pulls(to: &mut [f32], x: &[f32], means: &[f32], weights: &[f32], rows: usize) {
+    let dim = x.len() / rows;
+    let modes = to.chunks_exact_mut(dim).zip(means.chunks_exact(dim)).zip(weights.chunks_exact(rows));
+    for ((to, mean), weights) in modes {
+        let whole = dim / LANES * LANES;
+        for start in (0..whole).step_by(LANES) {
+            let sums = pull_lanes(x, mean, weights, dim, start);
+            to[start..start + LANES].iter_mut().zip(sums).for_each(|(to, sum)| *to += sum);
+        }
+        if dim < LANES {
+            for (to, (j, m)) in to.iter_mut().zip(mean.iter().enumerate()) {
+                *to += x[j..].iter().step_by(dim).zip(weights).map(|(x, w)| w * (m - x)).sum::<f32>();
             }
+        } else if whole < dim {
+            // The last coordinates with some before them, whose sums are there already.
+            let sums = pull_lanes(x, mean, weights, dim, dim - LANES);
+            let new = sums.into_iter().skip(LANES - (dim - whole));
+            to[whole..].iter_mut().zip(new).for_each(|(to, sum)| *to += sum);
         }
     }
 }
 
-/// `to_k += f Σ_r s_r z_{k,r}`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn add_row_sums_scaled(to: &mut [f32], z: &[f32], seed: &[f32], factor: f32) {
-    for (to, z) in to.iter_mut().zip(z.chunks_exact(seed.len())) {
-        let mut lanes = [0.0f32; LANES];
-        let ((z_blocks, z_rest), (s_blocks, s_rest)) = (z.as_chunks::<LANES>(), seed.as_chunks::<LANES>());
-        for (z, s) in z_blocks.iter().zip(s_blocks) {
+/// `Σ_r w_r (m − x_r)` of the coordinates from `start` on: four rows at a time, whose sums do not wait for each other.
+#[inline(always)]
+fn pull_lanes(x: &[f32], mean: &[f32], weights: &[f32], dim: usize, start: usize) -> [f32; LANES] {
+    const ROWS: usize = 4;
+    let mean = lanes_at(mean, start);
+    let mut sums = [[0.0f32; LANES]; ROWS];
+    let (fours, rest) = weights.as_chunks::<ROWS>();
+    for (x, weights) in x.chunks_exact(ROWS * dim).zip(fours) {
+        for row in 0..ROWS {
+            let x = lanes_at(x, row * dim + start);
             for lane in 0..LANES {
-                lanes[lane] += z[lane] * s[lane];
+                sums[row][lane] += weights[row] * (mean[lane] - x[lane]);
             }
         }
-        for (z, s) in z_rest.iter().zip(s_rest) {
-            lanes[0] += z * s;
+    }
+    for (x, w) in x[fours.len() * ROWS * dim..].chunks_exact(dim).zip(rest) {
+        let x = lanes_at(x, start);
+        for lane in 0..LANES {
+            sums[0][lane] += w * (mean[lane] - x[lane]);
         }
-        *to += factor * sum(lanes);
+    }
+    std::array::from_fn(|lane| (sums[0][lane] + sums[1][lane]) + (sums[2][lane] + sums[3][lane]))
+}
+
+/// The numbers from `start` on.
+#[inline(always)]
+fn lanes_at(values: &[f32], start: usize) -> [f32; LANES] {
+    let mut lanes = [0.0; LANES];
+    lanes.copy_from_slice(&values[start..start + LANES]);
+    lanes
+}
+
+/// `to = s · z` and `sums_k −= Σ_r s_r z_{k,r}`: `to` and `z: [K, rows]`, `seed: [rows]`, `sums: [K]`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(super) fn scale_rows(to: &mut [f32], sums: &mut [f32], z: &[f32], seed: &[f32]) {
+    let rows = seed.len();
+    for ((to, z), total) in to.chunks_exact_mut(rows).zip(z.chunks_exact(rows)).zip(sums) {
+        to.iter_mut().zip(z).zip(seed).for_each(|((to, z), s)| *to = z * s);
+        let mut lanes = [0.0f32; LANES];
+        let (blocks, rest) = to.as_chunks::<LANES>();
+        for block in blocks {
+            for lane in 0..LANES {
+                lanes[lane] += block[lane];
+            }
+        }
+        *total -= sum(lanes) + rest.iter().sum::<f32>();
     }
 }
