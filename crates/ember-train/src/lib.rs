@@ -22,6 +22,7 @@ pub mod error;
 pub mod eval;
 pub mod eval_images;
 pub mod eval_options;
+pub mod faults;
 pub mod features;
 pub mod flow_estimates;
 pub mod gaussian_fit;

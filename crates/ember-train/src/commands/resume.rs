@@ -50,7 +50,14 @@ pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
     } else {
         tracing::info!(run = %dir.display(), device = %selected.name, from = trainer.step, "resuming");
     }
-    let mut run = Run { dir: dir.clone(), device_label: selected.label, metrics, time_before, sources };
+    let mut run = Run {
+        dir: dir.clone(),
+        device_label: selected.label,
+        device_name: selected.name,
+        metrics,
+        time_before,
+        sources,
+    };
     run.train(&mut trainer, &signals)?;
     super::summary::print(dir, trainer)
 }

@@ -30,6 +30,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<(), Error> {
         metrics: MetricsWriter::create(&dir)?,
         dir,
         device_label: selected.label,
+        device_name: selected.name,
         time_before: 0.0,
         sources,
     };
