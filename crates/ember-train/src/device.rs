@@ -7,6 +7,7 @@
 use burn::tensor::Device;
 
 use crate::error::Error;
+use crate::memory::Room;
 
 #[cfg(feature = "wgpu")]
 mod adapters;
@@ -20,6 +21,17 @@ pub struct Selected {
     pub name: String,
     /// What `--device` takes: `flex`, `wgpu:0`.
     pub label: String,
+}
+
+impl Selected {
+    /// How much memory there is for a run.
+    pub fn room(&self) -> Room {
+        #[cfg(feature = "wgpu")]
+        if let Some(room) = adapters::room(self) {
+            return room;
+        }
+        Room::host(&self.name)
+    }
 }
 
 /// One line of `ember devices`.

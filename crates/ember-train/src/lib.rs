@@ -31,6 +31,7 @@ pub mod likelihood;
 pub mod log_z;
 pub mod logging;
 pub mod masses;
+pub mod memory;
 pub mod metrics;
 pub mod noisy;
 pub mod objective;

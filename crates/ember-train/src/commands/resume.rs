@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::metrics::{self, MetricsWriter};
 use crate::run::{Run, Signals};
 use crate::trainer::Trainer;
-use crate::{device, logging, record, watchdog};
+use crate::{device, logging, memory, record, watchdog};
 
 pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
     logging::init();
@@ -24,6 +24,7 @@ pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
     let overrides = Overrides { steps: args.steps, ..Overrides::default() };
     let config = Config::load(&path, &overrides)?.config;
     let selected = device::select(&args.device.device)?;
+    memory::check(&config, &selected.room(), &path)?;
     let signals = Signals::listen()?;
     let mut trainer = restore(dir, config, &selected.device, &selected.label)?;
     let sources = trainer.config.dataset.as_dyn().sources()?;

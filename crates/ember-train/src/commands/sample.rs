@@ -9,6 +9,7 @@ use ember_sampler::{Noise, Walkers};
 use crate::cli::SampleArgs;
 use crate::denoise::denoised;
 use crate::error::Error;
+use crate::memory::{self, Sizes};
 use crate::record::{self, Opened};
 use crate::samples::Samples;
 use crate::smc::{SmcOptions, tempered};
@@ -43,6 +44,9 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
             args.count
         )));
     }
+    let room = selected.room();
+    let need = |walkers| Sizes { dim, walkers, ..Sizes::default() }.need(&room);
+    memory::check_count("--count", args.count, need, &room)?;
     let sigma = args.denoise.then(|| data_noise(&subject, args)).transpose()?;
     let mut walkers = draw(&subject, args)?;
     if args.steps > 0 {

@@ -2,12 +2,14 @@
 
 use std::sync::{Mutex, OnceLock};
 
+use burn::backend::DispatchDevice;
 use burn::tensor::wgpu::WgpuBackend;
 use burn::tensor::wgpu::wgpu::{self, Backend, DeviceType};
 use burn::tensor::{Device, DeviceKind};
 
 use super::{Info, Selected, unavailable};
 use crate::error::Error;
+use crate::memory::Room;
 
 /// The graphics APIs that compute is done on, best first; never GL.
 const APIS: &[(Backend, WgpuBackend)] = if cfg!(target_os = "macos") {
@@ -26,6 +28,20 @@ pub(super) const API_NAMES: &str = if cfg!(target_os = "macos") {
 } else {
     "Vulkan"
 };
+
+/// The memory of an adapter that is open; `None` for any other device.
+pub(super) fn room(selected: &Selected) -> Option<Room> {
+    let DispatchDevice::Cube(device) = selected.device.as_dispatch() else { return None };
+    let memory = device.client().properties().memory.clone();
+    let kind = list().iter().find(|adapter| adapter.label == selected.label).map(|adapter| adapter.kind);
+    Some(Room {
+        largest: Some(memory.max_page_size),
+        // Known where kernels are compiled to SPIR-V.
+        on_device: memory.max_memory(),
+        shared: matches!(kind, Some("software" | "integrated")),
+        ..Room::host(&selected.name)
+    })
+}
 
 /// The kinds in the order in which they are numbered.
 const KINDS: &[(DeviceType, &str)] = &[
