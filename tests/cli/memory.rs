@@ -15,17 +15,17 @@ fn the_estimate_is_within_its_factor_of_the_measured_peak() {
         large.replace("\"mala\"", kernel).replace("count = 128", &format!("count = {count}"))
     };
     let rows = |batch: &str| {
-        large.replace("train_size = 256", &format!("train_size = 150_000\nbatch_size = {batch}"))
+        large.replace("train_size = 256", &format!("train_size = 100_000\nbatch_size = {batch}"))
     };
-    let audit = "\n[audit]\nwalkers = 50_000\nrepeats = 2\nevery = 1\n";
+    let audit = "\n[audit]\nwalkers = 40_000\nrepeats = 2\nevery = 1\n";
     let configs = [
-        count("\"mala\"", "50_000"),
-        count("\"mala\"", "200_000"),
-        count("\"ula\"", "200_000"),
-        count("\"ula\"", "200_000\nmoved_per_update = 1_000"),
+        count("\"mala\"", "25_000"),
+        count("\"mala\"", "100_000"),
+        count("\"ula\"", "100_000"),
+        count("\"ula\"", "100_000\nmoved_per_update = 1_000"),
         format!("{large}{audit}"),
         rows("100"),
-        rows("150_000"),
+        rows("100_000"),
         large.replace("hidden = [8]", "hidden = [3_000, 3_000]"),
     ];
     let room = Room::host("flex");

@@ -35,6 +35,7 @@ pub(super) fn run(command: &BenchCommand, start: Instant) -> Result<(), Error> {
             let overrides = Overrides { set: args.set.clone(), ..Overrides::default() };
             let config = Config::load(&args.config, &overrides)?.config;
             let selected = prepare(&args.bench)?;
+            selected.check_precision(config.precision, &args.config)?;
             memory::check(&config, &selected.room(), &args.config)?;
             (bench::train(config, args.updates, &selected.device, start)?, args.bench.json)
         }

@@ -24,6 +24,7 @@ pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
     let overrides = Overrides { steps: args.steps, ..Overrides::default() };
     let config = Config::load(&path, &overrides)?.config;
     let selected = device::select(&args.device.device)?;
+    selected.check_precision(config.precision, &path)?;
     memory::check(&config, &selected.room(), &path)?;
     let signals = Signals::listen()?;
     let mut trainer = restore(dir, config, &selected.device, &selected.label)?;

@@ -29,6 +29,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     Samples::check_path(&args.out)?;
     let selected = device::select(&args.device.device)?;
     let mut subject = record::open(&args.path, &selected.device)?;
+    selected.check_precision(subject.model.spec().precision, &args.path)?;
     if args.ema {
         subject = subject.averaged(&args.path)?;
     }

@@ -20,6 +20,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<(), Error> {
         return Err(Error::OutputExists { path: dir, hint });
     }
     let selected = device::select(&args.device.device)?;
+    selected.check_precision(config.precision, &args.config)?;
     memory::check(&config, &selected.room(), &args.config)?;
     let signals = Signals::listen()?;
     // Everything that can be wrong with the config is found before anything is written.
