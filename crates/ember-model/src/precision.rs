@@ -33,6 +33,9 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Every precision, finest first.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Tf32, Self::Bf16];
+
     /// Whether it is that of everything else.
     pub fn is_f32(&self) -> bool {
         *self == Self::F32

@@ -57,7 +57,7 @@ pub(super) fn unknown_key(found: &str, valid: &[&str]) -> String {
     format!("unknown key{}; valid here: {}", did_you_mean(found, valid), list(valid))
 }
 
-fn unknown_name(section: &str, key: &str, found: &str, valid: &[&str]) -> String {
+pub(super) fn unknown_name(section: &str, key: &str, found: &str, valid: &[&str]) -> String {
     if key == "kind" && LATER_KINDS.contains(&(section, found)) {
         return format!("\"{found}\" is {LATER}; there is {}", list(valid));
     }

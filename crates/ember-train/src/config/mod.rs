@@ -111,7 +111,7 @@ impl Config {
         let steps = document.value("steps")?.ok_or_else(|| {
             document.error("", "steps", "missing: the number of parameter updates, such as `steps = 8000`")
         })?;
-        let precision = document.value("precision")?.unwrap_or_default();
+        let precision = Self::precision_of(&mut document)?;
         let objective: ObjectiveConfig = document.section("objective")?;
         let dataset: DatasetConfig = document.section("dataset")?;
         document.resolve_base(dataset.as_dyn().shape())?;
@@ -147,6 +147,16 @@ impl Config {
         config.resolve_pretrain();
         config.validate().map_err(|error| document.locate(error))?;
         Ok(config)
+    }
+
+    fn precision_of(document: &mut Document) -> Result<Precision, Error> {
+        let Some(found) = document.value::<String>("precision")? else { return Ok(Precision::default()) };
+        let names = Precision::ALL.map(|precision| precision.to_string());
+        let known = names.iter().position(|name| *name == found).map(|at| Precision::ALL[at]);
+        known.ok_or_else(|| {
+            let names = names.each_ref().map(String::as_str);
+            document.error("", "precision", explain::unknown_name("", "precision", &found, &names))
+        })
     }
 
     /// The resolved config as TOML, which loads back equal.
