@@ -59,6 +59,26 @@ fn a_device_that_is_not_there() {
     assert_eq!(scratch.leftovers(), Vec::<String>::new());
 }
 
+/// A processor computes in f32: found out before anything is written, and by whatever opens a run at another precision.
+#[test]
+fn a_precision_that_the_device_lacks() {
+    let scratch = Scratch::new(MLP);
+    let words = ["toy.toml: precision: found \"bf16\"", "flex", "computes in f32", "ember devices"];
+    let set = ["--device", "flex", "--set", "precision=bf16"];
+    scratch.fails(&[&["train", "toy.toml"][..], &set].concat(), 2, &words);
+    scratch.fails(&[&["bench", "train", "toy.toml", "--updates", "1"][..], &set].concat(), 2, &words);
+    assert_eq!(scratch.leftovers(), Vec::<String>::new());
+    assert!(scratch.ok(&["devices"]).contains("(f32)"));
+    // A run of another device: its config and its checkpoint say bf16.
+    scratch.ok(&["train", "toy.toml", "--out", "run", "--device", "flex"]);
+    let config = std::fs::read_to_string(scratch.path("run/config.toml")).expect("a config");
+    assert!(!config.contains("precision"), "the default is left out: {config}");
+    std::fs::write(scratch.path("run/config.toml"), format!("precision = \"bf16\"\n{config}"))
+        .expect("written");
+    let words = ["run", "precision: found \"bf16\"", "computes in f32"];
+    scratch.fails(&["resume", "run", "--device", "flex", "--steps", "40"], 2, &words);
+}
+
 #[test]
 fn an_output_folder_that_cannot_be_written() {
     let scratch = Scratch::new(TOY);

@@ -7,6 +7,7 @@ mod data;
 mod estimators;
 mod features;
 mod judging;
+mod memory;
 mod report;
 mod resume;
 mod support;

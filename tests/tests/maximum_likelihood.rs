@@ -151,8 +151,14 @@ fn train(dir: &std::path::Path, steps: u64) {
         }
     };
     let sources = trainer.config.dataset.as_dyn().sources().expect("none");
-    let mut run =
-        Run { dir: dir.to_path_buf(), device_label: "cpu".into(), metrics, time_before: 0.0, sources };
+    let mut run = Run {
+        dir: dir.to_path_buf(),
+        device_label: "cpu".into(),
+        device_name: "cpu".into(),
+        metrics,
+        time_before: 0.0,
+        sources,
+    };
     run.train(&mut trainer, &Signals::default()).expect("finite");
 }
 

@@ -9,6 +9,7 @@ use crate::energy::{
 };
 use crate::error::ModelError;
 use crate::flow::{multiscale_real_nvp::MultiscaleRealNvp, real_nvp::RealNvp, spline_flow::SplineFlow};
+use crate::precision::Precision;
 use crate::shape::{SampleShape, Support};
 
 const TEMPERATURE: &str = "temperature";
@@ -25,6 +26,15 @@ macro_rules! energies {
         impl EnergyConfig {
             /// Every `kind` there is.
             pub const KINDS: &'static [&'static str] = &[$($kind),*];
+
+            /// Whether it has products that can be made at another precision than f32.
+            pub fn has_precisions(&self) -> bool {
+                match self {
+                    Self::Mlp(_) => true,
+                    Self::Tilted(tilted) => tilted.tilt.has_precisions(),
+                    _ => false,
+                }
+            }
 
             /// The `kind` of this energy.
             pub fn kind(&self) -> &'static str {
@@ -73,12 +83,14 @@ pub struct EnergySpec {
     pub temperature: f64,
     /// Where the model's density lives.
     pub support: Support,
+    /// Of a network's matrix products: how the energy is computed, no part of what it is. Weight files do not hold it.
+    pub precision: Precision,
 }
 
 impl EnergySpec {
-    /// The energy itself: temperature 1, unbounded.
+    /// The energy itself: temperature 1, unbounded, in f32.
     pub fn new(shape: SampleShape, energy: EnergyConfig) -> Self {
-        Self { shape, energy, temperature: 1.0, support: Support::Unbounded }
+        Self { shape, energy, temperature: 1.0, support: Support::Unbounded, precision: Precision::F32 }
     }
 
     /// Builds the architecture.
@@ -86,7 +98,8 @@ impl EnergySpec {
     /// # Errors
     /// As [`EnergyConfig::build`].
     pub fn build(&self) -> Result<Box<dyn Architecture>, ModelError> {
-        let inner = self.energy.build(self.shape)?;
+        let mut inner = self.energy.build(self.shape)?;
+        inner.set_precision(self.precision);
         let (temperature, support) = (self.temperature, self.support);
         if temperature == 1.0 && support == Support::Unbounded {
             return Ok(inner);
@@ -161,6 +174,6 @@ impl EnergySpec {
         let energy = toml::Value::Table(table)
             .try_into()
             .map_err(|error: toml::de::Error| metadata(error.message().to_owned()))?;
-        Ok(Self { shape, energy, temperature, support })
+        Ok(Self { shape, energy, temperature, support, precision: Precision::F32 })
     }
 }

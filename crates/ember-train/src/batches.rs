@@ -13,7 +13,7 @@ use crate::epochs::Epochs;
 use crate::error::Error;
 
 /// The most bytes of training data kept on the device; a larger set is sent batch by batch.
-const DEVICE_BYTES: usize = 1 << 30;
+pub(crate) const DEVICE_BYTES: usize = 1 << 30;
 /// Lanes of [`Purpose::DataNoise`].
 const NOISE_LANE: u32 = 0;
 const DEQUANTISE_LANE: u32 = 1;

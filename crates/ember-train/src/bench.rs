@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Adam, Config, OptimizerConfig};
 use crate::error::Error;
+use crate::memory::Need;
 use crate::optimizer::Optimizer;
 use crate::record;
 use crate::tensor_file::TensorFile;
@@ -171,6 +172,12 @@ pub fn train(config: Config, updates: u64, device: &Device, program_start: Insta
     }))
 }
 
+/// What [`resampling`] needs at least: log-weights twice, and 64-bit ancestors on the device and in host memory.
+pub fn resampling_need(count: usize) -> Need {
+    let bytes = (count as u64).saturating_mul(8);
+    Need { host: bytes, device: bytes.saturating_mul(2), largest: bytes / 2 }
+}
+
 /// Resamplings per second of `count` log-weights `N(0, 1)`, and how far counts stray from `N·W` computed in f64.
 ///
 /// # Errors
@@ -244,6 +251,12 @@ impl Flow {
 
 /// Different batches that training is given in turn: made before the clock starts.
 const BATCHES: usize = 4;
+
+/// What [`flow`] needs at least: its batches.
+pub fn flow_need(dim: usize, batch: usize) -> Need {
+    let largest = (dim as u64).saturating_mul(batch as u64).saturating_mul(4);
+    Need { host: 0, device: largest.saturating_mul(BATCHES as u64), largest }
+}
 
 /// Batches per second: training steps (maximum likelihood, Adam), then log-densities and draws of the flow so trained.
 ///

@@ -4,9 +4,13 @@
 //! software, and opened with that API pinned: burn's own choice falls back to GL without a word where no Vulkan driver works.
 //! `flex` and `ndarray` are had without asking wgpu for anything.
 
+use std::path::Path;
+
 use burn::tensor::Device;
+use ember_model::Precision;
 
 use crate::error::Error;
+use crate::memory::Room;
 
 #[cfg(feature = "wgpu")]
 mod adapters;
@@ -20,6 +24,45 @@ pub struct Selected {
     pub name: String,
     /// What `--device` takes: `flex`, `wgpu:0`.
     pub label: String,
+}
+
+impl Selected {
+    /// The precisions that matrix products can have on it.
+    pub fn precisions(&self) -> Vec<Precision> {
+        #[cfg(feature = "wgpu")]
+        if let Some(found) = adapters::precisions(&self.device) {
+            return found;
+        }
+        vec![Precision::F32]
+    }
+
+    /// Checks that it has the precision a config asks for; `origin` is the config's file.
+    ///
+    /// # Errors
+    /// [`Error::Config`] at `precision`, with what the device has.
+    pub fn check_precision(&self, precision: Precision, origin: &Path) -> Result<(), Error> {
+        let there = self.precisions();
+        if there.contains(&precision) {
+            return Ok(());
+        }
+        let there: Vec<String> = there.iter().map(Precision::to_string).collect();
+        let message = format!(
+            "found \"{precision}\", and the device {} computes in {}: take that, or another --device (`ember devices` lists \
+             what each has)",
+            self.name,
+            there.join(" or ")
+        );
+        Err(Error::config(origin.display(), "", "precision", message))
+    }
+
+    /// How much memory there is for a run.
+    pub fn room(&self) -> Room {
+        #[cfg(feature = "wgpu")]
+        if let Some(room) = adapters::room(self) {
+            return room;
+        }
+        Room::host(&self.name)
+    }
 }
 
 /// One line of `ember devices`.
@@ -56,6 +99,17 @@ pub fn list() -> Vec<Info> {
     let auto = devices.iter().position(|info| info.kind == "discrete" && info.usable).unwrap_or(0);
     devices[auto].auto = true;
     devices
+}
+
+/// The precisions of a device of [`list`]. Opens it, where only the open device tells: where kernels are compiled to SPIR-V.
+///
+/// # Errors
+/// As [`select`].
+pub fn precisions(info: &Info) -> Result<Vec<Precision>, Error> {
+    match info.kind != "cpu" && cfg!(feature = "vulkan") {
+        true => Ok(select(&info.label)?.precisions()),
+        false => Ok(vec![Precision::F32]),
+    }
 }
 
 /// The device that `spec` names: `auto`, `flex`, `ndarray`, `wgpu` or `wgpu:N`.

@@ -362,7 +362,8 @@ fn opened(found: Checkpoint, origin: &Path, run: Option<PathBuf>, device: &Devic
         _ => None,
     };
     let proposal_flows = proposal_flows(&found, device)?;
-    let model = EnergyModel::from_tensors(spec, found.theta, device)?;
+    let precision = config.as_ref().map_or(spec.precision, |config| config.precision);
+    let model = EnergyModel::from_tensors(EnergySpec { precision, ..spec }, found.theta, device)?;
     let ema = ema_model(&model, &found.optimizer)?;
     let audit = found.audit.first().and_then(|record| {
         let log_z: Vec<f64> = serde_json::from_value(found.extra["audit_log_z"].clone()).ok()?;

@@ -11,6 +11,7 @@ use ember_model::params::download;
 use crate::checkpoint::{self, Retention};
 use crate::dataset::Sources;
 use crate::error::Error;
+use crate::faults;
 use crate::masses;
 use crate::metrics::{MetricsLine, MetricsWriter};
 use crate::picture;
@@ -87,6 +88,8 @@ pub struct Run {
     pub dir: PathBuf,
     /// The device, as a checkpoint records it.
     pub device_label: String,
+    /// The device for people, as [`crate::device::Selected::name`].
+    pub device_name: String,
     /// The metric lines.
     pub metrics: MetricsWriter,
     /// Seconds of training before this process.
@@ -99,30 +102,43 @@ impl Run {
     /// Trains to `config.steps`, leaving metric lines, checkpoints and pictures.
     ///
     /// # Errors
-    /// A non-finite state or an I/O error (the last good checkpoint is kept); a signal, or a data set that is gone: a checkpoint
-    /// is written first.
+    /// A non-finite state, an I/O error or a device that is lost (the last good checkpoint is kept); a signal, or a data set that
+    /// is gone: a checkpoint is written first.
     pub fn train(&mut self, trainer: &mut Trainer, signals: &Signals) -> Result<(), Error> {
         let progress = Progress::new(trainer.step, trainer.config.steps);
         let mut pace = Pace::new(self.time_before, trainer.step);
         let mut result = Ok(());
         while result.is_ok() && trainer.step < trainer.config.steps {
-            result = match self.update(trainer, &progress, &mut pace) {
-                Err(error @ (Error::NonFinite { .. } | Error::Diverged { .. }))
-                    if trainer.config.watchdog.max_rollbacks > 0 =>
-                {
-                    let rolled_back = watchdog::roll_back(self, trainer, error);
-                    pace.restart(trainer.step);
-                    progress.set(trainer.step);
-                    rolled_back
-                }
-                other => other,
-            };
-            if let (Ok(()), Some(signal)) = (&result, signals.seen()) {
-                result = self.interrupted(trainer, signal, &progress);
-            }
+            // burn reports a device that failed by a panic, where the host next reads from it.
+            result = faults::caught(|| self.guarded_update(trainer, signals, &progress, &mut pace))
+                .unwrap_or_else(|panic| Err(faults::of_update(self, trainer, &panic)));
         }
         progress.finish();
         result
+    }
+
+    /// One update, and what follows where it diverges or a signal came.
+    fn guarded_update(
+        &mut self,
+        trainer: &mut Trainer,
+        signals: &Signals,
+        progress: &Progress,
+        pace: &mut Pace,
+    ) -> Result<(), Error> {
+        match self.update(trainer, progress, pace) {
+            Err(error @ (Error::NonFinite { .. } | Error::Diverged { .. }))
+                if trainer.config.watchdog.max_rollbacks > 0 =>
+            {
+                watchdog::roll_back(self, trainer, error)?;
+                pace.restart(trainer.step);
+                progress.set(trainer.step);
+            }
+            other => other?,
+        }
+        match signals.seen() {
+            Some(signal) => self.interrupted(trainer, signal, progress),
+            None => Ok(()),
+        }
     }
 
     /// One update with its metric line, checkpoint and picture, where they are due.

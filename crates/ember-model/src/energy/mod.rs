@@ -20,6 +20,7 @@ use burn::tensor::Tensor;
 
 use crate::flow::{Flow, NonFinite};
 use crate::params::{HostTensor, ParamSpec};
+use crate::precision::Precision;
 use crate::random::Stream;
 
 /// An energy `U_θ` at fixed parameters: what kernels and estimators see.
@@ -121,6 +122,9 @@ pub trait Architecture: Debug + Send + Sync {
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
         weighted_param_grads_by_autodiff(self, theta, terms)
     }
+
+    /// From now on the matrix products of hidden layers are made at `precision`, where the energy has any.
+    fn set_precision(&mut self, _precision: Precision) {}
 
     /// `log Z_θ` where it is known in closed form.
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64>;

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use super::activation::Activation;
 use crate::error::ModelError;
 use crate::params::ParamSpec;
+use crate::precision::{Precision, product};
 use crate::random::{Purpose, Stream};
 use crate::shape::Support;
 
@@ -58,14 +59,26 @@ pub(crate) fn perceptron_shapes(input: usize, hidden: &[usize], output: usize) -
 
 /// `w_L·a(… a(W_0 x + b_0) …) + b_L`. `x: [batch, input]` → `[batch, output]`.
 pub(crate) fn perceptron(theta: &[Tensor<1>], x: Tensor<2>, activation: Activation) -> Tensor<2> {
+    perceptron_at(theta, x, activation, Precision::F32)
+}
+
+/// [`perceptron`] with the products of all layers but the last at `precision`.
+pub(super) fn perceptron_at(
+    theta: &[Tensor<1>],
+    x: Tensor<2>,
+    activation: Activation,
+    precision: Precision,
+) -> Tensor<2> {
     let mut h = x;
+    let last = theta.len() / 2 - 1;
     for (i, layer) in theta.chunks_exact(2).enumerate() {
         if i > 0 {
             h = activation.forward(h);
         }
+        let precision = if i == last { Precision::F32 } else { precision };
         let ([_, width], [out]) = (h.dims(), layer[1].dims());
         let weight = layer[0].clone().reshape([out, width]);
-        h = h.matmul(weight.transpose()) + layer[1].clone().reshape([1, out]);
+        h = product(h, weight.transpose(), precision) + layer[1].clone().reshape([1, out]);
     }
     h
 }

@@ -20,6 +20,7 @@ use burn::tensor::Tensor;
 
 use super::{Architecture, WeightedGrads};
 use crate::params::ParamSpec;
+use crate::precision::Precision;
 use crate::random::Stream;
 
 /// `log₂ P`.
@@ -75,6 +76,10 @@ impl Architecture for SpectralNorm {
 
     fn init(&self, seed: u64) -> Vec<Vec<f32>> {
         self.inner.init(seed)
+    }
+
+    fn set_precision(&mut self, precision: Precision) {
+        self.inner.set_precision(precision);
     }
 
     fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {

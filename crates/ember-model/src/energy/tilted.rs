@@ -14,6 +14,7 @@ use super::{Architecture, WeightedGrads};
 use crate::error::ModelError;
 use crate::flow::NonFinite;
 use crate::params::ParamSpec;
+use crate::precision::Precision;
 use crate::random::Stream;
 use crate::registry::EnergyConfig;
 use crate::shape::SampleShape;
@@ -106,6 +107,13 @@ impl Architecture for TiltedEnergy {
 
     fn dim(&self) -> usize {
         self.tilt.dim()
+    }
+
+    fn set_precision(&mut self, precision: Precision) {
+        // Before the model is there, nobody else has a share in it.
+        if let Some(tilt) = Arc::get_mut(&mut self.tilt) {
+            tilt.set_precision(precision);
+        }
     }
 
     fn params(&self) -> Vec<ParamSpec> {

@@ -11,7 +11,7 @@ use crate::cli::{BenchArgs, BenchCommand, BenchKernel};
 use crate::config::{Config, Overrides};
 use crate::device::{self, Selected};
 use crate::error::Error;
-use crate::logging;
+use crate::{logging, memory};
 
 pub(super) fn run(command: &BenchCommand, start: Instant) -> Result<(), Error> {
     logging::init();
@@ -35,20 +35,22 @@ pub(super) fn run(command: &BenchCommand, start: Instant) -> Result<(), Error> {
             let overrides = Overrides { set: args.set.clone(), ..Overrides::default() };
             let config = Config::load(&args.config, &overrides)?.config;
             let selected = prepare(&args.bench)?;
+            selected.check_precision(config.precision, &args.config)?;
+            memory::check(&config, &selected.room(), &args.config)?;
             (bench::train(config, args.updates, &selected.device, start)?, args.bench.json)
         }
         BenchCommand::Resample(args) => {
             let selected = prepare(&args.bench)?;
-            (bench::resampling(args.count as usize, args.scheme, &selected.device)?, args.bench.json)
+            let (count, room) = (args.count as usize, selected.room());
+            memory::check_count("--count", count, bench::resampling_need, &room)?;
+            (bench::resampling(count, args.scheme, &selected.device)?, args.bench.json)
         }
         BenchCommand::Flow(args) => {
             let selected = prepare(&args.bench)?;
-            let flow = Flow {
-                dim: args.dim,
-                layers: args.layers.into(),
-                hidden: args.hidden.into(),
-                batch: args.batch as usize,
-            };
+            let room = selected.room();
+            let (dim, batch) = (args.dim, args.batch as usize);
+            memory::check_count("--batch", batch, |batch| bench::flow_need(dim, batch), &room)?;
+            let flow = Flow { dim: args.dim, layers: args.layers.into(), hidden: args.hidden.into(), batch };
             (bench::flow(&flow, &selected.device, &selected.label)?, args.bench.json)
         }
     };

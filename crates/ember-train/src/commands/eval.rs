@@ -17,6 +17,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<(), Error> {
     logging::init();
     let selected = device::select(&args.device.device)?;
     let mut subject = record::open(&args.path, &selected.device)?;
+    selected.check_precision(subject.model.spec().precision, &args.path)?;
     if args.ema {
         subject = subject.averaged(&args.path)?;
     }

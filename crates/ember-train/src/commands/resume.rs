@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::metrics::{self, MetricsWriter};
 use crate::run::{Run, Signals};
 use crate::trainer::Trainer;
-use crate::{device, logging, record, watchdog};
+use crate::{device, logging, memory, record, watchdog};
 
 pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
     logging::init();
@@ -24,6 +24,8 @@ pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
     let overrides = Overrides { steps: args.steps, ..Overrides::default() };
     let config = Config::load(&path, &overrides)?.config;
     let selected = device::select(&args.device.device)?;
+    selected.check_precision(config.precision, &path)?;
+    memory::check(&config, &selected.room(), &path)?;
     let signals = Signals::listen()?;
     let mut trainer = restore(dir, config, &selected.device, &selected.label)?;
     let sources = trainer.config.dataset.as_dyn().sources()?;
@@ -50,7 +52,14 @@ pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
     } else {
         tracing::info!(run = %dir.display(), device = %selected.name, from = trainer.step, "resuming");
     }
-    let mut run = Run { dir: dir.clone(), device_label: selected.label, metrics, time_before, sources };
+    let mut run = Run {
+        dir: dir.clone(),
+        device_label: selected.label,
+        device_name: selected.name,
+        metrics,
+        time_before,
+        sources,
+    };
     run.train(&mut trainer, &signals)?;
     super::summary::print(dir, trainer)
 }

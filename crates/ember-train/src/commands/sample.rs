@@ -9,6 +9,7 @@ use ember_sampler::{Noise, Walkers};
 use crate::cli::SampleArgs;
 use crate::denoise::denoised;
 use crate::error::Error;
+use crate::memory::{self, Sizes};
 use crate::record::{self, Opened};
 use crate::samples::Samples;
 use crate::smc::{SmcOptions, tempered};
@@ -28,6 +29,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     Samples::check_path(&args.out)?;
     let selected = device::select(&args.device.device)?;
     let mut subject = record::open(&args.path, &selected.device)?;
+    selected.check_precision(subject.model.spec().precision, &args.path)?;
     if args.ema {
         subject = subject.averaged(&args.path)?;
     }
@@ -43,6 +45,9 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
             args.count
         )));
     }
+    let room = selected.room();
+    let need = |walkers| Sizes { dim, walkers, ..Sizes::default() }.need(&room);
+    memory::check_count("--count", args.count, need, &room)?;
     let sigma = args.denoise.then(|| data_noise(&subject, args)).transpose()?;
     let mut walkers = draw(&subject, args)?;
     if args.steps > 0 {

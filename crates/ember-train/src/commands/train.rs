@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::metrics::MetricsWriter;
 use crate::run::{Run, Signals, resume_command};
 use crate::trainer::Trainer;
-use crate::{device, logging};
+use crate::{device, logging, memory};
 
 pub(super) fn run(args: &TrainArgs) -> Result<(), Error> {
     logging::init();
@@ -20,6 +20,8 @@ pub(super) fn run(args: &TrainArgs) -> Result<(), Error> {
         return Err(Error::OutputExists { path: dir, hint });
     }
     let selected = device::select(&args.device.device)?;
+    selected.check_precision(config.precision, &args.config)?;
+    memory::check(&config, &selected.room(), &args.config)?;
     let signals = Signals::listen()?;
     // Everything that can be wrong with the config is found before anything is written.
     let mut trainer = Trainer::new(config, &selected.device)?;
@@ -30,6 +32,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<(), Error> {
         metrics: MetricsWriter::create(&dir)?,
         dir,
         device_label: selected.label,
+        device_name: selected.name,
         time_before: 0.0,
         sources,
     };

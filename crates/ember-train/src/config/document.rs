@@ -13,6 +13,7 @@ use crate::error::Error;
 const TOP_LEVEL: &[&str] = &[
     "seed",
     "steps",
+    "precision",
     "dataset",
     "energy",
     "pretrain",
@@ -138,7 +139,7 @@ impl Document {
     fn unknown_at_top(&self) -> Option<Error> {
         let known: HashSet<&str> = TOP_LEVEL.iter().copied().collect();
         let key = self.table.keys().find(|key| !known.contains(key.as_str()))?;
-        Some(self.error("", key, explain::unknown_key("", key, TOP_LEVEL)))
+        Some(self.error("", key, explain::unknown_key(key, TOP_LEVEL)))
     }
 
     /// An error at `section.key`, with its line or the override it came from.

@@ -7,9 +7,6 @@ use toml::{Table, Value};
 
 use super::tables::KernelTable;
 
-/// Keys of later versions: named so that they are not mistaken for misspelt ones.
-const LATER_KEYS: &[(&str, &str)] = &[("", "precision")];
-
 /// Kinds of later versions.
 const LATER_KINDS: &[(&str, &str)] = &[("objective", "score_matching"), ("optimizer", "adamw")];
 
@@ -36,7 +33,7 @@ pub(super) fn section(
         let mut valid: Vec<&str> = valid.iter().map(String::as_str).collect();
         if key != *found {
             // Inside the value of `key`, such as a layer or a schedule.
-            return (format!("{key}.{found}"), unknown_key(name, found, &valid));
+            return (format!("{key}.{found}"), unknown_key(found, &valid));
         }
         if matches!(name, "dataset" | "energy" | "kernel" | "objective" | "optimizer") {
             valid.insert(0, "kind");
@@ -44,7 +41,7 @@ pub(super) fn section(
         if name == "kernel" {
             valid.extend(KernelTable::OWN_KEYS);
         }
-        return (key, unknown_key(name, found, &valid));
+        return (key, unknown_key(found, &valid));
     }
     if message.starts_with("unknown variant") {
         let Some((found, valid)) = names.split_first() else { return (key, message.to_owned()) };
@@ -56,14 +53,11 @@ pub(super) fn section(
 }
 
 /// An unknown key: the nearest valid one and all of them.
-pub(super) fn unknown_key(section: &str, found: &str, valid: &[&str]) -> String {
-    if LATER_KEYS.contains(&(section, found)) {
-        return LATER.to_owned();
-    }
+pub(super) fn unknown_key(found: &str, valid: &[&str]) -> String {
     format!("unknown key{}; valid here: {}", did_you_mean(found, valid), list(valid))
 }
 
-fn unknown_name(section: &str, key: &str, found: &str, valid: &[&str]) -> String {
+pub(super) fn unknown_name(section: &str, key: &str, found: &str, valid: &[&str]) -> String {
     if key == "kind" && LATER_KINDS.contains(&(section, found)) {
         return format!("\"{found}\" is {LATER}; there is {}", list(valid));
     }

@@ -13,7 +13,7 @@ mod validate;
 
 use std::path::Path;
 
-use ember_model::{EnergyConfig, EnergySpec};
+use ember_model::{EnergyConfig, EnergySpec, Precision};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::DatasetConfig;
@@ -36,6 +36,9 @@ pub struct Config {
     pub seed: u64,
     /// Parameter updates.
     pub steps: u64,
+    /// Of the matrix products of a network's hidden layers.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// What is learned.
     pub dataset: DatasetConfig,
     /// The model.
@@ -108,6 +111,7 @@ impl Config {
         let steps = document.value("steps")?.ok_or_else(|| {
             document.error("", "steps", "missing: the number of parameter updates, such as `steps = 8000`")
         })?;
+        let precision = Self::precision_of(&mut document)?;
         let objective: ObjectiveConfig = document.section("objective")?;
         let dataset: DatasetConfig = document.section("dataset")?;
         document.resolve_base(dataset.as_dyn().shape())?;
@@ -126,6 +130,7 @@ impl Config {
         let mut config = Self {
             seed,
             steps,
+            precision,
             dataset,
             energy: document.section("energy")?,
             pretrain: document.optional_section("pretrain")?,
@@ -144,6 +149,16 @@ impl Config {
         Ok(config)
     }
 
+    fn precision_of(document: &mut Document) -> Result<Precision, Error> {
+        let Some(found) = document.value::<String>("precision")? else { return Ok(Precision::default()) };
+        let names = Precision::ALL.map(|precision| precision.to_string());
+        let known = names.iter().position(|name| *name == found).map(|at| Precision::ALL[at]);
+        known.ok_or_else(|| {
+            let names = names.each_ref().map(String::as_str);
+            document.error("", "precision", explain::unknown_name("", "precision", &found, &names))
+        })
+    }
+
     /// The resolved config as TOML, which loads back equal.
     pub fn to_toml(&self) -> String {
         // A table prints its plain keys before its sub-tables; every value here has a TOML form, for
@@ -151,11 +166,13 @@ impl Config {
         toml::Table::try_from(self).map(|table| table.to_string()).unwrap_or_default()
     }
 
-    /// The energy with the shape of the data set's samples, at the kernel's temperature and on the kernel's support.
+    /// The energy with the shape of the data set's samples, at the kernel's temperature and on the kernel's support,
+    /// computed at the run's precision.
     pub fn energy_spec(&self) -> EnergySpec {
         EnergySpec {
             temperature: self.kernel.temperature,
             support: self.kernel.kernel.as_dyn().boundary().support(),
+            precision: self.precision,
             ..EnergySpec::new(self.dataset.as_dyn().shape(), self.energy.clone())
         }
     }

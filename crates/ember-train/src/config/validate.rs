@@ -34,6 +34,7 @@ impl Config {
             return fail("", "seed", format!("found {}, expected at most {}", self.seed, i64::MAX));
         }
         at_least_one("", "steps", self.steps)?;
+        self.check_precision()?;
         let l2 = self.objective.as_dyn().energy_l2();
         if !l2.is_finite() || l2 < 0.0 {
             return fail("objective", "energy_l2", format!("found {l2}, expected a finite number ≥ 0"));
@@ -42,6 +43,18 @@ impl Config {
             return Ok(());
         };
         at_least_one("objective", "restart_every", cd.restart_every)
+    }
+
+    fn check_precision(&self) -> Result<(), Error> {
+        if self.precision.is_f32() || self.energy.has_precisions() {
+            return Ok(());
+        }
+        let message = format!(
+            "found \"{}\", which is for the matrix products of an mlp: a {} computes in f32, leave this out",
+            self.precision,
+            self.energy.kind()
+        );
+        fail("", "precision", message)
     }
 
     fn check_energy(&self) -> Result<(), Error> {

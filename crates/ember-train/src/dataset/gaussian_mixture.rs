@@ -146,6 +146,10 @@ impl Dataset for GaussianMixtureData {
         self.batch_size
     }
 
+    fn drawn_rows(&self) -> Option<[usize; 2]> {
+        Some([self.train_size, self.test_size])
+    }
+
     fn validate(&self) -> Result<(), Error> {
         self.sizes().check()?;
         let fail = |key: &str, message: String| Err(Error::config("config", "dataset", key, message));

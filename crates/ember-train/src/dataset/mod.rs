@@ -60,6 +60,11 @@ pub trait Dataset: Debug + Send + Sync {
     /// is an error of `validate`, or of `generate` where only the files can tell.
     fn batch_size(&self) -> usize;
 
+    /// Rows of the training and of the held-out set, where they are drawn: files alone tell how many they hold.
+    fn drawn_rows(&self) -> Option<[usize; 2]> {
+        None
+    }
+
     /// Checks the table's values. No files are touched.
     ///
     /// # Errors

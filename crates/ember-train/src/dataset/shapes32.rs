@@ -153,6 +153,10 @@ impl Dataset for Shapes32 {
         self.batch_size
     }
 
+    fn drawn_rows(&self) -> Option<[usize; 2]> {
+        Some([self.train_size, self.test_size])
+    }
+
     fn validate(&self) -> Result<(), Error> {
         for (key, size) in [("train_size", self.train_size), ("test_size", self.test_size)] {
             if size == 0 {

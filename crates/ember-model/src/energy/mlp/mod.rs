@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::activation::Activation;
 use super::network::{
     check_confinement, check_hidden, confine, gaussian_draws, gaussian_log_z, init_layers,
-    is_confinement_alone, last_layer_is_zero, layer_params, perceptron, perceptron_shapes,
+    is_confinement_alone, last_layer_is_zero, layer_params, perceptron_at, perceptron_shapes,
 };
 use super::spectral::SpectralNorm;
 use super::{
@@ -20,6 +20,7 @@ use super::{
 use crate::cpu::CpuForm;
 use crate::error::ModelError;
 use crate::params::ParamSpec;
+use crate::precision::Precision;
 use crate::random::Stream;
 use crate::shape::SampleShape;
 use cpu::Perceptron;
@@ -54,7 +55,7 @@ impl Mlp {
             activation: self.activation,
             confinement: self.confinement as f32,
         });
-        let energy = MlpEnergy { dim: shape.dim(), cpu, config: self.clone() };
+        let energy = MlpEnergy { dim: shape.dim(), cpu, config: self.clone(), precision: Precision::F32 };
         Ok(SpectralNorm::wrap(Box::new(energy), self.spectral_norm))
     }
 }
@@ -65,13 +66,19 @@ struct MlpEnergy {
     dim: usize,
     cpu: CpuForm<Perceptron>,
     config: Mlp,
+    precision: Precision,
 }
 
 impl MlpEnergy {
+    /// The explicit form, which is f32.
+    fn explicit(&self) -> Option<&CpuForm<Perceptron>> {
+        self.precision.is_f32().then_some(&self.cpu)
+    }
+
     /// `U(x)` as tensor operations, on any device and on the tape.
     fn by_tensors(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
         let [n, _] = x.dims();
-        let h = perceptron(theta, x.clone(), self.config.activation);
+        let h = perceptron_at(theta, x.clone(), self.config.activation, self.precision);
         confine(h.reshape([n]), x, self.config.confinement)
     }
 }
@@ -89,28 +96,34 @@ impl Architecture for MlpEnergy {
         layer_params(&perceptron_shapes(self.dim, &self.config.hidden, 1))
     }
 
+    fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
     fn init(&self, seed: u64) -> Vec<Vec<f32>> {
         init_layers(&self.params(), seed)
     }
 
     fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
-        self.cpu.energy(theta, &x).unwrap_or_else(|| self.by_tensors(theta, x))
+        self.explicit().and_then(|cpu| cpu.energy(theta, &x)).unwrap_or_else(|| self.by_tensors(theta, x))
     }
 
     fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
-        self.cpu.energy_and_grad(theta, &x).unwrap_or_else(|| energy_and_grad_by_autodiff(self, theta, x))
+        self.explicit()
+            .and_then(|cpu| cpu.energy_and_grad(theta, &x))
+            .unwrap_or_else(|| energy_and_grad_by_autodiff(self, theta, x))
     }
 
     fn energy_and_grad_kept(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Evaluation {
-        self.cpu.energy_and_grad_kept(theta, &x).unwrap_or_else(|| {
+        self.explicit().and_then(|cpu| cpu.energy_and_grad_kept(theta, &x)).unwrap_or_else(|| {
             let (energy, grad) = energy_and_grad_by_autodiff(self, theta, x);
             (energy, grad, None)
         })
     }
 
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
-        self.cpu
-            .weighted_param_grads(theta, terms)
+        self.explicit()
+            .and_then(|cpu| cpu.weighted_param_grads(theta, terms))
             .unwrap_or_else(|| weighted_param_grads_by_autodiff(self, theta, terms))
     }
 

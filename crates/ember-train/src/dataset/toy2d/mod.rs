@@ -161,6 +161,10 @@ impl Dataset for Toy2d {
         self.batch_size
     }
 
+    fn drawn_rows(&self) -> Option<[usize; 2]> {
+        Some([self.train_size, self.test_size])
+    }
+
     fn validate(&self) -> Result<(), Error> {
         self.sizes().check()
     }

@@ -1,0 +1,71 @@
+//! Panics in the middle of a run: a device that was lost, or a fault of the program.
+//!
+//! A GPU that is reset, unplugged or out of memory is reported by burn as a panic at the next read, for reads return numbers
+//! and no `Result`. The training loop catches it, so that the run ends as every failed run does: exit code 1, the checkpoints as
+//! they are, and the command that goes on from the last intact one. The panic's own text goes to stderr by the panic hook, and its
+//! first line into the error. The state of the trainer is not used again.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use burn::tensor::Device;
+
+use crate::checkpoint;
+use crate::error::Error;
+use crate::run::{Run, resume_command};
+use crate::trainer::Trainer;
+
+/// What `f` gives, or the text of the panic it ended in. The caller uses nothing that `f` was changing.
+///
+/// # Errors
+/// The panic's text.
+pub fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| text(&*panic))
+}
+
+/// The error of a run whose update panicked.
+pub(crate) fn of_update(run: &Run, trainer: &Trainer, panic: &str) -> Error {
+    let device = &run.device_name;
+    let what = match failure(trainer.device()) {
+        Some(failure) => format!("the device {device} was lost: {failure}"),
+        None => {
+            format!("{}, on {device}. It answers, so that this is a fault of the program", summary(panic))
+        }
+    };
+    Error::failed(format!("step {}: {what}. {}", trainer.step, way_on(&run.dir)))
+}
+
+/// The error of a command that panicked outside of a training loop.
+pub fn of_command(panic: &str) -> Error {
+    Error::failed(format!("the device failed, or it is a fault of the program: {}", summary(panic)))
+}
+
+/// What the device says is wrong with it; `None` where it still answers.
+fn failure(device: &Device) -> Option<String> {
+    match caught(|| device.sync()) {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(summary(&error.to_string())),
+        Err(panic) => Some(summary(&panic)),
+    }
+}
+
+/// Where the run can go on from, and how.
+fn way_on(run: &Path) -> String {
+    let found = match checkpoint::newest_intact(run) {
+        Ok((dir, _)) => format!("The last intact checkpoint is {}", dir.display()),
+        Err(_) => "There is no checkpoint yet, so that it begins again".to_owned(),
+    };
+    format!("{found}; go on with: {}", resume_command(run))
+}
+
+fn text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text").to_owned()
+}
+
+/// A message without its backtrace, on one line.
+fn summary(message: &str) -> String {
+    let message = message.split("Backtrace").next().unwrap_or_default();
+    message.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches(['.', ':']).to_owned()
+}
