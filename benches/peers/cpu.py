@@ -1,7 +1,7 @@
 """The rows of benches/peers.sh, which says how to run them."""
-import os, shutil, subprocess, sys, tempfile
+import os, shutil, sys, tempfile
 from pathlib import Path
-from measure import BENCHES, ROOT, Contender, Row, fail, python_has, read, run_row, table, versions
+from measure import BENCHES, ROOT, Contender, Row, fail, model_files, python_has, read, run_row, table, versions
 
 EMBER = os.environ.get('EMBER', str(ROOT / 'target/release/ember'))
 TORCH, JAX = os.environ.get('TORCH_PYTHON', 'python3'), os.environ.get('JAX_PYTHON', 'python3')
@@ -30,18 +30,6 @@ class Work:
         missing = python_has(python, modules) or (None if path.exists() else f'{path} is not there')
         return Contender(name, [*self.pin, python, path, *arguments], value, cpu_value, energy, missing, note, self.env)
 
-    def model(self, *arguments):
-        """The options of `ember bench langevin` for the peers' own weights and start points."""
-        prefix = self.scratch / '_'.join(argument.lstrip('-') for argument in arguments)
-        files = [Path(f'{prefix}.{part}.safetensors') for part in ('model', 'positions')]
-        if not all(file.exists() for file in files):
-            # The program writes both before it needs PyTorch, for reference values that nothing here reads.
-            done = subprocess.run([next(p for p in (TORCH, JAX) if python_has(p, ['numpy', 'safetensors']) is None), self.yardsticks / 'make_model.py', prefix, *arguments],
-                                  capture_output=True, text=True)
-            if not all(file.exists() for file in files):
-                fail(f'make_model.py made no {files[0].name}: {done.stderr.strip()[-300:]}')
-        return ['--model', files[0], '--positions', files[1]]
-
     def langevin(self, kind, shape, steps, peers):
         """`kind`: ula (weighted) or mala. `shape`: the options that make_model.py and bench_langevin.py share."""
         steps = STEPS or str(steps)
@@ -53,7 +41,7 @@ class Work:
             'torchebm': (TORCH, ['torch', 'torchebm'], 'torchebm', [*shape, '--kind', 'ula', '--steps', steps, '--budget', BUDGET], 'unweighted steps: less work'),
             'BlackJAX': (JAX, ['jax', 'blackjax'], 'blackjax', common, ''), 'flowMC': (JAX, ['jax', 'flowMC'], 'flowmc', common, ''),
         }
-        contenders = [self.ours('langevin', *self.model(*shape), '--kernel', kind, '--step-size', '0.01', '--steps', ours_steps, '--weighted',
+        contenders = [self.ours('langevin', *model_files(self.yardsticks, self.scratch, (TORCH, JAX), shape), '--kernel', kind, '--step-size', '0.01', '--steps', ours_steps, '--weighted',
                                 value='steps_per_s', cpu_value='steps_per_cpu_s', energy='mean_energy_start')]
         for name in peers:
             python, modules, backend, arguments, note = made[name]

@@ -40,8 +40,10 @@ class Contender:
         lines = [line for line in done.stdout.splitlines() if line.startswith('{')]
         if done.returncode == 0 and lines:
             return json.loads(lines[-1])
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        return {'error': f'exit code {done.returncode}: {said[-1].strip()[:300] if said else "no message"}'}
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ['no message']
+        # Ours names what is wrong first, Python last.
+        first = next((line for line in said if line.startswith('error: ')), said[-1])
+        return {'error': f'exit code {done.returncode}: {first[:300]}'}
 
 
 @dataclass
@@ -69,6 +71,21 @@ def python_has(python, modules):
         return f'{python} does not run'
     lacking = done.stdout.split()
     return f'no {", ".join(lacking)}' if lacking else None
+
+
+def model_files(yardsticks, scratch, pythons, shape):
+    """The options of `ember bench langevin` for the peers' weights and start points, by make_model.py; None where no Python can make them. `shape`: options of make_model.py."""
+    python = next((python for python in pythons if python_has(python, ['numpy', 'safetensors']) is None), None)
+    if python is None:
+        return None
+    prefix = scratch / '_'.join(option.lstrip('-') for option in shape)
+    files = [Path(f'{prefix}.{part}.safetensors') for part in ('model', 'positions')]
+    if not all(file.exists() for file in files):
+        # Both are written before PyTorch is needed, for reference values that nothing here reads.
+        done = subprocess.run([python, yardsticks / 'make_model.py', prefix, *shape], capture_output=True, text=True)
+        if not all(file.exists() for file in files):
+            fail(f'make_model.py made no {files[0].name}: {done.stderr.strip()[-300:]}')
+    return ['--model', files[0], '--positions', files[1]]
 
 
 def run_row(row, path):

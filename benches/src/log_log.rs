@@ -79,12 +79,15 @@ impl Figure<'_> {
         let area = self.head(&area)?;
         let (xs, ys) = (range(points().map(|p| p.0)), range(points().map(|p| p.1)));
         let mut chart = ChartBuilder::on(&area)
+            .margin_left(14)
             .margin_right(24)
             .x_label_area_size(48)
             .y_label_area_size(74)
             .build_cartesian_2d(xs.clone().log_scale(), ys.clone().log_scale())?;
         chart
             .configure_mesh()
+            .x_labels(6)
+            .y_labels(6)
             .max_light_lines(1)
             .light_line_style(TRANSPARENT)
             .bold_line_style(GRID)
