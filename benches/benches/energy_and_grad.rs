@@ -48,13 +48,67 @@ fn conv(name: &str) -> (EnergyModel, f64) {
     if name == "mnist" { (model(MNIST), FORWARD_FLOP[0]) } else { (model(CIFAR), FORWARD_FLOP[1]) }
 }
 
+/// Coordinates, width of the three hidden layers, walkers, and whether it is the program's own form or the tape.
+const PERCEPTRONS: [(usize, usize, usize, bool); 8] = [
+    (2, 128, 4_096, true),
+    (2, 128, 4_096, false),
+    (2, 128, 65_536, true),
+    (2, 128, 65_536, false),
+    (64, 256, 4_096, true),
+    (64, 256, 4_096, false),
+    (2, 64, 4_096, true),
+    (2, 64, 4_096, false),
+];
+
+/// The model, and the floating-point operations of its forward pass for one walker.
+fn perceptron(dim: usize, width: usize) -> (EnergyModel, f64) {
+    let metadata =
+        format!("kind = \"mlp\"\ndim = {dim}\nhidden = [{width}, {width}, {width}]\nconfinement = 1.0\n");
+    (model(&metadata), 2.0 * (dim * width + 2 * width * width + width) as f64)
+}
+
+/// Items are floating-point operations: forward and the gradient in x.
+#[divan::bench(args = PERCEPTRONS, sample_count = 10, sample_size = 1)]
+fn mlp_energy_and_grad(
+    bencher: Bencher<'_, '_>,
+    (dim, width, walkers, explicit): (usize, usize, usize, bool),
+) {
+    let (model, flop) = perceptron(dim, width);
+    energy_and_grad_of(bencher, &model, flop, walkers, explicit);
+}
+
+/// Items are floating-point operations: forward, the gradient in the activations and that in θ.
+#[divan::bench(args = PERCEPTRONS, sample_count = 10, sample_size = 1)]
+fn mlp_param_grads(bencher: Bencher<'_, '_>, (dim, width, walkers, explicit): (usize, usize, usize, bool)) {
+    let (model, flop) = perceptron(dim, width);
+    param_grads_of(bencher, &model, flop, walkers, explicit);
+}
+
 /// Items are floating-point operations: forward and the gradient in x.
 #[divan::bench(args = CONV, sample_count = 10, sample_size = 1)]
 fn conv_energy_and_grad(bencher: Bencher<'_, '_>, (name, walkers, explicit): (&str, usize, bool)) {
     let (model, flop) = conv(name);
+    energy_and_grad_of(bencher, &model, flop, walkers, explicit);
+}
+
+/// Items are floating-point operations: forward, the gradient in the activations and that in θ.
+#[divan::bench(args = CONV, sample_count = 10, sample_size = 1)]
+fn conv_param_grads(bencher: Bencher<'_, '_>, (name, walkers, explicit): (&str, usize, bool)) {
+    let (model, flop) = conv(name);
+    param_grads_of(bencher, &model, flop, walkers, explicit);
+}
+
+/// `(U, ∇U)` by the model's own form, or by the tape.
+fn energy_and_grad_of(
+    bencher: Bencher<'_, '_>,
+    model: &EnergyModel,
+    forward_flop: f64,
+    walkers: usize,
+    explicit: bool,
+) {
     let architecture = model.spec().build().expect("it fits");
-    let x = positions(&model, walkers);
-    let flop = 2.0 * flop * walkers as f64;
+    let x = positions(model, walkers);
+    let flop = 2.0 * forward_flop * walkers as f64;
     bencher.counter(ItemsCount::new(flop as usize)).bench_local(|| {
         if explicit {
             model.energy_and_grad(x.clone())
@@ -64,13 +118,17 @@ fn conv_energy_and_grad(bencher: Bencher<'_, '_>, (name, walkers, explicit): (&s
     });
 }
 
-/// Items are floating-point operations: forward, the gradient in the activations and that in θ.
-#[divan::bench(args = CONV, sample_count = 10, sample_size = 1)]
-fn conv_param_grads(bencher: Bencher<'_, '_>, (name, walkers, explicit): (&str, usize, bool)) {
-    let (model, flop) = conv(name);
+/// Weighted gradients in θ by the model's own form, or by the tape.
+fn param_grads_of(
+    bencher: Bencher<'_, '_>,
+    model: &EnergyModel,
+    forward_flop: f64,
+    walkers: usize,
+    explicit: bool,
+) {
     let architecture = model.spec().build().expect("it fits");
-    let terms = [(positions(&model, walkers), upload(vec![1.0 / walkers as f32; walkers], model.device()))];
-    let flop = 3.0 * flop * walkers as f64;
+    let terms = [(positions(model, walkers), upload(vec![1.0 / walkers as f32; walkers], model.device()))];
+    let flop = 3.0 * forward_flop * walkers as f64;
     bencher.counter(ItemsCount::new(flop as usize)).bench_local(|| {
         if explicit {
             model.weighted_param_grads(&terms)

@@ -1,4 +1,6 @@
-//! Models the micro-benchmarks share.
+//! Models the micro-benchmarks share, and the figures of `src/bin/scaling.rs`.
+
+pub mod log_log;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::random::{Purpose, Stream};

@@ -217,6 +217,21 @@ fn bench_prints_one_json_line() {
         "flex",
     ]);
     assert!(resample["max_count_deviation"].as_f64().expect("a number") < 1.001);
+    let resample = json(&[
+        "bench",
+        "resample",
+        "--count",
+        "1000",
+        "--scheme",
+        "stratified",
+        "--gather",
+        "5",
+        "--json",
+        "--device",
+        "flex",
+    ]);
+    assert_eq!(resample["bytes_moved"].as_f64(), Some(2.0 * 1000.0 * 5.0 * 4.0), "{resample}");
+    assert!(resample["share_of_copy"].as_f64().expect("a number") > 0.0, "{resample}");
     let size = ["--dim", "4", "--layers", "2", "--hidden", "8", "--batch", "32"];
     let flow =
         json(&[&["bench", "flow"][..], &size, &["--json", "--device", "flex", "--threads", "1"]].concat());
@@ -227,6 +242,44 @@ fn bench_prints_one_json_line() {
     // Every coupling: 2 → 8 → 8 → 4.
     assert_eq!(flow["params"].as_u64(), Some(2 * (3 * 8 + 9 * 8 + 9 * 4)), "{flow}");
     assert!(flow["mean_log_prob"].as_f64().expect("a number").is_finite(), "{flow}");
+}
+
+/// The options of `ember bench langevin` but for the source of model and positions.
+const STEPS: [&str; 9] =
+    ["--kernel", "ula", "--step-size", "0.01", "--steps", "4", "--weighted", "--device", "flex"];
+
+#[test]
+fn bench_langevin_makes_its_own_model() {
+    let scratch = Scratch::new(TOY);
+    let energy = "{ kind = \"mlp\", dim = 3, hidden = [8, 8], confinement = 1.0 }";
+    let args = ["bench", "langevin", "--json", "--energy", energy, "--walkers", "500"];
+    let run = || -> serde_json::Value {
+        serde_json::from_str(&scratch.ok(&[&args[..], &STEPS].concat())).expect("JSON")
+    };
+    let result = run();
+    assert_eq!((result["walkers"].as_u64(), result["dim"].as_u64()), (Some(500), Some(3)), "{result}");
+    // ½ |x|² of standard normal points, 3/2, and a network whose last layer is not zero.
+    let mean = result["mean_energy_start"].as_f64().expect("a number");
+    assert!((mean - 1.5).abs() < 1.0 && (mean - 1.5).abs() > 1e-3, "{result}");
+    assert_eq!(run()["mean_energy_start"], result["mean_energy_start"]);
+}
+
+#[test]
+fn bench_langevin_names_what_is_wrong_with_an_energy() {
+    let scratch = Scratch::new(TOY);
+    let good = "{ kind = \"mlp\", dim = 3, hidden = [8] }";
+    for (args, expected) in [
+        (&["--energy", good][..], "--walkers"),
+        (&["--walkers", "10"], "--energy"),
+        (&["--model", "model.safetensors"], "--positions"),
+        (&["--energy", good, "--walkers", "0"], "1.."),
+        (&["--energy", "mlp", "--walkers", "10"], "kind = \"mlp\""),
+        (&["--energy", "{ kind = \"mlp\", hidden = [8] }", "--walkers", "10"], "`dim`"),
+        (&["--energy", "{ kind = \"mlp\", dim = 3, hiden = [8] }", "--walkers", "10"], "`hidden`"),
+        (&["--energy", good, "--walkers", "4000000000"], "715827882"),
+    ] {
+        scratch.fails(&[&["bench", "langevin"][..], args, &STEPS].concat(), 2, &[expected]);
+    }
 }
 
 #[test]

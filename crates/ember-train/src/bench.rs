@@ -23,6 +23,11 @@ use crate::record;
 use crate::tensor_file::TensorFile;
 use crate::trainer::Trainer;
 
+mod gather;
+mod random_model;
+
+pub use random_model::random_model;
+
 /// Steps, updates or calls before the clock starts.
 const WARM_UP: u64 = 3;
 
@@ -58,12 +63,42 @@ pub fn peak_memory_bytes() -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
+/// Where the energy and the start points of `ember bench langevin` come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// Files.
+    Files {
+        /// A weight file.
+        model: &'a Path,
+        /// A file with `position` `[N, d]`.
+        positions: &'a Path,
+    },
+    /// Drawn; see [`random_model`].
+    Random {
+        /// The `[energy]` table with `dim` or `shape`.
+        energy: &'a str,
+        /// Start points N.
+        walkers: usize,
+    },
+}
+
+impl Source<'_> {
+    fn load(&self, device: &Device) -> Result<(EnergyModel, Tensor<2>), Error> {
+        match *self {
+            Self::Files { model, positions: path } => {
+                let model = record::open(model, device)?.model;
+                let (position, shape) = positions(path, &model)?;
+                Ok((model, Tensor::from_data(TensorData::new(position, shape), device)))
+            }
+            Self::Random { energy, walkers } => random_model(energy, walkers, device),
+        }
+    }
+}
+
 /// What `ember bench langevin` runs.
 pub struct Langevin<'a> {
-    /// A weight file.
-    pub model: &'a Path,
-    /// A file with `position` `[N, d]`.
-    pub positions: &'a Path,
+    /// The energy and the start points.
+    pub source: Source<'a>,
     /// The transition.
     pub kernel: KernelConfig,
     /// Steps K.
@@ -77,9 +112,8 @@ pub struct Langevin<'a> {
 /// # Errors
 /// Files that cannot be read or do not fit each other.
 pub fn langevin(bench: &Langevin<'_>, device: &Device, label: &str) -> Result<Value, Error> {
-    let model = record::open(bench.model, device)?.model;
-    let (position, [n, d]) = positions(bench.positions, &model)?;
-    let start = Tensor::<2>::from_data(TensorData::new(position, [n, d]), device);
+    let (model, start) = bench.source.load(device)?;
+    let [n, d] = start.dims();
     let mean_energy_start = f64::from(download(reduce::mean(model.energy(start.clone())))[0]);
     let run = |steps: u64| -> Result<(Walkers, f64, f64, f64), Error> {
         let mut walkers = Walkers::new(&model, start.clone(), 0.0);
@@ -172,41 +206,63 @@ pub fn train(config: Config, updates: u64, device: &Device, program_start: Insta
     }))
 }
 
-/// What [`resampling`] needs at least: log-weights twice, and 64-bit ancestors on the device and in host memory.
-pub fn resampling_need(count: usize) -> Need {
+/// What [`resampling`] needs at least: log-weights twice, and 64-bit ancestors on the device and in host memory; with `gather`, the
+/// positions and their copies.
+pub fn resampling_need(count: usize, gather: usize) -> Need {
     let bytes = (count as u64).saturating_mul(8);
-    Need { host: bytes, device: bytes.saturating_mul(2), largest: bytes / 2 }
+    let positions = (count as u64).saturating_mul(gather as u64).saturating_mul(4);
+    Need {
+        host: bytes,
+        device: bytes.saturating_mul(2).saturating_add(positions.saturating_mul(2)),
+        largest: (bytes / 2).max(positions),
+    }
 }
 
-/// Resamplings per second of `count` log-weights `N(0, 1)`, and how far counts stray from `N·W` computed in f64.
+/// Resamplings per second of `count` log-weights `N(0, 1)`, and how far counts stray from `N·W` computed in f64. With `gather`, also
+/// resamplings that gather positions of as many coordinates, and the rate at which the device copies them.
 ///
 /// # Errors
 /// The device fails.
-pub fn resampling(count: usize, scheme: Scheme, device: &Device) -> Result<Value, Error> {
+pub fn resampling(
+    count: usize,
+    scheme: Scheme,
+    gather: Option<usize>,
+    device: &Device,
+) -> Result<Value, Error> {
     let log_weights = Stream::new(0, Purpose::Start).normals(count, 1);
     let tensor = Tensor::<1>::from_data(TensorData::new(log_weights.clone(), [count]), device);
-    let stream = |call: u64| Stream::new(0, Purpose::Resampling).at(call);
+    let stream = |call: u64| Ok(Stream::new(0, Purpose::Resampling).at(call)?);
     let mut max_deviation: f64 = 0.0;
     for call in 0..WARM_UP {
         let ancestors = resample(scheme, tensor.clone(), stream(call)?);
         let ancestors: Vec<i64> = ancestors.into_data().iter::<i64>().collect();
         max_deviation = max_deviation.max(count_deviation(&log_weights, &ancestors));
     }
-    let [per_s, per_cpu_s] = rates(device, WARM_UP, |call| {
+    let [per_s, per_cpu_s] = rates(device, WARM_UP, SYNC_EVERY, |call| {
         resample(scheme, tensor.clone(), stream(call)?);
         Ok(())
     })?;
-    Ok(json!({
+    let mut result = json!({
         "bench": "resample", "count": count, "scheme": scheme, "per_s": per_s,
         "per_cpu_s": per_cpu_s, "max_count_deviation": max_deviation,
-    }))
+    });
+    if let (Some(dim), Value::Object(result)) = (gather, &mut result)
+        && let Value::Object(gathered) = gather::measure(scheme, &tensor, dim, stream, device)?
+    {
+        result.extend(gathered);
+    }
+    Ok(result)
 }
 
-/// Calls of `f` per second of wall-clock and of processor time, timed for at least half a second and at least ten calls. `f` is
-/// given the number of the call, from `first` on.
+/// Calls after which [`rates`] waits for the device.
+const SYNC_EVERY: u64 = 16;
+
+/// Calls of `f` per second of wall-clock and of processor time, timed for at least half a second and at least ten calls, waiting for the
+/// device every `sync_every` of them. `f` is given the number of the call, from `first` on.
 fn rates(
     device: &Device,
     first: u64,
+    sync_every: u64,
     mut f: impl FnMut(u64) -> Result<(), Error>,
 ) -> Result<[f64; 2], Error> {
     device.sync().map_err(|error| Error::failed(format!("the device failed: {error:?}")))?;
@@ -215,7 +271,7 @@ fn rates(
     while calls < 10 || clock.wall.elapsed().as_secs_f64() < 0.5 {
         f(first + calls)?;
         calls += 1;
-        if calls.is_multiple_of(16) {
+        if calls.is_multiple_of(sync_every) {
             device.sync().map_err(|error| Error::failed(format!("the device failed: {error:?}")))?;
         }
     }
@@ -281,7 +337,7 @@ pub fn flow(bench: &Flow, device: &Device, label: &str) -> Result<Value, Error> 
         Ok(())
     };
     (0..WARM_UP).try_for_each(&mut train)?;
-    let [train_per_s, train_per_cpu_s] = rates(device, WARM_UP, train)?;
+    let [train_per_s, train_per_cpu_s] = rates(device, WARM_UP, SYNC_EVERY, train)?;
 
     let flow = FlowProposal::of(&model.with_theta(theta))
         .ok_or_else(|| Error::failed("the benchmark's model is no flow"))?;
@@ -294,9 +350,9 @@ pub fn flow(bench: &Flow, device: &Device, label: &str) -> Result<Value, Error> 
         Ok(())
     };
     (0..WARM_UP).try_for_each(log_prob)?;
-    let [log_prob_per_s, log_prob_per_cpu_s] = rates(device, WARM_UP, log_prob)?;
+    let [log_prob_per_s, log_prob_per_cpu_s] = rates(device, WARM_UP, SYNC_EVERY, log_prob)?;
     (0..WARM_UP).try_for_each(sample)?;
-    let [sample_per_s, sample_per_cpu_s] = rates(device, WARM_UP, sample)?;
+    let [sample_per_s, sample_per_cpu_s] = rates(device, WARM_UP, SYNC_EVERY, sample)?;
     let mean_log_prob = download(reduce::mean(flow.log_prob(batches[0].clone())))[0];
     Ok(json!({
         "bench": "flow", "device": label, "dim": d, "layers": bench.layers, "hidden": bench.hidden, "batch": n,

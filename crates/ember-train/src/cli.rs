@@ -326,17 +326,31 @@ pub enum BenchKernel {
 /// `ember bench langevin`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   ember bench langevin --model model.safetensors --positions start.safetensors --kernel ula --step-size 0.01 --steps 1000 --json
+  ember bench langevin --energy '{ kind = \"mlp\", dim = 2, hidden = [128, 128, 128], confinement = 1.0 }' --walkers 4096 \\
+    --kernel ula --step-size 0.01 --steps 1000 --weighted --json
 
-start.safetensors holds `position` [N, d].")]
+start.safetensors holds `position` [N, d]. The energy's table is that of a config, with `dim = d`, or `shape = [c, h, w]` for images.")]
 pub struct BenchLangevinArgs {
     /// The weight file
-    #[arg(long, value_name = "F.safetensors")]
-    pub model: PathBuf,
+    #[arg(
+        long,
+        value_name = "F.safetensors",
+        required_unless_present = "energy",
+        requires = "positions",
+        conflicts_with = "energy"
+    )]
+    pub model: Option<PathBuf>,
     /// The file with the starting positions, `position` [N, d]
-    #[arg(long, value_name = "P.safetensors")]
-    pub positions: PathBuf,
+    #[arg(long, value_name = "P.safetensors", requires = "model")]
+    pub positions: Option<PathBuf>,
+    /// Without files: a network of random weights of this energy, started at standard normal points
+    #[arg(long, value_name = "{ TOML }", requires = "walkers")]
+    pub energy: Option<String>,
+    /// How many start points, with --energy
+    #[arg(long, value_name = "N", requires = "energy", value_parser = clap::value_parser!(u32).range(1..))]
+    pub walkers: Option<u32>,
     /// The transition
     #[arg(long, value_enum)]
     pub kernel: BenchKernel,
@@ -382,6 +396,9 @@ pub struct BenchResampleArgs {
     /// systematic, stratified, multinomial or residual
     #[arg(long, value_name = "S", value_parser = scheme)]
     pub scheme: Scheme,
+    /// Also gather positions of DIM coordinates by the ancestors: bytes moved per second beside the device's copy rate
+    #[arg(long, value_name = "DIM", value_parser = at_least_one)]
+    pub gather: Option<usize>,
     /// What every benchmark takes.
     #[command(flatten)]
     pub bench: BenchArgs,
@@ -417,6 +434,10 @@ fn even(text: &str) -> Result<usize, String> {
         Ok(value) if value > 0 && value.is_multiple_of(2) => Ok(value),
         _ => Err("expected an even number ≥ 2: a coupling moves one half of the coordinates".to_owned()),
     }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&value| value > 0).ok_or_else(|| "expected a whole number ≥ 1".to_owned())
 }
 
 fn positive(text: &str) -> Result<f64, String> {

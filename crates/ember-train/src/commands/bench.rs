@@ -6,8 +6,8 @@ use ember_sampler::KernelConfig;
 use ember_sampler::kernel::{Mala, Ula};
 use serde_json::Value;
 
-use crate::bench::{self, Flow, Langevin};
-use crate::cli::{BenchArgs, BenchCommand, BenchKernel};
+use crate::bench::{self, Flow, Langevin, Source};
+use crate::cli::{BenchArgs, BenchCommand, BenchKernel, BenchLangevinArgs};
 use crate::config::{Config, Overrides};
 use crate::device::{self, Selected};
 use crate::error::Error;
@@ -22,13 +22,8 @@ pub(super) fn run(command: &BenchCommand, start: Instant) -> Result<(), Error> {
                 BenchKernel::Ula => KernelConfig::Ula(Ula::new(args.step_size)),
                 BenchKernel::Mala => KernelConfig::Mala(Mala::new(args.step_size)),
             };
-            let langevin = Langevin {
-                model: &args.model,
-                positions: &args.positions,
-                kernel,
-                steps: args.steps.into(),
-                weighted: args.weighted,
-            };
+            let langevin =
+                Langevin { source: source(args)?, kernel, steps: args.steps.into(), weighted: args.weighted };
             (bench::langevin(&langevin, &selected.device, &selected.label)?, args.bench.json)
         }
         BenchCommand::Train(args) => {
@@ -41,9 +36,10 @@ pub(super) fn run(command: &BenchCommand, start: Instant) -> Result<(), Error> {
         }
         BenchCommand::Resample(args) => {
             let selected = prepare(&args.bench)?;
-            let (count, room) = (args.count as usize, selected.room());
-            memory::check_count("--count", count, bench::resampling_need, &room)?;
-            (bench::resampling(count, args.scheme, &selected.device)?, args.bench.json)
+            let (count, gather, room) = (args.count as usize, args.gather, selected.room());
+            let need = |count| bench::resampling_need(count, gather.unwrap_or(0));
+            memory::check_count("--count", count, need, &room)?;
+            (bench::resampling(count, args.scheme, gather, &selected.device)?, args.bench.json)
         }
         BenchCommand::Flow(args) => {
             let selected = prepare(&args.bench)?;
@@ -55,6 +51,15 @@ pub(super) fn run(command: &BenchCommand, start: Instant) -> Result<(), Error> {
         }
     };
     super::print(&format!("{}\n", if json { result.to_string() } else { table(&result) }))
+}
+
+/// The parser lets one of the two pairs through.
+fn source(args: &BenchLangevinArgs) -> Result<Source<'_>, Error> {
+    match (&args.model, &args.positions, &args.energy, args.walkers) {
+        (Some(model), Some(positions), ..) => Ok(Source::Files { model, positions }),
+        (_, _, Some(energy), Some(walkers)) => Ok(Source::Random { energy, walkers: walkers as usize }),
+        _ => Err(Error::usage("give --model and --positions, or --energy and --walkers")),
+    }
 }
 
 /// Sets the threads, then opens the device.
