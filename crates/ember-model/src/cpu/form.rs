@@ -19,7 +19,7 @@ use crate::energy::{Evaluation, Pass, WeightedGrads};
 use crate::params::upload;
 
 /// Bytes of activations and signals that may be kept between the two phases: beyond them the second phase starts anew.
-const KEPT_BYTES: usize = 1 << 29;
+const KEPT_BYTES: usize = 1 << 28;
 
 /// The passes of one energy over one block of rows. `x: [rows, dim]`, row-major, `rows` at most [`Passes::block`].
 pub(crate) trait Passes: Debug + Send + Sync + 'static {

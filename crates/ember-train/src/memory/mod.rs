@@ -2,7 +2,7 @@
 //!
 //! [`Sizes::need`] counts what a run holds at one time whatever the kernel and the order of operations, and leaves out what comes and
 //! goes: a floor. The measured peak is larger, by no more than [`PEAK`] where walkers, data or parameters are the bulk
-//! (`tests/cli/memory.rs`). A run is refused only where even the floor does not fit; what is suggested instead fits with that factor.
+//! (`tests/cli/memory.rs`), and on the CPU by the activations kept for a gradient, 256 MiB at most. A run is refused only where even the floor does not fit; what is suggested instead fits with that factor.
 
 mod room;
 mod sizes;
