@@ -3,6 +3,8 @@
 pub mod configs;
 pub mod explicit;
 pub mod flows;
+#[cfg(feature = "wgpu")]
+pub mod gpu_work;
 pub mod images;
 pub mod proposals;
 

@@ -1,0 +1,134 @@
+//! Ceilings on what a step costs on the GPU path, in kernel launches and bytes: software Vulkan counts as well as a GPU does.
+//!
+//! `cargo test --release -p ember-tests --test gpu_dispatches -- --nocapture` prints the counts.
+#![cfg(feature = "wgpu")]
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ember_model::params::upload;
+use ember_model::random::{Purpose, Stream};
+use ember_model::{Energy, EnergyModel, EnergySpec};
+use ember_sampler::kernel::{Mala, Ula};
+use ember_sampler::{Kernel, Noise, Scheme, Walkers, resample};
+use ember_tests::configs::config;
+use ember_tests::gpu;
+use ember_tests::gpu_work::{Work, count};
+use ember_train::trainer::Trainer;
+
+const MLP: &str = "kind = \"mlp\"\ndim = 2\nhidden = [128, 128, 128]\nconfinement = 1.0\n";
+const CIFAR: &str =
+    "kind = \"conv\"\nshape = [3, 32, 32]\nactivation = \"leaky_relu\"\nconfinement = 0.01\nlayers = [
+    { out = 64, kernel = 3, padding = 1 }, { out = 128, kernel = 4, stride = 2, padding = 1 },
+    { out = 256, kernel = 4, stride = 2, padding = 1 }, { out = 512, kernel = 4, stride = 2, padding = 1 },
+    { out = 1, kernel = 4 }]\n";
+
+fn model(metadata: &str, device: &Device) -> EnergyModel {
+    let spec = EnergySpec::from_metadata(metadata).expect("an energy");
+    EnergyModel::init(spec, 1, device).expect("it fits")
+}
+
+fn normals(shape @ [rows, columns]: [usize; 2], device: &Device) -> Tensor<2> {
+    let values = Stream::new(1, Purpose::Start).normals(rows, columns);
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// At most this many launches and megabytes for one repeat, and as many reads in all.
+#[track_caller]
+fn keeps_within(what: &str, work: &Work, dispatches: f64, megabytes: f64, reads: usize) {
+    println!("{what}: {work}");
+    assert!(work.dispatches() > 0.0 && work.bytes > 0, "{what}: nothing was counted");
+    assert!(work.dispatches() <= dispatches, "{what}: more than {dispatches} launches: {work}");
+    assert!(work.bytes_each() <= megabytes * 1e6, "{what}: more than {megabytes} MB: {work}");
+    assert_eq!(work.reads, reads, "{what}: reads by the host");
+}
+
+/// `steps` of a kernel on 4,096 walkers of the MLP.
+fn steps(kernel: &dyn Kernel, device: &Device, steps: usize) -> Work {
+    let model = model(MLP, device);
+    let mut walkers = Walkers::new(&model, normals([4096, 2], device), 0.0);
+    let mut step = 0;
+    count(device, steps, || {
+        let noise = Noise { seed: 1, lane: 0, step };
+        step += 1;
+        walkers = kernel.step(&model, walkers.clone(), &noise).0;
+    })
+}
+
+#[test]
+fn a_weighted_ula_step() {
+    let Some(device) = gpu() else { return };
+    keeps_within("ULA, MLP, 4,096 walkers", &steps(&Ula::new(0.01), &device, 8), 31.0, 60.0, 0);
+}
+
+#[test]
+fn a_mala_step() {
+    let Some(device) = gpu() else { return };
+    keeps_within("MALA, MLP, 4,096 walkers", &steps(&Mala::new(0.01), &device, 8), 42.0, 61.0, 0);
+}
+
+const TRAINING: &str = r#"
+seed = 1
+steps = 100
+[dataset]
+kind = "gaussian_mixture"
+dim = 2
+means = [[2.0, 0.0], [-2.0, 0.0]]
+weights = [0.3, 0.7]
+train_size = 8192
+test_size = 16
+batch_size = 4096
+[energy]
+kind = "mlp"
+hidden = [128, 128, 128]
+confinement = 1.0
+[walkers]
+count = 4096
+[kernel]
+kind = "ula"
+step_size = 0.01
+steps_per_update = 1
+[resampling]
+ess_threshold = 0.001
+[objective]
+kind = "jarzynski"
+[optimizer]
+kind = "adam"
+learning_rate = 1e-4
+[output]
+log_every = 100
+"#;
+
+/// Of the reads, one an update is the ess that resampling asks for.
+#[test]
+fn a_weighted_training_update() {
+    let Some(device) = gpu() else { return };
+    let mut trainer = Trainer::new(config(TRAINING), &device).expect("a trainer");
+    let work = count(&device, 4, || {
+        trainer.update(false).expect("an update");
+    });
+    keeps_within("training update, MLP, 4,096 + 4,096", &work, 166.0, 255.0, 4);
+}
+
+#[test]
+fn an_energy_and_gradient_of_the_image_network() {
+    let Some(device) = gpu() else { return };
+    let model = model(CIFAR, &device);
+    let x = normals([4, 3072], &device);
+    let work = count(&device, 2, || drop(model.energy_and_grad(x.clone())));
+    keeps_within("(U, ∇U), CIFAR network, 4 walkers", &work, 38.0, 45.0, 0);
+}
+
+#[test]
+fn a_resampling() {
+    let Some(device) = gpu() else { return };
+    let n = 1 << 16;
+    let log_weights = upload(Stream::new(2, Purpose::Noise).normals(1, n), &device);
+    let rows = normals([n, 2], &device);
+    let mut update = 0;
+    let work = count(&device, 4, || {
+        let stream = Stream::new(3, Purpose::Resampling).at(update).expect("small");
+        update += 1;
+        let ancestors = resample(Scheme::Systematic, log_weights.clone(), stream);
+        drop(rows.clone().select(0, ancestors));
+    });
+    keeps_within("systematic resampling with the gather, 65,536 walkers", &work, 24.0, 1.0, 0);
+}
