@@ -3,8 +3,8 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::random::{Purpose, Stream};
 use ember_sampler::device::{
-    langevin_proposal, langevin_proposal_reference, standard_normal, ula_log_weight_increment,
-    ula_log_weight_increment_reference, uniform,
+    accumulate, accumulate_ula, langevin_proposal, langevin_proposal_reference, standard_normal,
+    ula_log_weight_increment, ula_log_weight_increment_reference, uniform,
 };
 use ember_tests::{cpu, gpu};
 use proptest::prelude::*;
@@ -126,6 +126,31 @@ fn an_increment_is_its_reference() {
             let plain = ula_log_weight_increment_reference(x, y, ux, gx, uy, gy, h);
             let worst = worst(&floats(fused), &floats(plain));
             assert!(worst < 4e-6 * (dim as f32).sqrt() + 4e-6, "{device:?} {shape:?}: {worst}");
+        }
+    }
+}
+
+/// Both in one: the pair's sum is that of the increment added afterwards.
+#[test]
+fn an_accumulated_increment_is_the_two_in_turn() {
+    let stream = Stream::new(29, Purpose::Noise);
+    for device in devices() {
+        for shape @ [walkers, dim] in SHAPES {
+            let matrix = |lane| standard_normal(shape, stream.lane(lane), &device);
+            let vector = |lane| standard_normal([walkers, 1], stream.lane(lane), &device).reshape([walkers]);
+            let pair = (vector(1).mul_scalar(1e3), vector(2).mul_scalar(1e-5));
+            let (from, to) = ((matrix(3), vector(4), matrix(5)), (matrix(6), vector(7), matrix(8)));
+            let (hi, lo) = accumulate_ula(pair.clone(), from.clone(), to.clone(), 0.1);
+            let increment = ula_log_weight_increment(from.0, to.0, from.1, from.2, to.1, to.2, 0.1);
+            let (other_hi, other_lo) = accumulate(pair.0, pair.1, increment);
+            let sum = |hi: Tensor<1>, lo: Tensor<1>| -> Vec<f64> {
+                floats(hi).iter().zip(floats(lo)).map(|(hi, lo)| f64::from(*hi) + f64::from(lo)).collect()
+            };
+            for (found, expected) in sum(hi, lo).iter().zip(sum(other_hi, other_lo)) {
+                // Of the increment's rounding, not of the sum's.
+                let off = (found - expected).abs();
+                assert!(off < 4e-6 * (dim as f64).sqrt() + 4e-6, "{device:?} {shape:?}: {off}");
+            }
         }
     }
 }

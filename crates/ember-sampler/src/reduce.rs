@@ -28,8 +28,10 @@ fn folded(x: Tensor<1>, fill: f32) -> Tensor<2> {
 /// `Σ x`. `[n]` → `[1]`.
 pub fn sum(x: Tensor<1>) -> Tensor<1> {
     let rows = folded(x, 0.0).sum_dim(1);
-    let [n, _] = rows.dims();
-    rows.reshape([1, n]).sum_dim(1).reshape([1])
+    match rows.dims() {
+        [1, _] => rows.reshape([1]),
+        [n, _] => rows.reshape([1, n]).sum_dim(1).reshape([1]),
+    }
 }
 
 /// `(1/n) Σ x`. `[n]` → `[1]`.
@@ -41,6 +43,8 @@ pub fn mean(x: Tensor<1>) -> Tensor<1> {
 /// `max x`. `[n]` → `[1]`.
 pub fn max(x: Tensor<1>) -> Tensor<1> {
     let rows = folded(x, f32::NEG_INFINITY).max_dim(1);
-    let [n, _] = rows.dims();
-    rows.reshape([1, n]).max_dim(1).reshape([1])
+    match rows.dims() {
+        [1, _] => rows.reshape([1]),
+        [n, _] => rows.reshape([1, n]).max_dim(1).reshape([1]),
+    }
 }

@@ -54,6 +54,17 @@ impl LogWeights {
         self.lo.clone()
     }
 
+    /// `A +=` what an unadjusted Langevin step of size `step_size` earns; see [`accumulate_ula`](crate::device::accumulate_ula).
+    pub(crate) fn accumulate_ula(
+        self,
+        from: (Tensor<2>, Tensor<1>, Tensor<2>),
+        to: (Tensor<2>, Tensor<1>, Tensor<2>),
+        step_size: f32,
+    ) -> Self {
+        let (hi, lo) = crate::device::accumulate_ula((self.hi, self.lo), from, to, step_size);
+        Self { hi, lo }
+    }
+
     /// `A += delta` (Knuth's two-sum; no branch, no f64).
     pub fn accumulate(self, delta: Tensor<1>) -> Self {
         let (hi, lo) = crate::device::accumulate(self.hi, self.lo, delta);

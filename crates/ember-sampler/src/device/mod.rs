@@ -4,8 +4,9 @@
 //! |---|---|---|---|
 //! | [`langevin_proposal`] | `normals.rs` | `cube/noise.rs` | [`langevin_proposal_reference`] |
 //! | [`standard_normal`], [`uniform`] | `normals.rs` | `cube/noise.rs` | [`Stream::normals`], [`Stream::uniforms`] |
-//! | [`ula_log_weight_increment`] | `increment.rs` | tensor operations | [`ula_log_weight_increment_reference`] |
+//! | [`ula_log_weight_increment`] | `increment.rs` | `cube/increment.rs` | [`ula_log_weight_increment_reference`] |
 //! | [`accumulate`] | tensor operations | `cube/accumulate.rs` | `f64` in `tests/tests/weights.rs` |
+//! | [`accumulate_ula`] | the two above | `cube/increment.rs` | the two above |
 //! | [`resample`](crate::resampling::resample) | `masses.rs`, `resampling/` | `cube/` | `f64` in `tests/tests/resampling.rs` |
 //!
 //! Tensors given to these functions are off the autodiff tape.
@@ -44,7 +45,7 @@ pub trait DeviceOps: Backend {
     fn uniform(like: FloatTensor<Self>, stream: Stream) -> FloatTensor<Self>;
 
     /// See [`ula_log_weight_increment`].
-    #[fusion(default)]
+    #[fusion(dtype = ux, shape = ux)]
     fn ula_log_weight_increment(
         x: FloatTensor<Self>,
         y: FloatTensor<Self>,
@@ -53,15 +54,7 @@ pub trait DeviceOps: Backend {
         uy: FloatTensor<Self>,
         gy: FloatTensor<Self>,
         step_size: f32,
-    ) -> FloatTensor<Self> {
-        let shape = burn::backend::TensorMetadata::shape(&ux);
-        // ½ Σ (∇U(x) + ∇U(y))·(y − x + (h/2)(∇U(x) − ∇U(y)))
-        let drift = Self::float_mul_scalar(Self::float_sub(gx.clone(), gy.clone()), (0.5 * step_size).into());
-        let path = Self::float_add(Self::float_sub(y, x), drift);
-        let work = Self::float_sum_dim(Self::float_mul(Self::float_add(gx, gy), path), 1);
-        let work = Self::float_mul_scalar(Self::float_reshape(work, shape), 0.5f32.into());
-        Self::float_add(Self::float_sub(ux, uy), work)
-    }
+    ) -> FloatTensor<Self>;
 
     /// See [`accumulate`].
     #[fusion(meta = |hi, _lo, _delta| (hi.clone(), hi.clone()))]
@@ -76,6 +69,24 @@ pub trait DeviceOps: Backend {
         let a_seen = Self::float_sub(sum.clone(), b_seen.clone());
         let lo = Self::float_add(Self::float_sub(hi, a_seen), Self::float_sub(b, b_seen));
         (sum, lo)
+    }
+
+    /// See [`accumulate_ula`].
+    // An operation takes tensors, nothing that holds them.
+    #[allow(clippy::too_many_arguments)]
+    #[fusion(meta = |hi, _lo, _x, _y, _ux, _gx, _uy, _gy, _step_size| (hi.clone(), hi.clone()))]
+    fn accumulate_ula(
+        hi: FloatTensor<Self>,
+        lo: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        ux: FloatTensor<Self>,
+        gx: FloatTensor<Self>,
+        uy: FloatTensor<Self>,
+        gy: FloatTensor<Self>,
+        step_size: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        Self::accumulate(hi, lo, Self::ula_log_weight_increment(x, y, ux, gx, uy, gy, step_size))
     }
 
     /// See [`resample`](crate::resampling::resample).
@@ -207,6 +218,36 @@ pub fn accumulate(hi: Tensor<1>, lo: Tensor<1>, delta: Tensor<1>) -> (Tensor<1>,
     assert_shape!(delta, [walkers]);
     let (hi, lo) =
         <Dispatch as DeviceOps>::accumulate(hi.into_dispatch(), lo.into_dispatch(), delta.into_dispatch());
+    (Tensor::from_dispatch(hi), Tensor::from_dispatch(lo))
+}
+
+/// [`accumulate`] of [`ula_log_weight_increment`], in one launch on a GPU: what a step adds to the pair `(hi, lo)`. `from` and `to`
+/// are positions, energies and gradients.
+pub fn accumulate_ula(
+    (hi, lo): (Tensor<1>, Tensor<1>),
+    (x, ux, gx): (Tensor<2>, Tensor<1>, Tensor<2>),
+    (y, uy, gy): (Tensor<2>, Tensor<1>, Tensor<2>),
+    step_size: f32,
+) -> (Tensor<1>, Tensor<1>) {
+    let [walkers, dim] = x.dims();
+    assert_shape!(y, [walkers, dim]);
+    assert_shape!(gx, [walkers, dim]);
+    assert_shape!(gy, [walkers, dim]);
+    assert_shape!(ux, [walkers]);
+    assert_shape!(uy, [walkers]);
+    assert_shape!(hi, [walkers]);
+    assert_shape!(lo, [walkers]);
+    let (hi, lo) = <Dispatch as DeviceOps>::accumulate_ula(
+        hi.into_dispatch(),
+        lo.into_dispatch(),
+        x.into_dispatch(),
+        y.into_dispatch(),
+        ux.into_dispatch(),
+        gx.into_dispatch(),
+        uy.into_dispatch(),
+        gy.into_dispatch(),
+        step_size,
+    );
     (Tensor::from_dispatch(hi), Tensor::from_dispatch(lo))
 }
 

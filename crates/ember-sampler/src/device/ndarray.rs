@@ -7,6 +7,7 @@ use burn::tensor::{TensorData, read_sync};
 use ember_model::random::Stream;
 
 use super::DeviceOps;
+use super::increment::Step;
 use super::normals;
 use crate::resampling::Scheme;
 
@@ -52,6 +53,21 @@ impl DeviceOps for NdArray {
             shape,
             &Device::default(),
         )
+    }
+
+    fn ula_log_weight_increment(
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        ux: FloatTensor<Self>,
+        gx: FloatTensor<Self>,
+        uy: FloatTensor<Self>,
+        gy: FloatTensor<Self>,
+        step_size: f32,
+    ) -> FloatTensor<Self> {
+        let (dim, shape) = (x.shape()[1], ux.shape());
+        let [x, y, ux, gx, uy, gy] = [x, y, ux, gx, uy, gy].map(values);
+        let step = Step { from: (&x, &ux, &gx), to: (&y, &uy, &gy), dim, step_size };
+        float(step.increments(), shape, &Device::default())
     }
 
     fn resample(log_weights: FloatTensor<Self>, scheme: Scheme, stream: Stream) -> IntTensor<Self> {

@@ -10,7 +10,9 @@ use ember_model::random::Stream;
 use ember_model::shape::Support;
 use serde::{Deserialize, Serialize};
 
+use super::metropolis::Points;
 use crate::device::{langevin_proposal, ula_log_weight_increment};
+use crate::weights::LogWeights;
 
 /// What happens at the faces of the cube `[−1, 1]^d`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +93,17 @@ impl Transition {
                 let forth = log_folded(x - gx.mul_scalar(h), y, h);
                 ux - uy + (back - forth).sum_dim(1).squeeze_dim::<1>(1)
             }
+        }
+    }
+
+    /// `log_weights` with [`Self::log_ratio`] added.
+    pub fn earn(&self, log_weights: LogWeights, from: Points, to: Points) -> LogWeights {
+        match self.boundary {
+            Boundary::None => {
+                let drifting = |(x, u, grad): Points| (x, u, self.drift(grad));
+                log_weights.accumulate_ula(drifting(from), drifting(to), self.step_size as f32)
+            }
+            Boundary::Reflect => log_weights.accumulate(self.log_ratio(from, to)),
         }
     }
 }

@@ -54,12 +54,12 @@ impl Kernel for Ula {
         let (u_y, grad_y, pass) = energy.energy_and_grad_kept(y.clone());
         // A += α_k(x, y) − α_{k+1}(y, x)   (Carbone et al. 2023, Alg. 1)
         let to = (y.clone(), u_y.clone(), grad_y.clone());
-        let increment = transition.log_ratio((x, walkers.energy, grad), to);
+        let from = (x, walkers.energy, grad);
         let walkers = Walkers {
             position: y,
             energy: u_y,
             energy_grad: grad_y,
-            log_weights: walkers.log_weights.accumulate(increment),
+            log_weights: transition.earn(walkers.log_weights, from, to),
             ..walkers
         };
         (walkers, StepInfo { pass, ..StepInfo::default() })

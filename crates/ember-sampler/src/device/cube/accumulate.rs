@@ -14,6 +14,23 @@ fn opaque(value: f32, zero: u32) -> f32 {
     f32::reinterpret(u32::reinterpret(value) ^ zero)
 }
 
+/// An unevaluated sum of two numbers.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct Pair {
+    pub(super) hi: f32,
+    pub(super) lo: f32,
+}
+
+/// `hi + lo + delta`, Knuth's two-sum of `hi` and `delta + lo`.
+#[cube]
+pub(super) fn two_sum(hi: f32, lo: f32, delta: f32, zero: u32) -> Pair {
+    let b = opaque(delta + lo, zero);
+    let sum = opaque(hi + b, zero);
+    let b_seen = opaque(sum - hi, zero);
+    let a_seen = opaque(sum - b_seen, zero);
+    Pair { hi: sum, lo: opaque(hi - a_seen, zero) + opaque(b - b_seen, zero) }
+}
+
 #[cube(launch)]
 fn accumulate_kernel(
     hi: &[f32],
@@ -24,13 +41,9 @@ fn accumulate_kernel(
     zero: u32,
 ) {
     if ABSOLUTE_POS < sum_hi.len() {
-        let a = hi[ABSOLUTE_POS];
-        let b = opaque(delta[ABSOLUTE_POS] + lo[ABSOLUTE_POS], zero);
-        let sum = opaque(a + b, zero);
-        let b_seen = opaque(sum - a, zero);
-        let a_seen = opaque(sum - b_seen, zero);
-        sum_hi[ABSOLUTE_POS] = sum;
-        sum_lo[ABSOLUTE_POS] = opaque(a - a_seen, zero) + opaque(b - b_seen, zero);
+        let sum = two_sum(hi[ABSOLUTE_POS], lo[ABSOLUTE_POS], delta[ABSOLUTE_POS], zero);
+        sum_hi[ABSOLUTE_POS] = sum.hi;
+        sum_lo[ABSOLUTE_POS] = sum.lo;
     }
 }
 

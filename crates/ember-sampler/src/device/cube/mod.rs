@@ -6,10 +6,13 @@
     clippy::excessive_precision,
     clippy::assign_op_pattern,
     clippy::manual_div_ceil,
-    clippy::needless_range_loop
+    clippy::manual_is_multiple_of,
+    clippy::needless_range_loop,
+    clippy::too_many_arguments
 )]
 
 mod accumulate;
+mod increment;
 mod launch;
 mod masses;
 mod noise;
@@ -38,6 +41,32 @@ impl DeviceOps for CubeBackend {
 
     fn uniform(like: FloatTensor<Self>, stream: Stream) -> FloatTensor<Self> {
         noise::uniform(like, stream)
+    }
+
+    fn ula_log_weight_increment(
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        ux: FloatTensor<Self>,
+        gx: FloatTensor<Self>,
+        uy: FloatTensor<Self>,
+        gy: FloatTensor<Self>,
+        step_size: f32,
+    ) -> FloatTensor<Self> {
+        increment::ula_log_weight_increment([x, ux, gx], [y, uy, gy], step_size)
+    }
+
+    fn accumulate_ula(
+        hi: FloatTensor<Self>,
+        lo: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        ux: FloatTensor<Self>,
+        gx: FloatTensor<Self>,
+        uy: FloatTensor<Self>,
+        gy: FloatTensor<Self>,
+        step_size: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        increment::accumulate_ula([hi, lo], [x, ux, gx], [y, uy, gy], step_size)
     }
 
     fn accumulate(
