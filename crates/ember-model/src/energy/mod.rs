@@ -5,6 +5,9 @@ pub mod based;
 pub(crate) mod conditioned;
 pub mod conv;
 pub(crate) mod elementwise;
+mod explicit;
+#[cfg(feature = "wgpu")]
+mod fused;
 pub mod gaussian;
 pub mod gaussian_mixture;
 pub mod mlp;

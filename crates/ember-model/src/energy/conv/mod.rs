@@ -1,6 +1,7 @@
 //! Convolutional network on `[c, h, w]` images whose last layer leaves one number, plus `½ c |x|²`.
 //!
-//! `ConvEnergy::by_tensors` is the plain form, for GPUs and the tape; on the CPU, `cpu` is an explicit forward and backward.
+//! `ConvEnergy::by_tensors` is the plain form, for the tape. Off it there are explicit forward and backward passes: `cpu` on the CPU,
+//! `explicit` in tensor operations elsewhere.
 
 use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
@@ -14,9 +15,7 @@ use super::network::{
     last_layer_is_zero, layer_params,
 };
 use super::spectral::SpectralNorm;
-use super::{
-    Architecture, Evaluation, WeightedGrads, energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff,
-};
+use super::{Architecture, Evaluation, WeightedGrads};
 use crate::cpu::CpuForm;
 use crate::error::ModelError;
 use crate::params::ParamSpec;
@@ -28,6 +27,7 @@ use layer::Layer;
 use pass::Network;
 
 mod cpu;
+mod explicit;
 mod layer;
 mod pass;
 mod workspace;
@@ -144,6 +144,17 @@ impl ConvEnergy {
         }
         confine(hidden.reshape([n]), x, self.config.confinement)
     }
+
+    /// The forward pass in tensor operations, ready to go back.
+    fn pass(&self, theta: &[Tensor<1>], x: Tensor<2>) -> explicit::Convolutions {
+        let shape = explicit::Shape {
+            image: self.image,
+            layers: self.config.layers.clone(),
+            activation: self.config.activation,
+            confinement: self.config.confinement,
+        };
+        explicit::Convolutions::new(shape, theta, x)
+    }
 }
 
 impl Architecture for ConvEnergy {
@@ -168,20 +179,19 @@ impl Architecture for ConvEnergy {
     }
 
     fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
-        self.cpu.energy_and_grad(theta, &x).unwrap_or_else(|| energy_and_grad_by_autodiff(self, theta, x))
+        self.cpu.energy_and_grad(theta, &x).unwrap_or_else(|| explicit::energy_and_grad(&self.pass(theta, x)))
     }
 
     fn energy_and_grad_kept(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Evaluation {
-        self.cpu.energy_and_grad_kept(theta, &x).unwrap_or_else(|| {
-            let (energy, grad) = energy_and_grad_by_autodiff(self, theta, x);
-            (energy, grad, None)
-        })
+        self.cpu
+            .energy_and_grad_kept(theta, &x)
+            .unwrap_or_else(|| explicit::energy_and_grad_kept(self.pass(theta, x)))
     }
 
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
         self.cpu
             .weighted_param_grads(theta, terms)
-            .unwrap_or_else(|| weighted_param_grads_by_autodiff(self, theta, terms))
+            .unwrap_or_else(|| explicit::weighted_param_grads(terms, |x| self.pass(theta, x)))
     }
 
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {

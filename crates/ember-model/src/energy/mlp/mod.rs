@@ -1,6 +1,7 @@
 //! Multi-layer perceptron: `U(x) = w_L·a(… a(W_0 x + b_0) …) + b_L + ½ c |x|²`.
 //!
-//! `MlpEnergy::by_tensors` is the plain form, for GPUs and the tape; on the CPU, `cpu` is an explicit forward and backward.
+//! `MlpEnergy::by_tensors` is the plain form, for the tape. Off it there are explicit forward and backward passes: `cpu` on the CPU, one
+//! launch (`fused`) or tensor operations (`explicit`) elsewhere.
 
 mod cpu;
 mod thin;
@@ -15,7 +16,8 @@ use super::network::{
 };
 use super::spectral::SpectralNorm;
 use super::{
-    Architecture, Evaluation, WeightedGrads, energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff,
+    Architecture, Evaluation, WeightedGrads, energy_and_grad_by_autodiff, explicit,
+    weighted_param_grads_by_autodiff,
 };
 use crate::cpu::CpuForm;
 use crate::error::ModelError;
@@ -70,7 +72,7 @@ struct MlpEnergy {
 }
 
 impl MlpEnergy {
-    /// The explicit form, which is f32.
+    /// The explicit form of the CPU; explicit forms are f32.
     fn explicit(&self) -> Option<&CpuForm<Perceptron>> {
         self.precision.is_f32().then_some(&self.cpu)
     }
@@ -80,6 +82,22 @@ impl MlpEnergy {
         let [n, _] = x.dims();
         let h = perceptron_at(theta, x.clone(), self.config.activation, self.precision);
         confine(h.reshape([n]), x, self.config.confinement)
+    }
+
+    /// The forward pass in tensor operations, ready to go back.
+    fn pass(&self, theta: &[Tensor<1>], x: Tensor<2>) -> explicit::Perceptron {
+        explicit::Perceptron::new(theta, x, self.config.activation, self.config.confinement)
+    }
+
+    /// `(U, ∇ₓU)` in one launch, where a GPU can.
+    #[cfg(feature = "wgpu")]
+    fn fused(&self, theta: &[Tensor<1>], x: &Tensor<2>) -> Option<(Tensor<1>, Tensor<2>)> {
+        super::fused::energy_and_grad(theta, x, self.config.activation, self.config.confinement)
+    }
+
+    #[cfg(not(feature = "wgpu"))]
+    fn fused(&self, _theta: &[Tensor<1>], _x: &Tensor<2>) -> Option<(Tensor<1>, Tensor<2>)> {
+        None
     }
 }
 
@@ -109,22 +127,36 @@ impl Architecture for MlpEnergy {
     }
 
     fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
-        self.explicit()
-            .and_then(|cpu| cpu.energy_and_grad(theta, &x))
-            .unwrap_or_else(|| energy_and_grad_by_autodiff(self, theta, x))
+        let Some(cpu) = self.explicit() else {
+            return energy_and_grad_by_autodiff(self, theta, x);
+        };
+        cpu.energy_and_grad(theta, &x)
+            .or_else(|| self.fused(theta, &x))
+            .unwrap_or_else(|| explicit::energy_and_grad(&self.pass(theta, x)))
     }
 
     fn energy_and_grad_kept(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Evaluation {
-        self.explicit().and_then(|cpu| cpu.energy_and_grad_kept(theta, &x)).unwrap_or_else(|| {
+        let Some(cpu) = self.explicit() else {
             let (energy, grad) = energy_and_grad_by_autodiff(self, theta, x);
-            (energy, grad, None)
-        })
+            return (energy, grad, None);
+        };
+        if let Some(kept) = cpu.energy_and_grad_kept(theta, &x) {
+            return kept;
+        }
+        // One launch, and another pass for the gradient in θ, is less than to keep: that takes a launch for every step of the pass, or,
+        // of many walkers, as much memory traffic as the pass has work.
+        match self.fused(theta, &x) {
+            Some((energy, grad)) => (energy, grad, None),
+            None => explicit::energy_and_grad_kept(self.pass(theta, x)),
+        }
     }
 
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
-        self.explicit()
-            .and_then(|cpu| cpu.weighted_param_grads(theta, terms))
-            .unwrap_or_else(|| weighted_param_grads_by_autodiff(self, theta, terms))
+        let Some(cpu) = self.explicit() else {
+            return weighted_param_grads_by_autodiff(self, theta, terms);
+        };
+        cpu.weighted_param_grads(theta, terms)
+            .unwrap_or_else(|| explicit::weighted_param_grads(terms, |x| self.pass(theta, x)))
     }
 
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {
