@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::error::Error;
 
 /// The peak is at most this many times [`Sizes::need`] and 64 MiB.
-pub const PEAK: f64 = 3.0;
+pub const PEAK: f64 = 3.5;
 
 /// A key that asks for memory, and the size it is.
 type Key = (&'static str, &'static str, fn(&mut Sizes) -> &mut usize);
