@@ -28,7 +28,8 @@ use layer::Layer;
 use pass::Network;
 
 mod cpu;
-mod layer;
+pub(super) mod layer;
+pub(super) mod layout;
 mod pass;
 mod workspace;
 
