@@ -2,7 +2,7 @@
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use ember_benches::{CIFAR, FORWARD_FLOP, MIXTURE, MLP, MNIST, model, positions};
+use ember_benches::{CIFAR, FORWARD_FLOP, MIXTURE, MLP, MNIST, RESNET, model, positions};
 use ember_model::energy::{energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff};
 use ember_model::params::upload;
 use ember_model::{Energy, EnergyModel};
@@ -33,7 +33,7 @@ fn mixture_param_grads(bencher: Bencher<'_, '_>, one_pass: bool) {
 }
 
 /// Network, walkers, and whether it is the explicit form or the tape.
-const CONV: [(&str, usize, bool); 8] = [
+const CONV: [(&str, usize, bool); 10] = [
     ("mnist", 64, true),
     ("mnist", 64, false),
     ("mnist", 256, true),
@@ -42,10 +42,16 @@ const CONV: [(&str, usize, bool); 8] = [
     ("cifar", 64, false),
     ("cifar", 256, true),
     ("cifar", 256, false),
+    ("resnet", 64, true),
+    ("resnet", 64, false),
 ];
 
 fn conv(name: &str) -> (EnergyModel, f64) {
-    if name == "mnist" { (model(MNIST), FORWARD_FLOP[0]) } else { (model(CIFAR), FORWARD_FLOP[1]) }
+    match name {
+        "mnist" => (model(MNIST), FORWARD_FLOP[0]),
+        "cifar" => (model(CIFAR), FORWARD_FLOP[1]),
+        _ => (model(RESNET), FORWARD_FLOP[2]),
+    }
 }
 
 /// Coordinates, width of the three hidden layers, walkers, and whether it is the program's own form or the tape.

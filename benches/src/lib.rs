@@ -28,9 +28,12 @@ pub const CIFAR: &str =
     { out = 256, kernel = 4, stride = 2, padding = 1 }, { out = 512, kernel = 4, stride = 2, padding = 1 },
     { out = 1, kernel = 4 }]\n";
 
-/// Floating-point operations of the forward pass of [`MNIST`] and of [`CIFAR`] for one image: two per multiply-add. The
-/// gradient in x takes as many again, the gradient in θ as many again.
-pub const FORWARD_FLOP: [f64; 2] = [1_712_256.0, 204_881_920.0];
+/// A residual network for 32 × 32 colours: three stages of two blocks, group norm.
+pub const RESNET: &str = "kind = \"resnet\"\nshape = [3, 32, 32]\nchannels = [32, 64, 128]\nnorm = \"group\"\nconfinement = 0.01\n";
+
+/// Floating-point operations of the forward pass of [`MNIST`], [`CIFAR`] and [`RESNET`] for one image: two per multiply-add of a
+/// convolution. The gradient in x takes as many again, the gradient in θ as many again.
+pub const FORWARD_FLOP: [f64; 3] = [1_712_256.0, 204_881_920.0, 211_484_672.0];
 
 /// A model on the CPU, from its metadata text.
 ///

@@ -20,11 +20,11 @@ const MIN_ROWS: usize = 256;
 /// Numbers of a patch at a time: as many kernel rows as fit, at least one.
 const PART: usize = 512;
 /// Short runs are copied in pieces of this many numbers; buffers have so many numbers to spare at the end.
-pub(super) const SLACK: usize = 8;
+pub(in crate::energy) const SLACK: usize = 8;
 
 /// A convolution and the sizes around it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Layer {
+pub(in crate::energy) struct Layer {
     /// Input `[c, h, w]`, without padding.
     pub input: [usize; 3],
     /// Output `[c, h, w]`.
@@ -155,10 +155,11 @@ impl Layer {
         MatRef::from_row_major_slice(weight, self.output[0], self.part_len(part))
     }
 
-    /// `z = P Wᵀ`, `[rows, out]`, for the patches of `lines` of the padded `input`.
+    /// `z = P Wᵀ` or `z += P Wᵀ`, `[rows, out]`, for the patches of `lines` of the padded `input`.
     pub fn forward(
         &self,
         z: &mut [f32],
+        accum: Accum,
         input: &[f32],
         weight: &[f32],
         lines: &Range<usize>,
@@ -166,7 +167,7 @@ impl Layer {
     ) {
         let mut z = MatMut::from_row_major_slice_mut(z, self.rows(lines), self.output[0]);
         self.each_part(input, lines, scratch, |part, patches| {
-            let accum = if part.start == 0 { Accum::Replace } else { Accum::Add };
+            let accum = if part.start == 0 { accum } else { Accum::Add };
             let weight = self.matrix(weight, &part).transpose();
             matmul(z.as_mut(), accum, patches, weight, 1.0, Par::Seq);
         });

@@ -28,7 +28,8 @@ use pass::Network;
 
 mod cpu;
 mod explicit;
-mod layer;
+pub(super) mod layer;
+pub(super) mod layout;
 mod pass;
 mod workspace;
 

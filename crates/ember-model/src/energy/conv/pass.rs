@@ -1,19 +1,17 @@
 //! Forward and backward through the layers for one block of images: activations and slopes are kept, nothing is on a tape.
 
-use rayon::prelude::*;
+use faer::Accum;
 
 use super::super::activation::Activation;
 use super::super::elementwise::{activate, activate_with_slope, add_bias, add_rows, multiply_by, scale_by};
 use super::layer::Layer;
+use super::layout::{load, packed, store, unpacked};
 use super::workspace::Workspace;
 
 /// Images per block: rows enough for the products of the last layers, activations few enough for the cache.
 const BLOCK: usize = 16;
 /// Fewer where the activations of one block would be more numbers than this.
 const BLOCK_NUMBERS: usize = 16 * 1024 * 1024;
-
-/// Output channels whose weights one thread rearranges.
-const OUTPUTS: usize = 64;
 
 /// The layers, their non-linearity and how many images are worked on at a time.
 #[derive(Clone, Debug)]
@@ -81,42 +79,6 @@ impl Weights {
     }
 }
 
-/// `[out, in, kh, kw]` to `[kernel part][out, kh, kw, in]`.
-fn packed(layer: &Layer, weight: &[f32]) -> Vec<f32> {
-    let (channels, taps) = (layer.input[0], layer.kernel.pow(2));
-    let mut packed = vec![0.0; weight.len()];
-    for part in layer.parts() {
-        let rows = packed[layer.part_weights(&part)].par_chunks_exact_mut(layer.part_len(&part));
-        let pairs = rows.zip(weight.par_chunks_exact(channels * taps)).with_min_len(OUTPUTS);
-        pairs.for_each(|(to, from)| {
-            for (tap, to) in (part.start * layer.kernel..).zip(to.chunks_exact_mut(channels)) {
-                for (to, from) in to.iter_mut().zip(from[tap..].iter().step_by(taps)) {
-                    *to = *from;
-                }
-            }
-        });
-    }
-    packed
-}
-
-/// The reverse of [`packed`].
-fn unpacked(layer: &Layer, packed: &[f32]) -> Vec<f32> {
-    let (channels, taps) = (layer.input[0], layer.kernel.pow(2));
-    let mut weight = vec![0.0; packed.len()];
-    for part in layer.parts() {
-        let rows = packed[layer.part_weights(&part)].par_chunks_exact(layer.part_len(&part));
-        let pairs = rows.zip(weight.par_chunks_exact_mut(channels * taps)).with_min_len(OUTPUTS);
-        pairs.for_each(|(from, to)| {
-            for (tap, from) in (part.start * layer.kernel..).zip(from.chunks_exact(channels)) {
-                for (from, to) in from.iter().zip(to[tap..].iter_mut().step_by(taps)) {
-                    *to = *from;
-                }
-            }
-        });
-    }
-    weight
-}
-
 /// The last layer's output for `x: [n, c, h, w]`, n at most a block, into `energy: [n]`. With `keep_slopes`, [`backward`] may follow.
 pub(super) fn forward(
     network: &Network,
@@ -134,7 +96,7 @@ pub(super) fn forward(
         let line_len = layer.output[2] * layer.output[0];
         for range in layer.tiles(n) {
             let z = &mut work.signal[..range.len() * line_len];
-            layer.forward(z, &inputs[i], &weights.weight[i], &range, &mut work.patches);
+            layer.forward(z, Accum::Replace, &inputs[i], &weights.weight[i], &range, &mut work.patches);
             add_bias(z, &weights.bias[i]);
             let Some(next) = next else {
                 energy[range].copy_from_slice(z);
@@ -220,36 +182,6 @@ pub(super) fn add_weight_grads(network: &Network, scale: &[f32], work: &mut Work
             let grad = &mut params.weight[i];
             layer.add_weight_grad(grad, scaled, &work.inputs[i], &range, &mut work.patches);
             add_rows(&mut params.bias[i], scaled);
-        }
-    }
-}
-
-/// `x: [n, c, h, w]` into the padded `[n, h, w, c]`.
-fn load(layer: &Layer, x: &[f32], padded: &mut [f32]) {
-    let [c, h, w] = layer.input;
-    for (b, x) in x.chunks_exact(c * h * w).enumerate() {
-        for y in 0..h {
-            let line = &mut padded[layer.interior(b, y)];
-            for (channel, x) in x.chunks_exact(h * w).enumerate() {
-                for (to, &x) in line[channel..].iter_mut().step_by(c).zip(&x[y * w..(y + 1) * w]) {
-                    *to = x;
-                }
-            }
-        }
-    }
-}
-
-/// The reverse of [`load`].
-fn store(layer: &Layer, padded: &[f32], x: &mut [f32]) {
-    let [c, h, w] = layer.input;
-    for (b, x) in x.chunks_exact_mut(c * h * w).enumerate() {
-        for y in 0..h {
-            let line = &padded[layer.interior(b, y)];
-            for (channel, x) in x.chunks_exact_mut(h * w).enumerate() {
-                for (&from, x) in line[channel..].iter().step_by(c).zip(&mut x[y * w..(y + 1) * w]) {
-                    *x = from;
-                }
-            }
         }
     }
 }

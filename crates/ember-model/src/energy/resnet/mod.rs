@@ -19,22 +19,37 @@
 //!
 //! Names, as a PyTorch module would have them: `stem.{weight,bias}`, `blocks.{i}.{norm1,conv1,norm2,conv2}.{weight,bias}`, `blocks.{i}.skip.weight`,
 //! `linear.{weight,bias}`; i counts through all stages. The last bias is frozen (`network.rs`).
+//!
+//! `tensors` is the plain form, for GPUs and the tape; on the CPU, `cpu` is an explicit forward and backward.
 
 use burn::tensor::Tensor;
-use burn::tensor::module::{avg_pool2d, conv2d};
-use burn::tensor::ops::{AvgPoolOptions, ConvOptions};
 use serde::{Deserialize, Serialize};
 
-use super::Architecture;
 use super::activation::Activation;
 use super::network::{
-    check_confinement, confine, gaussian_draws, gaussian_log_z, is_confinement_alone, last_layer_is_zero,
+    check_confinement, gaussian_draws, gaussian_log_z, is_confinement_alone, last_layer_is_zero,
 };
 use super::spectral::SpectralNorm;
+use super::{
+    Architecture, Evaluation, WeightedGrads, energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff,
+};
+use crate::cpu::CpuForm;
 use crate::error::ModelError;
 use crate::params::ParamSpec;
 use crate::random::{Purpose, Stream};
 use crate::shape::SampleShape;
+
+use cpu::Residual;
+use layers::Network;
+use tensors::by_tensors;
+
+mod cpu;
+mod layers;
+mod norm;
+mod pass;
+mod pool;
+mod tensors;
+mod workspace;
 
 /// Added to the variance by group norm, as PyTorch does by default.
 const EPSILON: f64 = 1e-5;
@@ -132,11 +147,21 @@ impl ResNet {
                 self.channels.len()
             )));
         }
-        Ok(SpectralNorm::wrap(Box::new(ResNetEnergy { image, config: self.clone() }), self.spectral_norm))
+        let network = Network::new(image, self);
+        let cpu = CpuForm::new(Residual { network, confinement: self.confinement as f32 });
+        Ok(SpectralNorm::wrap(
+            Box::new(ResNetEnergy { image, cpu, config: self.clone() }),
+            self.spectral_norm,
+        ))
     }
 
     fn is_normed(&self) -> bool {
         self.norm == Norm::Group
+    }
+
+    /// Whether a pool stands before block `i`.
+    fn is_pooled_before(&self, i: usize) -> bool {
+        i > 0 && i.is_multiple_of(self.blocks_per_stage) && self.pool == Pool::Average
     }
 
     /// Channels into and out of every block, first to last.
@@ -149,63 +174,11 @@ impl ResNet {
 }
 
 /// A [`ResNet`] on images of one shape.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct ResNetEnergy {
     image: [usize; 3],
+    cpu: CpuForm<Residual>,
     config: ResNet,
-}
-
-/// θ, taken in the order of [`Architecture::params`].
-struct Reader<'a> {
-    theta: std::slice::Iter<'a, Tensor<1>>,
-    config: &'a ResNet,
-}
-
-impl Reader<'_> {
-    fn next(&mut self) -> Tensor<1> {
-        // `params` lists exactly the tensors the layers below take.
-        self.theta.next().cloned().expect("one tensor per parameter")
-    }
-
-    /// A convolution of side `k` that keeps the sides of the image. `x: [n, in, h, w]` → `[n, out, h, w]`.
-    fn conv(&mut self, x: Tensor<4>, out: usize, k: usize, bias: bool) -> Tensor<4> {
-        let [_, channels, ..] = x.dims();
-        let weight = self.next().reshape([out, channels, k, k]);
-        let options = ConvOptions::new([1, 1], [k / 2; 2], [1, 1], 1);
-        conv2d(x, weight, bias.then(|| self.next()), options)
-    }
-
-    /// `act(norm(x))`, `[n, c, h, w]`.
-    fn activate(&mut self, x: Tensor<4>) -> Tensor<4> {
-        if !self.config.is_normed() {
-            return self.config.activation.forward(x);
-        }
-        let channels = x.dims()[1];
-        let (scale, shift) =
-            (self.next().reshape([1, channels, 1, 1]), self.next().reshape([1, channels, 1, 1]));
-        self.config.activation.forward(group_norm(x, self.config.groups) * scale + shift)
-    }
-
-    /// `skip(x) + conv2(act(norm2(conv1(act(norm1(x))))))`, `[n, in, h, w]` → `[n, out, h, w]`.
-    fn block(&mut self, x: Tensor<4>, [channels, out]: [usize; 2]) -> Tensor<4> {
-        let hidden = self.activate(x.clone());
-        let hidden = self.conv(hidden, out, 3, true);
-        let hidden = self.activate(hidden);
-        let branch = self.conv(hidden, out, 3, true);
-        let skip = if channels == out { x } else { self.conv(x, out, 1, false) };
-        skip + branch
-    }
-}
-
-/// `(x − mean)/√(var + ε)` over each group of one sample. `[n, c, h, w]`.
-fn group_norm(x: Tensor<4>, groups: usize) -> Tensor<4> {
-    let [n, c, h, w] = x.dims();
-    let x = x.reshape([n, groups, c / groups * h, w]);
-    // One side after the other: no reduction is longer than a few thousand terms.
-    let mean = |x: Tensor<4>| x.mean_dim(3).mean_dim(2);
-    let gap = x.clone() - mean(x);
-    let variance = mean(gap.clone() * gap.clone());
-    (gap / variance.add_scalar(EPSILON).sqrt()).reshape([n, c, h, w])
 }
 
 impl Architecture for ResNetEnergy {
@@ -265,22 +238,24 @@ impl Architecture for ResNetEnergy {
     }
 
     fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
-        let [n, _] = x.dims();
-        let [c, h, w] = self.image;
-        let channels = &self.config.channels;
-        let mut layers = Reader { theta: theta.iter(), config: &self.config };
-        let mut hidden = layers.conv(x.clone().reshape([n, c, h, w]), channels[0], 3, true);
-        for (i, block) in self.config.blocks().enumerate() {
-            if i > 0 && i % self.config.blocks_per_stage == 0 && self.config.pool == Pool::Average {
-                hidden = avg_pool2d(hidden, AvgPoolOptions::new([2, 2]));
-            }
-            hidden = layers.block(hidden, block);
-        }
-        let pooled = self.config.activation.forward(hidden).sum_dim(3).sum_dim(2);
-        let weight = layers.next().reshape([channels[channels.len() - 1], 1]);
-        let u =
-            pooled.reshape([n, channels[channels.len() - 1]]).matmul(weight) + layers.next().reshape([1, 1]);
-        confine(u.reshape([n]), x, self.config.confinement)
+        self.cpu.energy(theta, &x).unwrap_or_else(|| by_tensors(&self.config, self.image, theta, x))
+    }
+
+    fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
+        self.cpu.energy_and_grad(theta, &x).unwrap_or_else(|| energy_and_grad_by_autodiff(self, theta, x))
+    }
+
+    fn energy_and_grad_kept(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Evaluation {
+        self.cpu.energy_and_grad_kept(theta, &x).unwrap_or_else(|| {
+            let (energy, grad) = energy_and_grad_by_autodiff(self, theta, x);
+            (energy, grad, None)
+        })
+    }
+
+    fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
+        self.cpu
+            .weighted_param_grads(theta, terms)
+            .unwrap_or_else(|| weighted_param_grads_by_autodiff(self, theta, terms))
     }
 
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {
