@@ -7,7 +7,7 @@
 //! | bytes | burn-fusion's observer: the operands of every block of operations that becomes one kernel, each once |
 //!
 //! Bytes are a lower bound of the traffic: a block reads every tensor from outside of it at least once, and writes every tensor
-//! that outlives it; what an operation keeps to itself (scratch of a reduction, of a convolution, of a resampling) is not seen.
+//! that outlives it; what an operation keeps to itself (scratch, copies to another memory order) is not seen.
 //! Counts are those of a steady state: the work has run before, so that kernels are compiled and the fusion has its plan.
 
 use std::collections::{BTreeMap, BTreeSet};

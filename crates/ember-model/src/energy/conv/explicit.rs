@@ -12,6 +12,8 @@ use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use super::ConvLayer;
 use crate::energy::activation::Activation;
 use crate::energy::explicit::stacked;
+#[cfg(feature = "wgpu")]
+use crate::energy::fused::layers;
 use crate::energy::network::confine;
 use crate::energy::{Evaluation, Pass, WeightedGrads};
 
@@ -45,10 +47,11 @@ impl Convolutions {
         let [n, _] = x.dims();
         let [c, h, w] = shape.image;
         let (mut weights, mut inputs, mut sums) = (Vec::new(), Vec::new(), Vec::new());
-        let mut hidden = x.clone().reshape([n, c, h, w]);
+        let mut hidden = ordered(x.clone().reshape([n, c, h, w]));
         for (l, (layer, params)) in shape.layers.iter().zip(theta.chunks_exact(2)).enumerate() {
             let [_, channels, ..] = hidden.dims();
             let weight = params[0].clone().reshape([layer.out, channels, layer.kernel, layer.kernel]);
+            let weight = ordered(weight);
             let z = conv2d(hidden.clone(), weight.clone(), Some(params[1].clone()), options(layer));
             weights.push(weight);
             inputs.push(hidden);
@@ -83,13 +86,30 @@ impl Convolutions {
         conv_transpose2d(signal, self.weights[l].clone(), None, options)
     }
 
+    /// `δ_{l−1} = (∂/∂a_{l−1}) ∘ a′(z_{l−1})` from `δ_l`.
+    fn below(&self, l: usize, signal: Tensor<4>) -> Tensor<4> {
+        let (z, activation) = (&self.sums[l - 1], self.shape.activation);
+        #[cfg(feature = "wgpu")]
+        if self.is_row(l)
+            && let Some(below) = layers::row_signal(&signal, &self.weights[l], z, activation)
+        {
+            return below;
+        }
+        let above = self.back(l, signal);
+        #[cfg(feature = "wgpu")]
+        if let Some(below) = layers::signal(&above, z, activation) {
+            return below;
+        }
+        activation.back(z.clone(), above)
+    }
+
     /// `δ_l` of every layer, for `δ_L = output: [n]`.
     fn signals(&self, output: Tensor<1>) -> Vec<Tensor<4>> {
         let [n] = output.dims();
         let mut signals = vec![output.reshape([n, 1, 1, 1])];
         for l in (1..self.weights.len()).rev() {
-            let back = self.back(l, signals[signals.len() - 1].clone());
-            signals.push(self.shape.activation.back(self.sums[l - 1].clone(), back));
+            let signal = self.below(l, signals[signals.len() - 1].clone());
+            signals.push(signal);
         }
         signals.reverse();
         signals
@@ -148,6 +168,14 @@ pub(super) fn energy_and_grad_kept(network: Convolutions) -> Evaluation {
 /// `(U, ∇ₓU)`.
 pub(super) fn energy_and_grad(network: &Convolutions) -> (Tensor<1>, Tensor<2>) {
     (network.energy.clone(), network.energy_grad(&network.signals(network.energy.ones_like())))
+}
+
+/// In the memory order of the device's convolutions.
+fn ordered(tensor: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "wgpu")]
+    return layers::nhwc(tensor);
+    #[cfg(not(feature = "wgpu"))]
+    tensor
 }
 
 fn options(layer: &ConvLayer) -> ConvOptions<2> {

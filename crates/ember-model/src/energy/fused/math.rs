@@ -31,8 +31,9 @@ fn value_of(z: f32, #[comptime] activation: Activation) -> f32 {
     }
 }
 
+/// `a′(z)` of one number.
 #[cube]
-fn slope_of(z: f32, #[comptime] activation: Activation) -> f32 {
+pub(super) fn slope_of(z: f32, #[comptime] activation: Activation) -> f32 {
     match activation {
         Activation::Silu => {
             let sigma = sigmoid(z);

@@ -9,6 +9,7 @@
 //! walkers, twice, fit the adapter's shared memory (1,024 where that is 32 KiB); activations but for `gelu`.
 
 mod kernel;
+pub(super) mod layers;
 mod math;
 
 use burn::backend::fusion::custom::TensorSpec;
