@@ -60,7 +60,7 @@ class Work:
         return [self.ours('train', MIXTURE, '--updates', updates, value='updates_per_s', cpu_value='updates_per_cpu_s'), peer('JAX', 'autodiff'), peer('JAX, closed form', 'closed')]
 
     def mass(self):
-        arguments = [MIXTURE, '--seeds', *SEEDS.split(), *(['--steps', STEPS] if STEPS else [])]
+        arguments = [MIXTURE, '--seeds', *SEEDS.split(), *(['--steps', str(max(50, int(STEPS)))] if STEPS else [])]
         program = BENCHES / 'peers/mixture.py'
         value = dict(value='median_cpu_s', cpu_value='median_cpu_s')
         ours = self.peer('ember', sys.executable, [], program, *arguments, '--form', 'ember', '--program', EMBER, **value)
@@ -77,7 +77,7 @@ class Work:
         shape = ['--dim', '32', '--layers', '8', '--hidden', '128', '--batch', '4096']
         iters = STEPS or '10'
         peers = [('normflows', TORCH, ['torch', 'normflows'], 'normflows', ''), ('nflows', TORCH, ['torch', 'nflows'], 'nflows', ''), ('zuko', TORCH, ['torch', 'zuko'], 'zuko', ''),
-                 ('FrEIA', TORCH, ['torch', 'FrEIA'], 'freia', ''), ('flowMC', JAX, ['jax', 'flowMC', 'equinox'], 'flowmc', 'one hidden layer in each network, and no optimiser step: less work')]
+                 ('FrEIA', TORCH, ['torch', 'FrEIA'], 'freia', ''), ('flowMC', JAX, ['jax', 'flowMC', 'equinox'], 'flowmc', 'less work: one hidden layer in each network' + (', no step of an optimiser' if what == 'train' else ''))]
         return [self.ours('flow', *shape, value=f'{key}_batches_per_s', cpu_value=f'{key}_batches_per_cpu_s')] + [
             self.peer(name, python, modules, 'bench_realnvp.py', '--backend', backend, '--what', what, *shape, '--iters', iters, '--budget', BUDGET, value='batches_per_s', note=note)
             for name, python, modules, backend, note in peers]

@@ -130,7 +130,7 @@ def figures(row, records, metric='wall'):
         if values:
             found[contender.name] = statistics.median(values)
         else:
-            why = [record['not_run'] for record in own if 'not_run' in record] + [result.get('error', f'no {key} in its result') for result in results]
+            why = [record['not_run'] for record in own if 'not_run' in record] + [result.get('error', 'not reached' if key in result else f'no {key} in its result') for result in results]
             found[contender.name] = why[0] if why else 'not in the file'
         if contender.energy:
             energies |= {contender.name: result[contender.energy] for result in results if contender.energy in result}

@@ -26,6 +26,8 @@ config = tomllib.loads(Path(a.config).read_text())
 data, energy, optimizer = config['dataset'], config['energy'], config['optimizer']
 N, d, h = config['walkers']['count'], data['dim'], config['kernel']['step_size']
 steps, every = a.steps or config['steps'], config['output']['log_every']
+if steps < every:
+    parser.error(f'--steps {steps}: at least log_every = {every}')
 
 
 def settled(masses, fraction):
