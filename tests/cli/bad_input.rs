@@ -1,5 +1,13 @@
 //! Bad input: a clear error, the contract's exit code, nothing written.
 
+use std::path::Path;
+
+use ember_train::config::Config;
+use ember_train::device;
+use ember_train::metrics::MetricsWriter;
+use ember_train::run::{Run, Signals};
+use ember_train::trainer::Trainer;
+
 use crate::support::{MLP, Scratch, TOY, model_bytes, stderr};
 
 fn rejected(config: &str, words: &[&str]) {
@@ -69,14 +77,37 @@ fn a_precision_that_the_device_lacks() {
     scratch.fails(&[&["bench", "train", "toy.toml", "--updates", "1"][..], &set].concat(), 2, &words);
     assert_eq!(scratch.leftovers(), Vec::<String>::new());
     assert!(scratch.ok(&["devices"]).contains("(f32)"));
-    // A run of another device: its config and its checkpoint say bf16.
-    scratch.ok(&["train", "toy.toml", "--out", "run", "--device", "flex"]);
-    let config = std::fs::read_to_string(scratch.path("run/config.toml")).expect("a config");
-    assert!(!config.contains("precision"), "the default is left out: {config}");
-    std::fs::write(scratch.path("run/config.toml"), format!("precision = \"bf16\"\n{config}"))
-        .expect("written");
-    let words = ["run", "precision: found \"bf16\"", "computes in f32"];
-    scratch.fails(&["resume", "run", "--device", "flex", "--steps", "40"], 2, &words);
+    // A run of another device.
+    run_at_bf16(&scratch.path("run"));
+    for args in [
+        &["resume", "run", "--steps", "2"][..],
+        &["eval", "run"],
+        &["sample", "run", "--count", "3", "--out", "s.npz"],
+    ] {
+        let words = ["run", "precision: found \"bf16\"", "flex", "computes in f32"];
+        scratch.fails(&[args, &["--device", "flex"]].concat(), 2, &words);
+    }
+    assert_eq!(scratch.leftovers(), ["run"]);
+}
+
+/// A run folder at a precision that only another device has; burn's processor knows the numbers, slowly.
+fn run_at_bf16(dir: &Path) {
+    let config = format!("precision = \"bf16\"\n{MLP}").replace("steps = 20", "steps = 1");
+    let config = Config::from_toml(&config, "toy.toml").expect("a config");
+    std::fs::create_dir(dir).expect("a folder");
+    std::fs::write(dir.join("config.toml"), config.to_toml()).expect("written");
+    let selected = device::select("flex").expect("a processor");
+    let mut trainer = Trainer::new(config, &selected.device).expect("starts");
+    let sources = trainer.config.dataset.as_dyn().sources().expect("none");
+    let mut run = Run {
+        dir: dir.to_path_buf(),
+        device_label: selected.label,
+        device_name: selected.name,
+        metrics: MetricsWriter::create(dir).expect("written"),
+        time_before: 0.0,
+        sources,
+    };
+    run.train(&mut trainer, &Signals::default()).expect("trains");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use ember_tests::gpu as adapter;
 use ember_train::config::{Config, Overrides};
+use ember_train::device;
 use ember_train::error::Error;
 use ember_train::memory::{self, Room, Sizes};
 
@@ -123,6 +125,23 @@ fn the_memory_of_a_gpu_counts_where_it_is_known() {
     refused(&large, &host, &["walkers.count", "11.4 GiB of memory are needed, and 1.0 GiB are available"]);
     let shared = Room { shared: true, available: Some(8 * GIB), ..gpu(64 * GIB, None) };
     refused(&large, &shared, &["walkers.count", "of memory are needed, and 8.0 GiB are available"]);
+}
+
+/// What an adapter says of itself: a tensor a walker larger than its largest is refused.
+#[test]
+fn an_adapter_says_how_large_a_tensor_may_be() {
+    if adapter().is_none() {
+        return;
+    }
+    let room = device::select("wgpu").expect("it was there").room();
+    let largest = room.largest.expect("every adapter has a limit");
+    assert!(largest >= 128 << 20, "{largest} bytes are less than Vulkan guarantees");
+    let walkers = largest / (3 * 32 * 32 * 4) + 1;
+    // Beyond 2³² numbers the config itself is refused.
+    if walkers < u64::from(u32::MAX) / (3 * 32 * 32) {
+        let config = with(&[("count = 1000", &format!("count = {walkers}\nmoved_per_update = 1"))]);
+        refused(&config, &room, &["walkers.count", "wgpu:0", "holds none larger than"]);
+    }
 }
 
 #[test]

@@ -15,8 +15,8 @@ use std::path::Path;
 use crate::config::Config;
 use crate::error::Error;
 
-/// The peak is at most this many times [`Sizes::need`] and 64 MiB.
-pub const PEAK: f64 = 3.5;
+/// The peak is at most this many times [`Sizes::need`], beside the program's own 30 MB.
+pub const PEAK: f64 = 3.0;
 
 /// A key that asks for memory, and the size it is.
 type Key = (&'static str, &'static str, fn(&mut Sizes) -> &mut usize);

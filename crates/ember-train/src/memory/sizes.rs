@@ -93,7 +93,7 @@ impl Sizes {
         let product = |sizes: &[usize]| sizes.iter().fold(NUMBER, |n, &size| n.saturating_mul(size as u64));
         // A population has positions and gradients, U, A with its compensation, and 64-bit ancestors.
         let population = |n: usize| product(&[n, 2 * self.dim + 5]);
-        // Those it has before and after a move.
+        // Those it has before and after a move; where a slice moves at a time, before and after the slices are dealt.
         let moving = |n: usize| product(&[n, 2 * self.dim]);
         let moved = self.moved.min(self.walkers);
         let audit = self.audit.saturating_mul(self.repeats);
@@ -106,7 +106,7 @@ impl Sizes {
         let tensors = [product(&[self.walkers, self.dim]), proposals, layers, train.unwrap_or(0), batch];
         let device = [
             population(self.walkers),
-            moving(moved),
+            moving(if moved > 0 { self.walkers } else { 0 }),
             population(audit),
             moving(audit),
             if self.proposals > 1 { proposals } else { 0 },
