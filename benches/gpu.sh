@@ -19,6 +19,6 @@
 # conv_*: weighted ULA of the CIFAR-10 network, 256 walkers; update_*: 60 such steps and one of Adam; cifar: configs/cifar10_jarzynski.toml, 256 walkers × 60 steps.
 # Benches whose --help knows `--precision` are given it; else tf32 is not run.
 set -euo pipefail
-[ $# -ge 3 ] || { sed -n '2,24p' "$0" | cut -c3-; exit 2; }
+[ $# -ge 3 ] || { sed -n '2,20p' "$0" | cut -c3-; exit 2; }
 here=$(dirname "$(realpath "$0")")
 exec "${PYTHON:-python3}" "$here/peers/gpu.py" "$@"

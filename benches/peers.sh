@@ -21,6 +21,6 @@
 # Rows: ula_mlp ula_mlp64d ula_mlp65536 mala_mlp mala_mlp64d mala_mlp65536 ula_conv update_mlp update_conv mixture mixture_mass resample
 # flow_log_prob flow_train start
 set -euo pipefail
-[ $# -ge 2 ] || { sed -n '2,26p' "$0" | cut -c3-; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,22p' "$0" | cut -c3-; exit 2; }
 here=$(dirname "$(realpath "$0")")
 exec "${PYTHON:-python3}" "$here/peers/cpu.py" "$@"

@@ -83,11 +83,12 @@ impl Figure<'_> {
             .margin_right(24)
             .x_label_area_size(48)
             .y_label_area_size(74)
-            .build_cartesian_2d(xs.clone().log_scale(), ys.clone().log_scale())?;
+            .build_cartesian_2d(
+                xs.clone().log_scale().with_key_points(ticks(&xs)),
+                ys.clone().log_scale().with_key_points(ticks(&ys)),
+            )?;
         chart
             .configure_mesh()
-            .x_labels(6)
-            .y_labels(6)
             .max_light_lines(1)
             .light_line_style(TRANSPARENT)
             .bold_line_style(GRID)
@@ -146,6 +147,14 @@ impl Figure<'_> {
 fn range(values: impl Iterator<Item = f64>) -> Range<f64> {
     let (low, high) = values.fold((f64::INFINITY, 0.0f64), |(low, high), v| (low.min(v), high.max(v)));
     low / 1.6..high * 1.6
+}
+
+/// Powers of ten; also twice and five times them where there would be few.
+fn ticks(range: &Range<f64>) -> Vec<f64> {
+    let multiples: &[f64] = if range.end / range.start > 3e3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let powers = (range.start.log10().floor() as i32)..=(range.end.log10().ceil() as i32);
+    let all = powers.flat_map(|power| multiples.iter().map(move |multiple| multiple * 10f64.powi(power)));
+    all.filter(|tick| range.contains(tick)).collect()
 }
 
 /// `0.05`, `200`, `10⁴`.

@@ -105,7 +105,7 @@ impl Factor {
     }
 }
 
-/// One line for each device and number of threads, in the order of the file.
+/// One line for each device and number of threads.
 fn lines(factor: Factor, points: &[Point]) -> Vec<Line> {
     let mut keys: Vec<(&str, usize)> = Vec::new();
     for point in points {
@@ -113,6 +113,7 @@ fn lines(factor: Factor, points: &[Point]) -> Vec<Line> {
             keys.push((&point.device, point.threads));
         }
     }
+    keys.sort_unstable();
     let line = |(device, threads): (&str, usize)| {
         let ours = |point: &&Point| {
             (point.factor, point.device.as_str(), point.threads) == (factor, device, threads)
