@@ -71,9 +71,12 @@ proptest! {
         activation in prop::sample::select(ACTIVATIONS.to_vec()),
         n in 1usize..150,
         confined in any::<bool>(),
+        vectors in any::<bool>(),
         seed in 0u64..1000,
     ) {
         let Some(device) = gpu() else { return Ok(()) };
+        // Weights are read in fours where widths allow it.
+        let hidden: Vec<usize> = hidden.iter().map(|w| if vectors { w.next_multiple_of(4) } else { *w }).collect();
         agree(&mlp(dim, &hidden, activation, if confined { 0.7 } else { 0.0 }), n, seed, false, &device);
     }
 }

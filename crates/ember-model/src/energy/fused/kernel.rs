@@ -4,6 +4,8 @@
 // Kernels are translated by a macro that does not know every method of the host language.
 #![allow(clippy::assign_op_pattern, clippy::needless_range_loop)]
 
+use std::collections::VecDeque;
+
 use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
@@ -67,8 +69,8 @@ fn coordinate(x: &[f32], first_row: usize, i: usize, rows: usize, #[comptime] di
 /// `Σ_i w[base + i·stride] a[i]` for the units `first .. first + 4` of `units`; units beyond the last repeat it. Unit `u` has its base
 /// at `u·unit_stride`.
 #[cube]
-fn products(
-    w: &[f32],
+fn products<N: Size>(
+    w: &[Vector<f32, N>],
     first: usize,
     buffer: &Shared<[Lanes]>,
     begin: usize,
@@ -89,10 +91,76 @@ fn products(
     let mut d = Lanes::new(0.0f32);
     for i in 0..count {
         let value = buffer[begin + i * groups];
-        a += Lanes::new(w[base_a + i * stride]) * value;
-        b += Lanes::new(w[base_b + i * stride]) * value;
-        c += Lanes::new(w[base_c + i * stride]) * value;
-        d += Lanes::new(w[base_d + i * stride]) * value;
+        a += Lanes::new(w[base_a + i * stride].extract(0usize)) * value;
+        b += Lanes::new(w[base_b + i * stride].extract(0usize)) * value;
+        c += Lanes::new(w[base_c + i * stride].extract(0usize)) * value;
+        d += Lanes::new(w[base_d + i * stride].extract(0usize)) * value;
+    }
+    Block { a, b, c, d }
+}
+
+/// `Σ_i W[u, i] a[i]` with four weights of a row at a time: `width` is a multiple of four.
+#[cube]
+fn products_along<N: Size>(
+    w: &[Vector<f32, N>],
+    first: usize,
+    buffer: &Shared<[Lanes]>,
+    begin: usize,
+    #[comptime] units: usize,
+    #[comptime] width: usize,
+    #[comptime] groups: usize,
+) -> Block {
+    let last = comptime!(units - 1);
+    let row_len = comptime!(width / 4);
+    let row_a = select(first < last, first, last) * row_len;
+    let row_b = select(first + 1 < last, first + 1, last) * row_len;
+    let row_c = select(first + 2 < last, first + 2, last) * row_len;
+    let row_d = select(first + 3 < last, first + 3, last) * row_len;
+    let mut a = Lanes::new(0.0f32);
+    let mut b = Lanes::new(0.0f32);
+    let mut c = Lanes::new(0.0f32);
+    let mut d = Lanes::new(0.0f32);
+    for j in 0..row_len {
+        let w_a = w[row_a + j];
+        let w_b = w[row_b + j];
+        let w_c = w[row_c + j];
+        let w_d = w[row_d + j];
+        #[unroll]
+        for k in 0..4usize {
+            let value = buffer[begin + (4 * j + k) * groups];
+            a += Lanes::new(w_a.extract(k)) * value;
+            b += Lanes::new(w_b.extract(k)) * value;
+            c += Lanes::new(w_c.extract(k)) * value;
+            d += Lanes::new(w_d.extract(k)) * value;
+        }
+    }
+    Block { a, b, c, d }
+}
+
+/// `Σ_o W[o, i] δ[o]` of the four units from `first` on, whose weights of one row are one vector: `width` is a multiple of four.
+#[cube]
+fn products_across<N: Size>(
+    w: &[Vector<f32, N>],
+    first: usize,
+    buffer: &Shared<[Lanes]>,
+    begin: usize,
+    #[comptime] width: usize,
+    #[comptime] count: usize,
+    #[comptime] groups: usize,
+) -> Block {
+    let row_len = comptime!(width / 4);
+    let column = first / 4;
+    let mut a = Lanes::new(0.0f32);
+    let mut b = Lanes::new(0.0f32);
+    let mut c = Lanes::new(0.0f32);
+    let mut d = Lanes::new(0.0f32);
+    for o in 0..count {
+        let value = buffer[begin + o * groups];
+        let weights = w[o * row_len + column];
+        a += Lanes::new(weights.extract(0usize)) * value;
+        b += Lanes::new(weights.extract(1usize)) * value;
+        c += Lanes::new(weights.extract(2usize)) * value;
+        d += Lanes::new(weights.extract(3usize)) * value;
     }
     Block { a, b, c, d }
 }
@@ -100,7 +168,7 @@ fn products(
 /// [`products`] of the first layer, which reads x where it is.
 #[cube]
 fn input_products(
-    w: &[f32],
+    w: &[Vector<f32, Const<1>>],
     first: usize,
     x: &[f32],
     first_row: usize,
@@ -119,10 +187,10 @@ fn input_products(
     let mut d = Lanes::new(0.0f32);
     for i in 0..dim {
         let value = coordinate(x, first_row, i, rows, dim);
-        a += Lanes::new(w[base_a + i]) * value;
-        b += Lanes::new(w[base_b + i]) * value;
-        c += Lanes::new(w[base_c + i]) * value;
-        d += Lanes::new(w[base_d + i]) * value;
+        a += Lanes::new(w[base_a + i].extract(0usize)) * value;
+        b += Lanes::new(w[base_b + i].extract(0usize)) * value;
+        c += Lanes::new(w[base_c + i].extract(0usize)) * value;
+        d += Lanes::new(w[base_d + i].extract(0usize)) * value;
     }
     Block { a, b, c, d }
 }
@@ -196,9 +264,11 @@ fn gradient(
 }
 
 #[cube(launch)]
-fn energy_and_grad_kernel(
+fn energy_and_grad_kernel<N: Size>(
     x: &[f32],
-    weights: Sequence<Box<[f32]>>,
+    first_weights: &[Vector<f32, Const<1>>],
+    weights: Sequence<Box<[Vector<f32, N>]>>,
+    last_weights: &[f32],
     biases: Sequence<Box<[f32]>>,
     energy: &mut [f32],
     grad: &mut [f32],
@@ -208,6 +278,7 @@ fn energy_and_grad_kernel(
     confinement: f32,
     #[comptime] plan: Plan,
 ) {
+    let vector = N::value();
     let dim = comptime!(plan.dim);
     let activation = comptime!(plan.activation);
     let confined = comptime!(plan.confined);
@@ -238,11 +309,16 @@ fn energy_and_grad_kernel(
             let mut unit = 4 * slice;
             while unit < units {
                 let block = if comptime!(l == 0) {
-                    input_products(&weights[l], unit, x, first_row, rows, units, dim)
+                    input_products(first_weights, unit, x, first_row, rows, units, dim)
                 } else {
                     let width = comptime!(plan.hidden[l - 1]);
                     let from = group + comptime!(((l + 1) % 2) * half);
-                    products(&weights[l], unit, &buffer, from, units, width, width, 1usize, groups)
+                    let w = &weights[comptime!(l - 1)];
+                    if comptime!(vector == 4) {
+                        products_along(w, unit, &buffer, from, units, width, groups)
+                    } else {
+                        products(w, unit, &buffer, from, units, width, width, 1usize, groups)
+                    }
                 };
                 let bias = &biases[l];
                 activated(
@@ -302,11 +378,10 @@ fn energy_and_grad_kernel(
         let last = comptime!(plan.hidden[hidden - 1]);
         let kept = group + comptime!(((hidden + 1) % 2) * half);
         let other = group + comptime!((hidden % 2) * half);
-        let row_weights = &weights[hidden];
         let mut sum = Lanes::new(0.0f32);
         let mut i = slice;
         while i < last {
-            sum += Lanes::new(row_weights[i]) * buffer[kept + i * groups];
+            sum += Lanes::new(last_weights[i]) * buffer[kept + i * groups];
             i += slices;
         }
         if confined {
@@ -338,7 +413,7 @@ fn energy_and_grad_kernel(
         while unit < last {
             #[unroll]
             for k in 0..4usize {
-                let weight = Lanes::new(row_weights[select(unit + k < last, unit + k, last - 1)]);
+                let weight = Lanes::new(last_weights[select(unit + k < last, unit + k, last - 1)]);
                 signal(weight, unit + k, scratch, top, &mut buffer, kept, last, groups, activation);
             }
             unit += covered;
@@ -357,7 +432,12 @@ fn energy_and_grad_kernel(
             let scratch_begin = own + comptime!(above * groups);
             let mut unit = 4 * slice;
             while unit < units {
-                let block = products(&weights[l], unit, &buffer, from, units, 1usize, count, units, groups);
+                let w = &weights[comptime!(l - 1)];
+                let block = if comptime!(vector == 4) {
+                    products_across(w, unit, &buffer, from, units, count, groups)
+                } else {
+                    products(w, unit, &buffer, from, units, 1usize, count, units, groups)
+                };
                 signal(block.a, unit, scratch, scratch_begin, &mut buffer, to, units, groups, activation);
                 signal(block.b, unit + 1, scratch, scratch_begin, &mut buffer, to, units, groups, activation);
                 signal(block.c, unit + 2, scratch, scratch_begin, &mut buffer, to, units, groups, activation);
@@ -371,7 +451,7 @@ fn energy_and_grad_kernel(
         let count = comptime!(plan.hidden[0]);
         let mut i = 4 * slice;
         while i < dim {
-            let block = products(&weights[0], i, &buffer, group, dim, 1usize, count, dim, groups);
+            let block = products(first_weights, i, &buffer, group, dim, 1usize, count, dim, groups);
             gradient(block.a, i, x, grad, first_row, rows, confinement, dim, confined);
             gradient(block.b, i + 1, x, grad, first_row, rows, confinement, dim, confined);
             gradient(block.c, i + 2, x, grad, first_row, rows, confinement, dim, confined);
@@ -381,6 +461,11 @@ fn energy_and_grad_kernel(
         sync_cube();
         tile += CUBE_COUNT;
     }
+}
+
+/// Whether the rows of all weights between hidden layers are whole vectors.
+fn widths_are_vectors(plan: &Plan) -> bool {
+    plan.hidden[..plan.hidden.len() - 1].iter().all(|width| width % 4 == 0)
 }
 
 /// See `PerceptronOps::perceptron_energy_and_grad`; `layers` are weights and biases.
@@ -402,17 +487,23 @@ pub(super) fn energy_and_grad(
     let tiles = rows.div_ceil(plan.tile);
     let cubes = tiles.min(CUBES);
     let scratch = empty(Shape::from([cubes * plan.tile * plan.hidden.iter().sum::<usize>()]));
-    let (mut weights, mut biases) = (SequenceArg::new(), SequenceArg::new());
+    let (mut weights, mut biases) = (VecDeque::new(), SequenceArg::new());
     for (weight, bias) in layers {
-        weights.push(into_contiguous(weight).into_buffer_arg());
+        weights.push_back(into_contiguous(weight).into_buffer_arg());
         biases.push(into_contiguous(bias).into_buffer_arg());
     }
+    let first_weights = weights.pop_front().expect("two layers or more");
+    let last_weights = weights.pop_back().expect("two layers or more");
+    let vector = if widths_are_vectors(&plan) { 4 } else { 1 };
     energy_and_grad_kernel::launch(
         &client,
         CubeCount::new_1d(cubes as u32),
         CubeDim::new_1d(THREADS as u32),
+        vector,
         x.into_buffer_arg(),
-        weights,
+        first_weights,
+        weights.into_iter().collect(),
+        last_weights,
         biases,
         energy.clone().into_buffer_arg(),
         grad.clone().into_buffer_arg(),
