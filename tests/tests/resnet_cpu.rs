@@ -10,7 +10,7 @@ use proptest::prelude::*;
 /// Of the largest value of the tensor compared: rounding. (Of 300 random networks the worst was 3·10⁻⁶.)
 const TOLERANCE: f32 = 1e-5;
 
-/// Two stages with a pool and a 1×1 skip, an odd row and an odd column dropped, more images than a block.
+/// On images of odd sides, so that pools drop a row and a column.
 fn network(more: &str) -> String {
     format!("kind = \"resnet\"\nshape = [3, 11, 9]\nconfinement = 0.01\n{more}\n")
 }
