@@ -120,7 +120,7 @@ def main():
         fail(f'no row {unknown[0]}; rows: {" ".join(ROWS)}')
     if not (yardsticks / 'bench_langevin.py').exists():
         fail(f'{yardsticks} holds no bench_langevin.py: the folder of the peers\' programs is expected')
-    if shutil.which(EMBER) is None:
+    if run and shutil.which(EMBER) is None:
         fail(f'{EMBER} is not there: build it (cargo build --release) or let EMBER name it')
     if METRIC not in ('wall', 'cpu'):
         fail(f'METRIC={METRIC}: expected wall or cpu')

@@ -50,6 +50,22 @@ pub(crate) fn product(to: &mut [f32], accum: Accum, a: MatRef<'_, f32>, b: MatRe
     matmul(to, accum, a, b, 1.0, Par::Seq);
 }
 
+/// `from: [rows, columns]` into `to: [columns, rows]`, in tiles that stay in the cache whatever the sides.
+pub(crate) fn transpose(from: &[f32], to: &mut [f32], rows: usize) {
+    const TILE: usize = 16;
+    let columns = from.len() / rows;
+    for first in (0..columns).step_by(TILE) {
+        for begin in (0..rows).step_by(TILE) {
+            for column in first..(first + TILE).min(columns) {
+                let to = &mut to[column * rows..(column + 1) * rows];
+                for row in begin..(begin + TILE).min(rows) {
+                    to[row] = from[row * columns + column];
+                }
+            }
+        }
+    }
+}
+
 /// Buffers that are free, as many as there have been threads at work: asking the system for fresh pages costs as much as a small
 /// network.
 #[derive(Debug)]

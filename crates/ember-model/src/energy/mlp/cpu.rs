@@ -12,7 +12,7 @@ use super::super::elementwise::{
     activate_biased, activate_biased_with_slope, add_row_sums, add_rows, multiply_by,
 };
 use super::thin;
-use crate::cpu::{Passes, add_product, by_rows, product};
+use crate::cpu::{Passes, add_product, by_rows, product, transpose};
 
 /// Rows per block: enough for the matrix products, few enough that activations and signals stay in the cache, and whole tiles of
 /// the products' kernels (96 rows with AVX-512, 24 with AVX2).
@@ -50,26 +50,6 @@ impl Perceptron {
     /// Layers but the last.
     fn hidden(&self) -> usize {
         self.shapes.len() - 1
-    }
-
-    /// `x: [rows, dim]` into `[dim, rows]`.
-    fn load(&self, x: &[f32], to: &mut [f32]) {
-        let (dim, rows) = (self.dim(), x.len() / self.dim());
-        for (j, to) in to.chunks_exact_mut(rows).enumerate() {
-            for (to, from) in to.iter_mut().zip(x[j..].iter().step_by(dim)) {
-                *to = *from;
-            }
-        }
-    }
-
-    /// The reverse of [`Self::load`].
-    fn store(&self, from: &[f32], x: &mut [f32]) {
-        let (dim, rows) = (self.dim(), x.len() / self.dim());
-        for (j, from) in from.chunks_exact(rows).enumerate() {
-            for (to, from) in x[j..].iter_mut().step_by(dim).zip(from) {
-                *to = *from;
-            }
-        }
     }
 
     /// `z = W x` of hidden layer `i`, without its bias.
@@ -161,7 +141,7 @@ impl Passes for Perceptron {
     fn evaluate(&self, theta: &Vec<&[f32]>, x: &[f32], energy: &mut [f32], work: &mut Work, keep: bool) {
         let rows = energy.len();
         work.rows = rows;
-        self.load(x, &mut work.inputs[0][..x.len()]);
+        transpose(x, &mut work.inputs[0][..x.len()], rows);
         for i in 0..self.hidden() {
             let (before, after) = work.inputs.split_at_mut(i + 1);
             let input = &before[i][..self.shapes[i][1] * rows];
@@ -212,7 +192,7 @@ impl Passes for Perceptron {
         if let Some(input) = input {
             let scratch = &mut scratch[..self.dim() * rows];
             self.back(0, theta[0], &signals[0][..self.shapes[0][0] * rows], scratch, rows);
-            self.store(scratch, input);
+            transpose(scratch, input, self.dim());
         }
     }
 
