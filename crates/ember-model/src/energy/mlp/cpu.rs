@@ -5,7 +5,7 @@
 //! coordinates, the first are sums of scaled rows: too thin for a matrix product. The tensor form in the parent module is the
 //! reference; `tests/mlp_cpu.rs` holds the two together.
 
-use faer::Accum;
+use faer::{Accum, MatRef};
 
 use super::super::activation::Activation;
 use super::super::elementwise::{
@@ -38,7 +38,7 @@ pub(super) struct Perceptron {
 pub(super) struct Work {
     /// Rows of the block at hand.
     rows: usize,
-    /// The positions, then `a(z)` of each hidden layer.
+    /// The positions, where they have few coordinates, then `a(z)` of each hidden layer.
     inputs: Vec<Vec<f32>>,
     /// `a′(z)` of each hidden layer; on the way back, δ.
     signals: Vec<Vec<f32>>,
@@ -53,13 +53,22 @@ impl Perceptron {
     }
 
     /// `z = W x` of hidden layer `i`, without its bias.
-    fn forward(&self, i: usize, weight: &[f32], input: &[f32], z: &mut [f32], rows: usize) {
+    fn forward(&self, i: usize, weight: &[f32], x: &[f32], input: &[f32], z: &mut [f32], rows: usize) {
         let (out, width) = (self.shapes[i][0], self.shapes[i][1]);
         if width > FEW {
-            let input = by_rows(input, &[width, rows]);
+            let input = self.input(i, x, input, rows);
             return product(z, Accum::Replace, by_rows(weight, &[out, width]), input);
         }
-        thin::product(z, weight, input, rows);
+        thin::product(z, weight, &input[..width * rows], rows);
+    }
+
+    /// What hidden layer `i` sees, `[width, rows]`: the positions where they are, or numbers of the buffers.
+    fn input<'a>(&self, i: usize, x: &'a [f32], input: &'a [f32], rows: usize) -> MatRef<'a, f32> {
+        let width = self.shapes[i][1];
+        if i == 0 {
+            return by_rows(x, &[rows, width]).transpose();
+        }
+        by_rows(&input[..width * rows], &[width, rows])
     }
 
     /// `∂x = Wᵀ δ` of hidden layer `i`.
@@ -73,14 +82,21 @@ impl Perceptron {
     }
 
     /// `∂W += δ xᵀ` of hidden layer `i`.
-    fn add_weight_grad(&self, i: usize, delta: &[f32], input: &[f32], grad: &mut [f32], rows: usize) {
+    fn add_weight_grad(
+        &self,
+        i: usize,
+        delta: &[f32],
+        x: &[f32],
+        input: &[f32],
+        grad: &mut [f32],
+        rows: usize,
+    ) {
         let (out, width) = (self.shapes[i][0], self.shapes[i][1]);
-        let input = &input[..width * rows];
         if width > FEW {
-            let input = by_rows(input, &[width, rows]).transpose();
+            let input = self.input(i, x, input, rows).transpose();
             return add_product(grad, by_rows(delta, &[out, rows]), input);
         }
-        thin::add_outer(grad, delta, input, rows);
+        thin::add_outer(grad, delta, &input[..width * rows], rows);
     }
 
     /// `∂w_L += Σ_r s_r a_r`, `∂b_L += Σ_r s_r`.
@@ -123,12 +139,19 @@ impl Passes for Perceptron {
     }
 
     fn work(&self) -> Work {
-        let buffer = |shape: &Vec<usize>, side: usize| vec![0.0; shape[side] * BLOCK];
+        let buffer = |shape: &Vec<usize>, side: usize, used: bool| {
+            vec![0.0; if used { shape[side] * BLOCK } else { 0 }]
+        };
         let hidden = &self.shapes[..self.hidden()];
         Work {
             rows: 0,
-            inputs: self.shapes.iter().map(|shape| buffer(shape, 1)).collect(),
-            signals: hidden.iter().map(|shape| buffer(shape, 0)).collect(),
+            inputs: self
+                .shapes
+                .iter()
+                .enumerate()
+                .map(|(i, shape)| buffer(shape, 1, i > 0 || shape[1] <= FEW))
+                .collect(),
+            signals: hidden.iter().map(|shape| buffer(shape, 0, true)).collect(),
             scratch: vec![0.0; self.shapes.iter().flatten().max().map_or(0, |widest| widest * BLOCK)],
         }
     }
@@ -141,12 +164,13 @@ impl Passes for Perceptron {
     fn evaluate(&self, theta: &Vec<&[f32]>, x: &[f32], energy: &mut [f32], work: &mut Work, keep: bool) {
         let rows = energy.len();
         work.rows = rows;
-        transpose(x, &mut work.inputs[0][..x.len()], rows);
+        if self.dim() <= FEW {
+            transpose(x, &mut work.inputs[0][..x.len()], rows);
+        }
         for i in 0..self.hidden() {
             let (before, after) = work.inputs.split_at_mut(i + 1);
-            let input = &before[i][..self.shapes[i][1] * rows];
             let z = &mut after[0][..self.shapes[i][0] * rows];
-            self.forward(i, theta[2 * i], input, z, rows);
+            self.forward(i, theta[2 * i], x, &before[i], z, rows);
             if keep {
                 let slope = &mut work.signals[i][..z.len()];
                 activate_biased_with_slope(self.activation, z, slope, theta[2 * i + 1], rows);
@@ -162,7 +186,7 @@ impl Passes for Perceptron {
     fn backward(
         &self,
         theta: &Vec<&[f32]>,
-        _x: &[f32],
+        x: &[f32],
         seed: &[f32],
         work: &mut Work,
         mut params: Option<&mut Vec<Vec<f32>>>,
@@ -179,7 +203,7 @@ impl Passes for Perceptron {
             let (below, here) = signals.split_at_mut(i);
             let delta = &here[0][..self.shapes[i][0] * rows];
             if let Some(params) = params.as_deref_mut() {
-                self.add_weight_grad(i, delta, &inputs[i], &mut params[2 * i], rows);
+                self.add_weight_grad(i, delta, x, &inputs[i], &mut params[2 * i], rows);
                 add_row_sums(&mut params[2 * i + 1], delta, rows);
             }
             let scratch = &mut scratch[..self.shapes[i][1] * rows];
@@ -190,16 +214,22 @@ impl Passes for Perceptron {
             }
         }
         if let Some(input) = input {
-            let scratch = &mut scratch[..self.dim() * rows];
-            self.back(0, theta[0], &signals[0][..self.shapes[0][0] * rows], scratch, rows);
-            transpose(scratch, input, self.dim());
+            let (out, dim) = (self.shapes[0][0], self.dim());
+            let delta = &signals[0][..out * rows];
+            if dim > FEW {
+                let delta = by_rows(delta, &[out, rows]).transpose();
+                return product(input, Accum::Replace, delta, by_rows(theta[0], &[out, dim]));
+            }
+            let scratch = &mut scratch[..dim * rows];
+            self.back(0, theta[0], delta, scratch, rows);
+            transpose(scratch, input, dim);
         }
     }
 
     fn param_grads(
         &self,
         _theta: &[&[f32]],
-        _x: &[f32],
+        x: &[f32],
         seed: &[f32],
         work: &mut Work,
         params: &mut Vec<Vec<f32>>,
@@ -211,7 +241,7 @@ impl Passes for Perceptron {
         for i in 0..hidden {
             let scaled = &mut scratch[..self.shapes[i][0] * rows];
             thin::scale_columns(scaled, &mut params[2 * i + 1], &signals[i], seed);
-            self.add_weight_grad(i, scaled, &inputs[i], &mut params[2 * i], rows);
+            self.add_weight_grad(i, scaled, x, &inputs[i], &mut params[2 * i], rows);
         }
     }
 
