@@ -34,6 +34,15 @@ pub fn difference<const D: usize>(found: &Tensor<D>, reference: &Tensor<D>) -> f
     found.iter().zip(&reference).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / scale
 }
 
+/// [`difference`] of energies: of one image they may cancel to next to nothing, while what is added stays of order 1.
+///
+/// # Panics
+/// Where [`difference`] does.
+pub fn energy_difference(found: &Tensor<1>, reference: &Tensor<1>) -> f32 {
+    let largest = largest(reference);
+    difference(found, reference) * largest / largest.max(0.3)
+}
+
 /// Everything the explicit form gives against the tape: what, and how far off.
 ///
 /// # Panics
@@ -44,8 +53,8 @@ pub fn differences(model: &EnergyModel, n: usize) -> Vec<(String, f32)> {
     let (energy, grad) = energy_and_grad_by_autodiff(architecture.as_ref(), model.theta(), x.clone());
     let (explicit_energy, explicit_grad) = model.energy_and_grad(x.clone());
     let mut found = vec![
-        ("energy alone".to_owned(), difference(&model.energy(x), &energy)),
-        ("energy".to_owned(), difference(&explicit_energy, &energy)),
+        ("energy alone".to_owned(), energy_difference(&model.energy(x), &energy)),
+        ("energy".to_owned(), energy_difference(&explicit_energy, &energy)),
         ("energy_grad".to_owned(), difference(&explicit_grad, &grad)),
     ];
     let terms = terms(model, n);
@@ -60,7 +69,7 @@ pub fn differences(model: &EnergyModel, n: usize) -> Vec<(String, f32)> {
     }
     let explicit = model.weighted_param_grads(&terms);
     for (explicit, reference) in explicit.energies.iter().zip(&reference.energies) {
-        found.push(("energies of a term".to_owned(), difference(explicit, reference)));
+        found.push(("energies of a term".to_owned(), energy_difference(explicit, reference)));
     }
     // The size of a gradient is that with |w|: weights of both signs may cancel down to rounding.
     let sizes: Vec<_> = terms.iter().map(|(x, w)| (x.clone(), w.clone().abs())).collect();

@@ -4,7 +4,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::Energy;
 use ember_model::energy::{energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff};
 use ember_model::params::download;
-use ember_tests::explicit::{self, difference, drawn, gradient_is_the_energies, kept_grads, normals, terms};
+use ember_tests::explicit::{
+    self, difference, drawn, energy_difference, gradient_is_the_energies, kept_grads, normals, terms,
+};
 use ember_tests::{cpu, gpu};
 use proptest::prelude::*;
 
@@ -33,10 +35,10 @@ fn agree(metadata: &str, n: usize, seed: u64, keeps: bool, device: &Device) {
     let check = |what: &str, off: f32| {
         assert!(off <= TOLERANCE, "{what}: off by {off:.2e} ({n} walkers, {metadata})")
     };
-    check("energy", difference(&found_energy, &energy));
+    check("energy", energy_difference(&found_energy, &energy));
     check("energy_grad", difference(&found_grad, &grad));
     for (found, reference) in found.energies.iter().zip(&reference.energies) {
-        check("energies of a term", difference(found, reference));
+        check("energies of a term", energy_difference(found, reference));
     }
     let kept = kept_grads(&there, &terms_there);
     assert_eq!(kept.is_some(), keeps, "{metadata}");
