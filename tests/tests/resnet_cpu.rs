@@ -7,8 +7,9 @@ use ember_tests::explicit::{
 };
 use proptest::prelude::*;
 
-/// Of the largest value of the tensor compared: rounding. (Of 300 random networks the worst was 3·10⁻⁶.)
-const TOLERANCE: f32 = 1e-5;
+/// Of the largest value of the tensor compared. Rounding alone: a convolution's bias before a group norm moves what the norm takes out
+/// again, and the gradient that is left is small beside its terms.
+const TOLERANCE: f32 = 5e-5;
 
 /// On images of odd sides, so that pools drop a row and a column.
 fn network(more: &str) -> String {
