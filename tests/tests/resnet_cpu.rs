@@ -7,9 +7,11 @@ use ember_tests::explicit::{
 };
 use proptest::prelude::*;
 
-/// Of the largest value of the tensor compared. Rounding alone: a convolution's bias before a group norm moves what the norm takes out
-/// again, and the gradient that is left is small beside its terms.
-const TOLERANCE: f32 = 5e-5;
+/// Of the largest value of the tensor compared: rounding.
+const TOLERANCE: f32 = 1e-5;
+/// Of a convolution's bias before a group norm, which takes out most of what it moves: the gradient that is left is small beside its
+/// terms.
+const BIAS_TOLERANCE: f32 = 1e-4;
 
 /// On images of odd sides, so that pools drop a row and a column.
 fn network(more: &str) -> String {
@@ -26,7 +28,9 @@ fn model(metadata: &str, seed: u64) -> EnergyModel {
 
 fn agree(model: &EnergyModel, n: usize) {
     for (what, difference) in differences(model, n) {
-        assert!(difference <= TOLERANCE, "{what}: off by {difference:.2e} ({n} images, {:?})", model.spec());
+        let of_bias = what.contains(".conv1.bias");
+        let tolerance = if of_bias { BIAS_TOLERANCE } else { TOLERANCE };
+        assert!(difference <= tolerance, "{what}: off by {difference:.2e} ({n} images, {:?})", model.spec());
     }
 }
 
