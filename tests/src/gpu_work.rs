@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 use burn::tensor::Device;
 use burn_fusion::observer::{BlockOperations, FusionObservation, FusionObserver};
@@ -172,10 +172,15 @@ fn is_view(operation: &OperationIr) -> bool {
     )
 }
 
-/// One count at a time: the observers see the whole process.
-static COUNTING: Mutex<()> = Mutex::new(());
+/// Waits until no other test of this program works on the GPU path, and keeps it so until dropped: what is counted is the whole
+/// process's.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Does `work` `repeats` times without a pause after as many that are not counted, and counts. `work` must neither read nor wait.
+/// The observers see the whole process: call it under [`alone`].
 ///
 /// # Panics
 /// If the device fails.
@@ -185,7 +190,6 @@ pub fn count(device: &Device, repeats: usize, mut work: impl FnMut()) -> Work {
         log::set_logger(&Tap).expect("no other logger in a test");
         log::set_max_level(log::LevelFilter::Trace);
     });
-    let _one = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut all = || {
         (0..repeats).for_each(|_| work());
         device.sync().expect("the device works");

@@ -11,7 +11,7 @@ use ember_sampler::kernel::{Mala, Ula};
 use ember_sampler::{Kernel, Noise, Scheme, Walkers, resample};
 use ember_tests::configs::config;
 use ember_tests::gpu;
-use ember_tests::gpu_work::{Work, count};
+use ember_tests::gpu_work::{Work, alone, count};
 use ember_train::trainer::Trainer;
 
 const MLP: &str = "kind = \"mlp\"\ndim = 2\nhidden = [128, 128, 128]\nconfinement = 1.0\n";
@@ -57,12 +57,14 @@ fn steps(kernel: &dyn Kernel, device: &Device, steps: usize) -> Work {
 
 #[test]
 fn a_weighted_ula_step() {
+    let _alone = alone();
     let Some(device) = gpu() else { return };
     keeps_within("ULA, MLP, 4,096 walkers", &steps(&Ula::new(0.01), &device, 8), 3.0, 0.6, 0);
 }
 
 #[test]
 fn a_mala_step() {
+    let _alone = alone();
     let Some(device) = gpu() else { return };
     keeps_within("MALA, MLP, 4,096 walkers", &steps(&Mala::new(0.01), &device, 8), 12.0, 1.1, 0);
 }
@@ -102,6 +104,7 @@ log_every = 100
 /// Of the reads, one an update is the ess that resampling asks for.
 #[test]
 fn a_weighted_training_update() {
+    let _alone = alone();
     let Some(device) = gpu() else { return };
     let mut trainer = Trainer::new(config(TRAINING), &device).expect("a trainer");
     let work = count(&device, 4, || {
@@ -113,6 +116,7 @@ fn a_weighted_training_update() {
 
 #[test]
 fn an_energy_and_gradient_of_the_image_network() {
+    let _alone = alone();
     let Some(device) = gpu() else { return };
     let model = model(CIFAR, &device);
     let x = normals([4, 3072], &device);
@@ -126,6 +130,7 @@ fn an_energy_and_gradient_of_the_image_network() {
 
 #[test]
 fn a_resampling() {
+    let _alone = alone();
     let Some(device) = gpu() else { return };
     let n = 1 << 16;
     let log_weights = upload(Stream::new(2, Purpose::Noise).normals(1, n), &device);
