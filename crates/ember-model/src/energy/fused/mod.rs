@@ -11,6 +11,7 @@
 mod kernel;
 pub(super) mod layers;
 mod math;
+mod products;
 
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
