@@ -14,8 +14,11 @@
 //! This crate touches no files, clocks or streams.
 
 mod cpu;
+#[cfg(feature = "wgpu")]
+pub mod descent;
 pub mod energy;
 pub mod error;
+pub mod flat;
 pub mod flow;
 pub mod model;
 pub mod params;

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use crate::energy::gaussian::Gaussian;
 use crate::energy::{Architecture, Energy, Evaluation, Mixture, WeightedGrads};
 use crate::error::ModelError;
+use crate::flat::{self, Layout};
 use crate::flow::{Flow, NonFinite};
 use crate::params::{HostTensor, ParamSpec, download, upload};
 use crate::random::Stream;
@@ -18,6 +19,8 @@ pub struct EnergyModel {
     spec: EnergySpec,
     architecture: Arc<dyn Architecture>,
     theta: Vec<Tensor<1>>,
+    /// The buffer that `theta` are views of, where they are.
+    flat: Option<Tensor<1>>,
     device: Device,
     /// Whether [`Energy::energy_and_grad_kept`] keeps its pass.
     keeps: bool,
@@ -75,13 +78,43 @@ impl EnergyModel {
         device: &Device,
     ) -> Self {
         let theta = theta.into_iter().map(|values| upload(values, device)).collect();
-        Self { spec, architecture, theta, device: device.clone(), keeps: false }
+        Self { spec, architecture, theta, flat: None, device: device.clone(), keeps: false }
     }
 
     /// The same energy at another θ: flat tensors in the order of [`EnergyModel::params`].
     pub fn with_theta(&self, theta: Vec<Tensor<1>>) -> Self {
         assert_eq!(theta.len(), self.theta.len(), "one tensor per parameter");
-        Self { theta, ..self.clone() }
+        Self { theta, flat: None, ..self.clone() }
+    }
+
+    /// The same energy at the θ of one buffer, [`EnergyModel::layout`]'s: its tensors become views of it.
+    pub fn with_flat_theta(&self, flat: Tensor<1>) -> Self {
+        Self { theta: self.layout().views(&flat), flat: Some(flat), ..self.clone() }
+    }
+
+    /// θ in one buffer; packed where it is not yet.
+    pub fn flat_theta(&self) -> Tensor<1> {
+        self.flat.clone().unwrap_or_else(|| flat::pack(&self.theta))
+    }
+
+    /// Whether θ is one buffer.
+    pub fn is_flat(&self) -> bool {
+        self.flat.is_some()
+    }
+
+    /// Where each parameter is in one buffer.
+    pub fn layout(&self) -> Layout {
+        Layout::new(self.theta.iter().map(|tensor| tensor.dims()[0]))
+    }
+
+    /// The model at `θ + share(θ' − θ)`, θ' that of `end`: over one buffer where θ' is one, tensor by tensor elsewhere.
+    pub fn towards(&self, end: &Self, share: impl Fn(Tensor<1>) -> Tensor<1>) -> Self {
+        let moved = |old: Tensor<1>, new: Tensor<1>| old.clone() + share(new - old);
+        if end.is_flat() {
+            return end.with_flat_theta(moved(self.flat_theta(), end.flat_theta()));
+        }
+        let pairs = self.theta.iter().cloned().zip(end.theta.iter().cloned());
+        end.with_theta(pairs.map(|(old, new)| moved(old, new)).collect())
     }
 
     /// The same model, which keeps the passes of [`Energy::energy_and_grad_kept`]: for the last step before a gradient in θ. Keeping
@@ -201,6 +234,7 @@ impl EnergyModel {
             spec: EnergySpec::new(self.spec.shape, energy.clone()),
             architecture,
             theta: theta.to_vec(),
+            flat: None,
             device: self.device.clone(),
             keeps: false,
         };

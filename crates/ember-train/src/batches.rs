@@ -31,8 +31,14 @@ pub struct Batches {
     augmentation: Augmentation,
     seed: u64,
     device: Device,
-    /// The epoch whose shuffled order is at hand, and that order, `[n]`.
-    order: Option<(u64, Vec<u32>)>,
+    /// The epoch whose shuffled order is at hand.
+    order: Option<(u64, Order)>,
+}
+
+/// A shuffled order of the rows, `[n]`, where the rows are: sent once an epoch.
+enum Order {
+    Device(Tensor<1, Int>),
+    Host(Vec<u32>),
 }
 
 /// Where the rows are.
@@ -87,24 +93,36 @@ impl Batches {
         }
         let epochs = Epochs::new(self.rows, self.batch_size, self.seed, 0);
         let (epoch, dealt) = epochs.at(step);
-        if self.order.as_ref().is_none_or(|(current, _)| *current != epoch) {
-            self.order = Some((epoch, epochs.order(epoch)?));
-        }
-        let order = self.order.as_ref().map_or(&[][..], |(_, order)| order);
-        let rows = &order[dealt];
-        let n = rows.len();
-        Ok(match &self.store {
-            Store::Device(data) => {
-                let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
-                let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [n]), &self.device);
-                (**data).clone().select(0, rows)
+        let order = match self.order.take() {
+            Some((current, order)) if current == epoch => order,
+            _ => self.ordered(epochs.order(epoch)?),
+        };
+        let n = dealt.len();
+        let rows = match (&self.store, &order) {
+            (Store::Device(data), Order::Device(order)) => {
+                (**data).clone().select(0, order.clone().narrow(0, dealt.start, n))
             }
-            Store::Host(data) => {
+            (Store::Host(data), Order::Host(order)) => {
                 let dim = self.shape.dim();
-                let values = data.gather(dim, rows.iter().map(|&row| row as usize));
+                let values = data.gather(dim, order[dealt].iter().map(|&row| row as usize));
                 Tensor::from_data(TensorData::new(values, [n, dim]), &self.device)
             }
-        })
+            _ => unreachable!("an order is where the rows are"),
+        };
+        self.order = Some((epoch, order));
+        Ok(rows)
+    }
+
+    /// An order where the rows are.
+    fn ordered(&self, order: Vec<u32>) -> Order {
+        match &self.store {
+            Store::Device(_) => {
+                let n = order.len();
+                let order: Vec<i32> = order.into_iter().map(|row| row as i32).collect();
+                Order::Device(Tensor::from_data(TensorData::new(order, [n]), &self.device))
+            }
+            Store::Host(_) => Order::Host(order),
+        }
     }
 
     /// Flips, dequantisation, then noise.

@@ -329,17 +329,17 @@ pub fn flow(bench: &Flow, device: &Device, label: &str) -> Result<Value, Error> 
     let mut optimizer = Optimizer::new(&OptimizerConfig::Adam(Adam::new(1e-4)), model.params());
     // The mean over the batch.
     let weights = Tensor::<1>::full([n], 1.0 / n as f64, device);
-    let mut theta = model.theta().to_vec();
+    let mut model = model;
     let mut train = |call: u64| {
         let x = batches[call as usize % BATCHES].clone();
-        let grads = model.with_theta(theta.clone()).weighted_param_grads(&[(x, weights.clone())]).grads;
-        (theta, _) = optimizer.step(call, &theta, grads);
+        let grads = model.weighted_param_grads(&[(x, weights.clone())]).grads;
+        model = optimizer.step_model(call, &model, grads).0;
         Ok(())
     };
     (0..WARM_UP).try_for_each(&mut train)?;
     let [train_per_s, train_per_cpu_s] = rates(device, WARM_UP, SYNC_EVERY, train)?;
 
-    let flow = FlowProposal::of(&model.with_theta(theta))
+    let flow = FlowProposal::of(&model)
         .ok_or_else(|| Error::failed("the benchmark's model is no flow"))?;
     let log_prob = |_| {
         flow.log_prob(batches[0].clone());

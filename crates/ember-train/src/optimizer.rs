@@ -1,10 +1,13 @@
-//! The optimiser step on a flat parameter list: burn's Adam and SGD per tensor, a pure learning-rate schedule, and
-//! gradient clipping by the *global* norm (burn clips per tensor).
+//! The optimiser step on a flat parameter list: burn's Adam and SGD per tensor, a pure learning-rate schedule, and gradient clipping
+//! by the *global* norm (burn clips per tensor). On a GPU the same step over all parameters at once (`ember_model::descent`).
 
 use burn::optim::{Adam, AdamConfig, AdamState, AdaptiveMomentumState, Optimizer as _, Sgd, SgdConfig};
 use burn::tensor::{Device, Tensor};
+#[cfg(feature = "wgpu")]
+use ember_model::descent;
+use ember_model::flat::Layout;
 use ember_model::params::{download, upload};
-use ember_model::{HostTensor, ParamSpec};
+use ember_model::{EnergyModel, HostTensor, ParamSpec};
 use ember_sampler::reduce::sum;
 
 use crate::config::OptimizerConfig;
@@ -22,6 +25,21 @@ pub struct Optimizer {
 enum Rule {
     Sgd(Sgd),
     Adam(Adam, Vec<Option<AdamState<1>>>),
+    /// Either of them over all parameters at once, on a GPU.
+    #[cfg(feature = "wgpu")]
+    Flat(Flat),
+}
+
+/// What an optimiser over one buffer keeps, on the device.
+#[cfg(feature = "wgpu")]
+struct Flat {
+    layout: Layout,
+    /// Each parameter's share of the learning rate, `[total]`.
+    scales: Tensor<1>,
+    /// `[total]` each, where the rule has any.
+    moments: [Tensor<1>; 2],
+    /// Steps made.
+    time: u64,
 }
 
 /// What an optimiser step saw.
@@ -30,6 +48,15 @@ pub struct OptimizerInfo {
     pub grad_norm: Tensor<1>,
     /// The learning rate used.
     pub learning_rate: f64,
+}
+
+/// What must hold for a step to be made, and what came of it: on a device that decides by itself.
+#[cfg(feature = "wgpu")]
+pub struct Guarded {
+    /// Numbers that must be finite, `[m]`.
+    pub finite: Tensor<1>,
+    /// Mean energies of data and walkers, `[2]`, and the largest difference allowed.
+    pub gap: Option<(Tensor<1>, f64)>,
 }
 
 impl Optimizer {
@@ -54,7 +81,79 @@ impl Optimizer {
         self.learning_rate_scale * self.config.learning_rate_at(step)
     }
 
+    /// Descends from a model's θ: over one buffer on a GPU, tensor by tensor elsewhere.
+    pub fn step_model(
+        &mut self,
+        step: u64,
+        model: &EnergyModel,
+        grads: Vec<Tensor<1>>,
+    ) -> (EnergyModel, OptimizerInfo) {
+        #[cfg(feature = "wgpu")]
+        if let Some(first) = model.theta().first()
+            && descent::serves(first)
+        {
+            let alarm = descent::Alarm::none(first);
+            let guarded = Guarded { finite: alarm.clone(), gap: None };
+            let (model, info, _) = self.step_guarded(step, model, &grads, guarded, alarm);
+            return (model, info);
+        }
+        let (theta, info) = self.step(step, model.theta(), grads);
+        (model.with_theta(theta), info)
+    }
+
+    /// Descends on a GPU, where the state is as it must be; else θ and the moments stay, from now on, and the alarm says so.
+    ///
+    /// # Panics
+    /// If the model is on no GPU.
+    #[cfg(feature = "wgpu")]
+    pub fn step_guarded(
+        &mut self,
+        step: u64,
+        model: &EnergyModel,
+        grads: &[Tensor<1>],
+        guarded: Guarded,
+        alarm: Tensor<1>,
+    ) -> (EnergyModel, OptimizerInfo, Tensor<1>) {
+        let learning_rate = self.learning_rate(step);
+        let device = model.device();
+        if !matches!(self.rule, Rule::Flat(_)) {
+            self.rule = Rule::Flat(Flat::new(&self.config, &self.params, device));
+        }
+        let Rule::Flat(flat) = &mut self.rule else { unreachable!("set above") };
+        flat.time += 1;
+        let rule = match &self.config {
+            OptimizerConfig::Sgd(_) => descent::Rule::Sgd,
+            OptimizerConfig::Adam(adam) => descent::Rule::Adam {
+                beta1: adam.beta1 as f32,
+                beta2: adam.beta2 as f32,
+                epsilon: adam.epsilon as f32,
+                time: flat.time as u32,
+            },
+        };
+        let (gap, max_gap) = guarded.gap.unzip();
+        let found = descent::descend(
+            model.flat_theta(),
+            ember_model::flat::pack(grads),
+            flat.scales.clone(),
+            flat.moments.clone(),
+            descent::Guard { finite: guarded.finite, gap, alarm },
+            descent::Descent {
+                rule,
+                learning_rate: learning_rate as f32,
+                clip_norm: self.config.clip_norm().map(|norm| norm as f32),
+                max_gap: max_gap.map(|gap| gap as f32),
+                step,
+            },
+        );
+        flat.moments = found.moments;
+        let info = OptimizerInfo { grad_norm: found.norm, learning_rate };
+        (model.with_flat_theta(found.theta), info, found.alarm)
+    }
+
     /// Descends: `θ ← θ − lr · rule(clip(G))`. Frozen tensors are left alone and do not count in the norm.
+    ///
+    /// # Panics
+    /// If the optimiser has begun on one buffer.
     pub fn step(
         &mut self,
         step: u64,
@@ -93,6 +192,8 @@ impl Optimizer {
                     states[i] = state;
                     tensor
                 }
+                #[cfg(feature = "wgpu")]
+                Rule::Flat(_) => panic!("an optimiser steps over one buffer or over tensors, not both"),
             });
         }
         let info = OptimizerInfo { grad_norm, learning_rate };
@@ -102,17 +203,35 @@ impl Optimizer {
     /// The moments as named tensors and the step counters, for a checkpoint.
     pub fn state(&self) -> (Vec<HostTensor>, Vec<(String, u64)>) {
         let (mut tensors, mut counters) = (Vec::new(), Vec::new());
-        if let Rule::Adam(_, states) = &self.rule {
-            for (spec, state) in self.params.iter().zip(states) {
-                let Some(state) = state else { continue };
-                let tensor = |name: &str, values: &Tensor<1>| HostTensor {
-                    name: format!("{name}.{}", spec.name),
-                    shape: spec.shape.clone(),
-                    values: download(values.clone()),
-                };
-                tensors.push(tensor("moment_1", &state.momentum.moment_1));
-                tensors.push(tensor("moment_2", &state.momentum.moment_2));
-                counters.push((format!("time.{}", spec.name), state.momentum.time as u64));
+        let tensor = |name: &str, spec: &ParamSpec, values: Vec<f32>| HostTensor {
+            name: format!("{name}.{}", spec.name),
+            shape: spec.shape.clone(),
+            values,
+        };
+        match &self.rule {
+            Rule::Sgd(_) => {}
+            Rule::Adam(_, states) => {
+                for (spec, state) in self.params.iter().zip(states) {
+                    let Some(state) = state else { continue };
+                    tensors.push(tensor("moment_1", spec, download(state.momentum.moment_1.clone())));
+                    tensors.push(tensor("moment_2", spec, download(state.momentum.moment_2.clone())));
+                    counters.push((format!("time.{}", spec.name), state.momentum.time as u64));
+                }
+            }
+            #[cfg(feature = "wgpu")]
+            Rule::Flat(flat) => {
+                if matches!(self.config, OptimizerConfig::Sgd(_)) {
+                    return (tensors, counters);
+                }
+                let [m, v] = flat.moments.clone().map(download);
+                // A frozen tensor has no moments, as tensor by tensor.
+                for (i, spec) in self.params.iter().enumerate().filter(|(_, spec)| spec.learning_rate_scale != 0.0)
+                {
+                    let place = flat.layout.begins[i]..flat.layout.begins[i] + flat.layout.lens[i];
+                    tensors.push(tensor("moment_1", spec, m[place.clone()].to_vec()));
+                    tensors.push(tensor("moment_2", spec, v[place].to_vec()));
+                    counters.push((format!("time.{}", spec.name), flat.time));
+                }
             }
         }
         (tensors, counters)
@@ -128,11 +247,10 @@ impl Optimizer {
         counter: impl Fn(&str) -> Option<u64>,
         device: &Device,
     ) -> Result<(), Error> {
-        let Rule::Adam(_, states) = &mut self.rule else {
-            return Ok(());
-        };
-        for (spec, state) in self.params.iter().zip(states) {
+        let mut found = Vec::with_capacity(self.params.len());
+        for spec in &self.params {
             let Some(time) = counter(&format!("time.{}", spec.name)) else {
+                found.push(None);
                 continue;
             };
             let moment = |name: &str| {
@@ -140,7 +258,7 @@ impl Optimizer {
                 tensors
                     .iter()
                     .find(|t| t.name == name && t.values.len() == spec.len())
-                    .map(|t| upload(t.values.clone(), device))
+                    .map(|t| t.values.clone())
                     .ok_or_else(|| {
                         Error::usage(format!(
                             "the optimizer state has no tensor `{name}` of {} values",
@@ -148,12 +266,47 @@ impl Optimizer {
                         ))
                     })
             };
-            *state = Some(AdamState::new(AdaptiveMomentumState::new(
-                time as usize,
-                moment("moment_1")?,
-                moment("moment_2")?,
-            )));
+            found.push(Some((time, moment("moment_1")?, moment("moment_2")?)));
+        }
+        let Rule::Adam(_, states) = &mut self.rule else {
+            return Ok(());
+        };
+        #[cfg(feature = "wgpu")]
+        if descent::serves(&Tensor::zeros([1], device)) {
+            let mut flat = Flat::new(&self.config, &self.params, device);
+            let (mut m, mut v) = (vec![0.0; flat.layout.total], vec![0.0; flat.layout.total]);
+            for (&begin, state) in flat.layout.begins.iter().zip(found) {
+                let Some((time, moment_1, moment_2)) = state else { continue };
+                m[begin..begin + moment_1.len()].copy_from_slice(&moment_1);
+                v[begin..begin + moment_2.len()].copy_from_slice(&moment_2);
+                flat.time = flat.time.max(time);
+            }
+            flat.moments = [upload(m, device), upload(v, device)];
+            self.rule = Rule::Flat(flat);
+            return Ok(());
+        }
+        for (state, found) in states.iter_mut().zip(found) {
+            *state = found.map(|(time, m, v)| {
+                let (m, v) = (upload(m, device), upload(v, device));
+                AdamState::new(AdaptiveMomentumState::new(time as usize, m, v))
+            });
         }
         Ok(())
+    }
+}
+
+#[cfg(feature = "wgpu")]
+impl Flat {
+    fn new(config: &OptimizerConfig, params: &[ParamSpec], device: &Device) -> Self {
+        let layout = Layout::new(params.iter().map(ParamSpec::len));
+        let mut scales = vec![0.0; layout.total];
+        for ((&begin, &len), spec) in layout.begins.iter().zip(&layout.lens).zip(params) {
+            scales[begin..begin + len].fill(spec.learning_rate_scale as f32);
+        }
+        let moments = match config {
+            OptimizerConfig::Sgd(_) => Tensor::zeros([1], device),
+            OptimizerConfig::Adam(_) => Tensor::zeros([layout.total], device),
+        };
+        Self { layout, scales: upload(scales, device), moments: [moments.clone(), moments], time: 0 }
     }
 }

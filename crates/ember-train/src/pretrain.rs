@@ -34,8 +34,7 @@ pub(crate) fn step(
 ) -> (EnergyModel, Tensor<1>) {
     let found = flow.weighted_param_grads(&[(x, weights.clone())]);
     let loss = reduce::sum(found.energies[0].clone() * weights);
-    let (theta, _) = optimizer.step(update, flow.theta(), found.grads);
-    (flow.with_theta(theta), loss)
+    (optimizer.step_model(update, flow, found.grads).0, loss)
 }
 
 /// `flow` fitted to the batches `[n, dim]` that `rows` gives for each update. `what` names it to the user.

@@ -149,7 +149,7 @@ pub fn trainer_on(
     if let Some(ema) = &mut trainer.ema {
         let average = ema_model(&trainer.model, &checkpoint.optimizer)?
             .ok_or_else(|| wrong("the config asks for an ema, the checkpoint has none".into()))?;
-        *ema = Ema::new(ema.decay, average.theta());
+        *ema = Ema::new(ema.decay, &average);
     }
     if let Some(assisted) = trainer.config.objective.as_dyn().assisted() {
         let flows = proposal_flows(checkpoint, device)?;

@@ -199,9 +199,11 @@ impl Run {
 }
 
 fn metrics_line(trainer: &Trainer, info: UpdateInfo, time_s: f64, updates_per_s: f64) -> MetricsLine {
-    // At a log step the walkers' energy is there.
-    let energy_walkers = info.energy_walkers.unwrap_or_else(|| info.energy_data.full_like(f64::NAN));
-    let mut scalars = vec![info.energy_data, energy_walkers, info.grad_norm];
+    // At a log step the energies are there.
+    let missing = || info.grad_norm.full_like(f64::NAN);
+    let energy_data = info.energy_data.unwrap_or_else(missing);
+    let energy_walkers = info.energy_walkers.unwrap_or_else(missing);
+    let mut scalars = vec![energy_data, energy_walkers, info.grad_norm];
     let has_step_scale = info.step_scale.is_some();
     scalars.extend(info.step_scale);
     let optional = [info.moves.accept_rate, info.moves.global_accept_rate, info.jumps];

@@ -3,6 +3,7 @@
 pub(crate) mod assist;
 mod health;
 pub(crate) mod moves;
+mod on_device;
 mod walk;
 
 use std::sync::Arc;
@@ -56,6 +57,8 @@ pub struct Trainer {
     /// The data set, in host memory.
     pub data: Arc<Data>,
     batches: Batches,
+    /// On a GPU: whether and when the state was found not to be as it must be; see `on_device.rs`.
+    alarm: Option<Tensor<1>>,
     /// Where the data's modes are, where that is known.
     modes: Option<DeviceModes>,
     device: Device,
@@ -63,9 +66,10 @@ pub struct Trainer {
 
 /// What an update did. Tensors stay on the device until a log step asks.
 pub struct UpdateInfo {
-    /// Mean `U` of the batch, `[1]`.
-    pub energy_data: Tensor<1>,
-    /// `Σ W_i U_i` of the walkers that moved, `[1]`. Without a negative phase, of exact draws at log steps and absent at others.
+    /// Mean `U` of the batch, `[1]`. On a GPU, where somebody asks: at log steps, and with a watchdog.
+    pub energy_data: Option<Tensor<1>>,
+    /// `Σ W_i U_i` of the walkers that moved, `[1]`, where there is the mean energy of the batch. Without a negative phase, of exact
+    /// draws at log steps and absent at others.
     pub energy_walkers: Option<Tensor<1>>,
     /// Global gradient norm before clipping, `[1]`.
     pub grad_norm: Tensor<1>,
@@ -89,10 +93,25 @@ struct NegativePhase {
     moving: Walkers,
     /// Their `W`, `[moved]`.
     weights: Tensor<1>,
-    /// Their last evaluation, where it was kept.
-    pass: Option<Arc<dyn Pass>>,
+    /// Their last evaluation where it was kept, and what each of its walkers counts, `[moved]`, where those are not the walkers' `W`.
+    pass: Option<(Arc<dyn Pass>, Option<Tensor<1>>)>,
+    /// Their statistics, `[4]`, where the device is to look at them.
+    stats: Option<Tensor<1>>,
     info: StepInfo,
     jumps: Option<Tensor<1>>,
+    reading: Option<Reading>,
+    log_z_audit: Option<Estimate>,
+}
+
+/// The walkers that moved, settled: resampled where their weights ask for it.
+struct Settlement {
+    moving: Walkers,
+    /// Their `W`, `[moved]`.
+    weights: Tensor<1>,
+    /// Whether an evaluation from before serves these walkers, and what its own count where they are others, `[moved]`.
+    pass_serves: Option<Option<Tensor<1>>>,
+    /// Statistics of before, `[4]`, where the device is to look at them.
+    stats: Option<Tensor<1>>,
     reading: Option<Reading>,
     log_z_audit: Option<Estimate>,
 }
@@ -189,7 +208,7 @@ impl Trainer {
         let batches = batches(&config, &data, device)?;
         Ok(Self {
             optimizer: Optimizer::new(&config.optimizer, model.params()),
-            ema: config.optimizer.ema().map(|decay| Ema::new(decay, model.theta())),
+            ema: config.optimizer.ema().map(|decay| Ema::new(decay, &model)),
             config,
             model,
             walkers,
@@ -202,6 +221,7 @@ impl Trainer {
             rollbacks: 0,
             data,
             batches,
+            alarm: None,
             device: device.clone(),
         })
     }
@@ -213,7 +233,7 @@ impl Trainer {
 
     /// The model at the moving average of θ, where there is one.
     pub fn ema_model(&self) -> Option<EnergyModel> {
-        self.ema.as_ref().map(|ema| self.model.with_theta(ema.theta.clone()))
+        self.ema.as_ref().map(|ema| ema.average.clone())
     }
 
     /// Takes note of the rollbacks so far: each has cost the learning rate its factor.
@@ -264,11 +284,15 @@ impl Trainer {
         self.moved_per_update() < self.walkers.count()
     }
 
-    /// One update. At `log` steps the health of all walkers is read whatever the objective.
+    /// One update. At `log` steps the health of all walkers is read whatever the objective, and on a GPU whether all was well since the
+    /// last one.
     ///
     /// # Errors
     /// A non-finite energy, gradient or weight: names the step, the walkers and, of a flow, the layer; θ is left as it was.
     pub fn update(&mut self, log: bool) -> Result<UpdateInfo, Error> {
+        if log {
+            self.hear()?;
+        }
         let update = self.step;
         let batch = self.batches.batch(update)?;
         let negative = match self.has_negative_phase() {
@@ -279,42 +303,20 @@ impl Trainer {
             self.redraw()?;
         }
 
-        // G = (1/n) Σ_j ∂_θU(x_j) − Σ_i W_i ∂_θU(X_i)   (Carbone et al. 2023, Alg. 1)
-        let [n, _] = batch.dims();
-        let l2 = self.config.objective.as_dyn().energy_l2();
-        // λ ∂ E[e²] = 2λ E[e ∂U]
-        let regulariser = |u: Tensor<1>, x: Tensor<2>| self.unconfined(u, x).mul_scalar(2.0 * l2);
-        let mut data_weights = Tensor::<1>::full([n], 1.0 / n as f64, &self.device);
-        if l2 > 0.0 {
-            let e = regulariser(self.model.energy(batch.clone()), batch.clone());
-            data_weights = data_weights.clone() + data_weights * e;
-        }
-        let mut terms = vec![(batch, data_weights)];
-        if let Some(NegativePhase { moving, weights, .. }) = &negative {
-            let mut walker_weights = weights.clone().neg();
-            if l2 > 0.0 {
-                let e = regulariser(moving.energy.clone(), moving.position.clone());
-                walker_weights = walker_weights + weights.clone() * e;
-            }
-            terms.push((moving.position.clone(), walker_weights));
-        }
+        let terms = self.terms(batch, negative.as_ref());
         let gradient = self.gradient(&terms, negative.as_ref());
-        let energy_data = reduce::mean(gradient.energies[0].clone());
-        let (mut theta, step) = self.optimizer.step(update, self.model.theta(), gradient.grads);
+        let [energy_data, energy_walkers] = self.mean_energies(&gradient.energies, negative.as_ref(), log);
+        let stats = negative.as_ref().and_then(|phase| phase.stats.clone());
+        let gap = [energy_data.as_ref(), energy_walkers.as_ref()];
+        let (mut model, step) = self.descend(gradient.grads, stats, gap);
         let mut step_scale = None;
         if let (Some(most), Some(NegativePhase { moving, weights, .. })) =
             (self.config.optimizer.max_weight_change(), &negative)
         {
-            let scale = self.step_scale(&theta, moving, weights, most);
-            let shorten =
-                |(old, new): (&Tensor<1>, Tensor<1>)| old.clone() + (new - old.clone()) * scale.clone();
-            theta = self.model.theta().iter().zip(theta).map(shorten).collect();
+            let scale = self.step_scale(&model, moving, weights, most);
+            model = self.model.towards(&model, |step| step * scale.clone());
             step_scale = Some(scale);
         }
-        let energy_walkers = match &negative {
-            Some(phase) => Some(reduce::sum(gradient.energies[1].clone() * phase.weights.clone())),
-            None => log.then(|| reduce::mean(self.walkers.energy.clone())),
-        };
         let mut info = UpdateInfo {
             energy_data,
             energy_walkers,
@@ -337,22 +339,63 @@ impl Trainer {
             (info.reading, info.log_z_audit) = (phase.reading, phase.log_z_audit);
         }
         if let Some(ema) = &mut self.ema {
-            ema.update(&theta);
+            ema.update(&model);
         }
-        self.model = self.model.with_theta(theta);
+        self.model = model;
         self.step += 1;
         Ok(info)
+    }
+
+    /// The rows of the gradient `G = (1/n) Σ_j ∂_θU(x_j) − Σ_i W_i ∂_θU(X_i)` (Carbone et al. 2023, Alg. 1) and their weights.
+    fn terms(&self, batch: Tensor<2>, negative: Option<&NegativePhase>) -> Vec<(Tensor<2>, Tensor<1>)> {
+        let [n, _] = batch.dims();
+        let l2 = self.config.objective.as_dyn().energy_l2();
+        // λ ∂ E[e²] = 2λ E[e ∂U]
+        let regulariser = |u: Tensor<1>, x: Tensor<2>| self.unconfined(u, x).mul_scalar(2.0 * l2);
+        let mut data_weights = Tensor::<1>::full([n], 1.0 / n as f64, &self.device);
+        if l2 > 0.0 {
+            let e = regulariser(self.model.energy(batch.clone()), batch.clone());
+            data_weights = data_weights.clone() + data_weights * e;
+        }
+        let mut terms = vec![(batch, data_weights)];
+        if let Some(NegativePhase { moving, weights, .. }) = negative {
+            let mut walker_weights = weights.clone().neg();
+            if l2 > 0.0 {
+                let e = regulariser(moving.energy.clone(), moving.position.clone());
+                walker_weights = walker_weights + weights.clone() * e;
+            }
+            terms.push((moving.position.clone(), walker_weights));
+        }
+        terms
+    }
+
+    /// Mean energies of the batch and of the walkers, `[1]` each. On a GPU only where somebody asks.
+    fn mean_energies(
+        &self,
+        energies: &[Tensor<1>],
+        negative: Option<&NegativePhase>,
+        log: bool,
+    ) -> [Option<Tensor<1>>; 2] {
+        if self.is_on_gpu() && !log && self.max_gap().is_none() && self.model.flow().is_none() {
+            return [None, None];
+        }
+        let walkers = match negative {
+            Some(phase) => Some(reduce::sum(energies[1].clone() * phase.weights.clone())),
+            None => log.then(|| reduce::mean(self.walkers.energy.clone())),
+        };
+        [Some(reduce::mean(energies[0].clone())), walkers]
     }
 
     /// `Σ_t Σ_b w_{t,b} ∂_θU(x_{t,b})` of the data and, with a negative phase, of the walkers: from their last evaluation where that
     /// was kept.
     fn gradient(&self, terms: &[(Tensor<2>, Tensor<1>)], negative: Option<&NegativePhase>) -> WeightedGrads {
         let kept = negative.and_then(|phase| Some((phase.pass.as_ref()?, &phase.moving)));
-        let Some((pass, moving)) = kept else {
+        let Some(((pass, weights), moving)) = kept else {
             return self.model.weighted_param_grads(terms);
         };
         let mut found = self.model.weighted_param_grads(&terms[..1]);
-        let walkers = pass.weighted_param_grads(&terms[1].1);
+        let weights = weights.as_ref().map_or_else(|| terms[1].1.clone(), |weights| weights.clone().neg());
+        let walkers = pass.weighted_param_grads(&weights);
         found.grads = found.grads.into_iter().zip(walkers).map(|(data, walkers)| data + walkers).collect();
         found.energies.push(moving.energy.clone());
         found

@@ -14,13 +14,15 @@ type Terms = [(Tensor<2>, Tensor<1>)];
 
 impl Trainer {
     /// Ends an update of a flow whose energy or gradient is not finite, naming the layer (a step later every layer would be at
-    /// fault), and with a watchdog one whose energy gap explodes. One small read; none where neither is asked.
+    /// fault), and with a watchdog one whose energy gap explodes. One small read; none where neither is asked, and on a GPU, which
+    /// looks by itself (`on_device.rs`).
     pub(super) fn watch(&self, info: &UpdateInfo, terms: &Terms) -> Result<(), Error> {
-        let (watchdog, is_flow) = (&self.config.watchdog, self.model.flow().is_some());
-        if watchdog.max_rollbacks == 0 && !is_flow {
+        let (max_gap, is_flow) = (self.max_gap(), self.model.flow().is_some());
+        if self.is_on_gpu() || (max_gap.is_none() && !is_flow) {
             return Ok(());
         }
-        let mut read = vec![info.energy_data.clone(), info.grad_norm.clone()];
+        let Some(energy_data) = info.energy_data.clone() else { return Ok(()) };
+        let mut read = vec![energy_data, info.grad_norm.clone()];
         read.extend(info.energy_walkers.clone());
         let values = download(Tensor::cat(read, 0));
         let (energy, norm) = (values[0], values[1]);
@@ -29,18 +31,24 @@ impl Trainer {
         }
         // Without walkers in this update there is no gap.
         let gap = values.get(2).map_or(0.0, |walkers| energy - walkers);
-        let most = watchdog.max_energy_gap.unwrap_or(10.0 * self.model.dim() as f64);
-        if watchdog.max_rollbacks == 0 || (norm.is_finite() && f64::from(gap).abs() <= most) {
-            return Ok(());
+        match max_gap {
+            Some(most) if !norm.is_finite() || f64::from(gap).is_nan() || f64::from(gap).abs() > most => {
+                Err(self.gap_error(gap, most, norm))
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// The error of an energy gap that explodes.
+    pub(super) fn gap_error(&self, gap: f32, most: f64, norm: f32) -> Error {
         let message = format!(
             "the energy gap is {gap:.3e} nats (watchdog.max_energy_gap allows {most:.3e}), the gradient norm {norm:.3e}"
         );
-        Err(Error::Diverged { step: self.step, message })
+        Error::Diverged { step: self.step, message }
     }
 
     /// Names the layer where the data's energy first fails; where it does not, the parameter whose gradient does.
-    fn flow_non_finite(&self, terms: &Terms) -> Error {
+    pub(super) fn flow_non_finite(&self, terms: &Terms) -> Error {
         let what = match self.model.first_non_finite_layer(terms[0].0.clone()) {
             Some(layer) => format!("energy of the data (first {})", place(&layer)),
             None => {
@@ -63,7 +71,8 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Trainer::update`].
-    pub fn check(&self) -> Result<(), Error> {
+    pub fn check(&mut self) -> Result<(), Error> {
+        self.hear()?;
         if !self.walkers.summary().finite {
             return Err(self.non_finite(&self.walkers));
         }

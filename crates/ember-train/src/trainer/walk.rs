@@ -1,11 +1,11 @@
 //! The walkers' part of an update: they move to the model's θ, are read once, and resampled where their weights ask for it.
 
 use burn::tensor::{Tensor, TensorData};
-use ember_model::Energy;
+use ember_model::{Energy, EnergyModel};
 use ember_model::random::{Purpose, Stream};
 use ember_sampler::{Noise, Scheme, StepInfo, Summary, Walkers, reduce, resample};
 
-use super::{NegativePhase, Reading, Trainer, WALKER_LANE};
+use super::{NegativePhase, Reading, Settlement, Trainer, WALKER_LANE};
 use crate::ensembles::Ensembles;
 use crate::epochs::Epochs;
 use crate::error::Error;
@@ -33,12 +33,10 @@ impl Trainer {
             audit.advance(&*kernel, numbers, &self.model, seed, update, steps)?;
         }
         let mut info = info.unwrap_or_default();
-        let (mut pass, resamplings) = (info.pass.take(), moving.resamplings);
-        let (moving, mut reading, log_z_audit) = self.settle(moving, &info, log)?;
-        if moving.resamplings != resamplings {
-            // Other walkers than those of the pass.
-            pass = None;
-        }
+        let pass = info.pass.take();
+        let Settlement { moving, weights, pass_serves, stats, mut reading, log_z_audit } =
+            self.settle(moving, &info, log)?;
+        let pass = pass.zip(pass_serves);
         if self.is_partial() {
             self.walkers = self.walkers.clone().with_batch(first, moving.clone());
             if log {
@@ -47,8 +45,7 @@ impl Trainer {
         } else {
             self.walkers = moving.clone();
         }
-        let weights = self.gradient_weights(&moving);
-        Ok(NegativePhase { moving, weights, pass, info, jumps, reading, log_z_audit })
+        Ok(NegativePhase { moving, weights, pass, stats, info, jumps, reading, log_z_audit })
     }
 
     /// The walkers this update moves and where they begin: all of them, or the next slice of this epoch's order.
@@ -78,16 +75,16 @@ impl Trainer {
         Tensor::full([count], 1.0 / count as f64, &self.device)
     }
 
-    /// The fraction of the step to `theta` that changes the log-weights of `walkers` by a standard deviation of at most `most`,
+    /// The fraction of the step to the θ of `model` that changes the log-weights of `walkers` by a standard deviation of at most `most`,
     /// `[1]`, to first order in the step. `walkers` are cached at the model's θ.
     pub(super) fn step_scale(
         &self,
-        theta: &[Tensor<1>],
+        model: &EnergyModel,
         walkers: &Walkers,
         weights: &Tensor<1>,
         most: f64,
     ) -> Tensor<1> {
-        let moved = self.model.with_theta(theta.to_vec()).energy(walkers.position.clone());
+        let moved = model.energy(walkers.position.clone());
         // δ_i = U_{θ'}(X_i) − U_θ(X_i), s² = Σ W_i (δ_i − Σ W δ)²
         let delta = moved - walkers.energy.clone();
         let gap = delta.clone() - reduce::sum(delta * weights.clone());
@@ -104,17 +101,16 @@ impl Trainer {
     }
 
     /// Reads the statistics of the walkers that moved and of the audit in one transfer, stops on a non-finite state, and
-    /// resamples where ess asks for it. What is read is from before the resampling.
-    fn settle(
-        &mut self,
-        mut moving: Walkers,
-        info: &StepInfo,
-        log: bool,
-    ) -> Result<(Walkers, Option<Reading>, Option<Estimate>), Error> {
-        let resampling = self.config.resampling.scheme.filter(|_| self.carries_weights());
+    /// resamples where ess asks for it. What is read is from before the resampling. On a GPU the device does this by itself, unless the
+    /// host is to learn from acceptances.
+    fn settle(&mut self, moving: Walkers, info: &StepInfo, log: bool) -> Result<Settlement, Error> {
         let rates = self.rates_to_follow(info);
+        if self.is_on_gpu() && rates.is_empty() {
+            return self.settle_on_device(moving, log);
+        }
+        let resampling = self.config.resampling.scheme.filter(|_| self.carries_weights());
         if !log && resampling.is_none() && self.audit.is_none() && rates.is_empty() {
-            return Ok((moving, None, None));
+            return Ok(self.settled_by_host(moving, false, None, None));
         }
         let followed = rates.len();
         let mut packed = vec![moving.stats().packed()];
@@ -129,31 +125,45 @@ impl Trainer {
             return Err(self.non_finite(&moving));
         }
         let threshold = self.config.resampling.ess_threshold;
-        if let Some(scheme) = resampling
-            && reading.summary.ess < threshold * moving.count() as f64
-        {
+        let due = resampling.filter(|_| reading.summary.ess < threshold * moving.count() as f64);
+        let mut moved = moving;
+        if let Some(scheme) = due {
             let stream = Stream::new(self.config.seed, Purpose::Resampling).at(self.step)?;
-            let ancestors = resample(scheme, moving.log_weights.value(), stream);
+            let ancestors = resample(scheme, moved.log_weights.value(), stream);
             let log_mean_exp = reading.summary.log_mean_exp;
-            moving = match self.is_partial() {
-                true => moving.resampled_within(ancestors, log_mean_exp),
-                false => moving.resampled(ancestors, log_mean_exp),
+            moved = match self.is_partial() {
+                true => moved.resampled_within(ancestors, log_mean_exp),
+                false => moved.resampled(ancestors, log_mean_exp),
             };
         }
+        let report_is_due = log && self.audit_report_is_due();
         let mut estimate = None;
         if let Some(audit) = &mut self.audit {
             let stats: Vec<f64> = rest.iter().map(|&v| f64::from(v)).collect();
-            let every = self.config.audit.as_ref().map_or(1, |audit| audit.every);
-            // A report that came due since the last log step goes into this one's line.
-            let next = self.step + 1;
-            let last_log = next.saturating_sub(self.config.output.log_every);
-            if log && next / every > last_log / every {
-                estimate = Some(audit.log_z_from(&stats));
-            }
-            let scheme = resampling.unwrap_or(Scheme::Systematic);
-            audit.resample(&stats, scheme, threshold, self.config.seed, self.step)?;
+            estimate = report_is_due.then(|| audit.log_z_from(&stats));
+            audit.resample(resampling.unwrap_or(Scheme::Systematic), threshold, self.config.seed, self.step)?;
         }
-        Ok((moving, Some(reading), estimate))
+        Ok(self.settled_by_host(moved, due.is_some(), Some(reading), estimate))
+    }
+
+    /// An evaluation from before serves the walkers that came out unless others came.
+    fn settled_by_host(
+        &self,
+        moving: Walkers,
+        resampled: bool,
+        reading: Option<Reading>,
+        log_z_audit: Option<Estimate>,
+    ) -> Settlement {
+        let weights = self.gradient_weights(&moving);
+        let pass_serves = (!resampled).then_some(None);
+        Settlement { moving, weights, pass_serves, stats: None, reading, log_z_audit }
+    }
+
+    /// Whether the audit's next report falls to this log step: one that came due since the last log step goes into this one's line.
+    pub(super) fn audit_report_is_due(&self) -> bool {
+        let every = self.config.audit.as_ref().map_or(1, |audit| audit.every);
+        let next = self.step + 1;
+        next / every > next.saturating_sub(self.config.output.log_every) / every
     }
 
     /// Brings every walker to the current θ, reads the global weights and resamples globally where ess asks for it: a
@@ -178,7 +188,7 @@ impl Trainer {
 
     fn reading(&self, summary: Summary, count: usize) -> Reading {
         let log_z_online = match self.log_z_is_known() {
-            true => self.walkers.log_z + summary.log_mean_exp,
+            true => self.walkers.log_z.value() + summary.log_mean_exp,
             false => f64::NAN,
         };
         Reading { summary, count, log_z_online }

@@ -1,0 +1,144 @@
+//! What a GPU decides by itself in an update, and when the host hears of it.
+//!
+//! A read costs a GPU more than an update of a small model. So the device checks the state in the launch that steps θ
+//! (`ember_model::descent`): where it is not as it must be, θ stays from that update on and an alarm keeps its number. The host hears
+//! of it at the next log step or checkpoint, and reports the update that the alarm names. On a CPU the host looks at every update.
+
+use burn::tensor::Tensor;
+#[cfg(feature = "wgpu")]
+use ember_model::descent::{self, Alarm, Cause};
+use ember_model::random::{Purpose, Stream};
+use ember_model::{Energy, EnergyModel};
+use ember_sampler::{Scheme, Summary, Walkers};
+
+use super::{Reading, Settlement, Trainer};
+use crate::error::Error;
+use crate::optimizer::OptimizerInfo;
+#[cfg(feature = "wgpu")]
+use crate::optimizer::Guarded;
+
+impl Trainer {
+    /// Whether the device decides by itself.
+    pub(super) fn is_on_gpu(&self) -> bool {
+        #[cfg(feature = "wgpu")]
+        return self.model.theta().first().is_some_and(descent::serves);
+        #[cfg(not(feature = "wgpu"))]
+        false
+    }
+
+    /// The largest energy gap that an update may have, with a watchdog.
+    pub(super) fn max_gap(&self) -> Option<f64> {
+        let watchdog = &self.config.watchdog;
+        let most = || watchdog.max_energy_gap.unwrap_or(10.0 * self.model.dim() as f64);
+        (watchdog.max_rollbacks > 0).then(most)
+    }
+
+    /// θ one step further. On a GPU only while `stats`, the gradient and the gap of the mean energies of data and walkers are as they
+    /// must be.
+    pub(super) fn descend(
+        &mut self,
+        grads: Vec<Tensor<1>>,
+        stats: Option<Tensor<1>>,
+        energies: [Option<&Tensor<1>>; 2],
+    ) -> (EnergyModel, OptimizerInfo) {
+        #[cfg(feature = "wgpu")]
+        if self.is_on_gpu() {
+            let alarm = self.alarm.take().unwrap_or_else(|| Alarm::none(&self.model.theta()[0]));
+            let [data, walkers] = energies.map(|energy| energy.cloned());
+            // Of an alarm that has not rung all numbers are finite.
+            let finite = stats.or_else(|| data.clone()).unwrap_or_else(|| alarm.clone());
+            let gap = data.zip(walkers).map(|(data, walkers)| Tensor::cat(vec![data, walkers], 0));
+            let guarded = Guarded { finite, gap: gap.zip(self.max_gap()) };
+            let (model, info, alarm) =
+                self.optimizer.step_guarded(self.step, &self.model, &grads, guarded, alarm);
+            self.alarm = Some(alarm);
+            return (model, info);
+        }
+        let _ = (stats, energies);
+        self.optimizer.step_model(self.step, &self.model, grads)
+    }
+
+    /// `Trainer::settle` on a GPU: statistics, the decision to resample and what follows from it are the device's, for the walkers
+    /// that moved and for the audit. The host reads at log steps, and then once for the walkers.
+    pub(super) fn settle_on_device(&mut self, moving: Walkers, log: bool) -> Result<Settlement, Error> {
+        let (threshold, weighted) = (self.config.resampling.ess_threshold, self.carries_weights());
+        let resampling = self.config.resampling.scheme.filter(|_| weighted);
+        let stream = Stream::new(self.config.seed, Purpose::Resampling).at(self.step)?;
+        let (moving, stats, weights, before) = match resampling {
+            Some(scheme) => {
+                let (moving, settled) = match self.is_partial() {
+                    true => moving.settled_within(scheme, threshold, stream),
+                    false => moving.settled(scheme, threshold, stream),
+                };
+                let before = settled.weights_before();
+                (moving, Some(settled.stats), settled.weights, before)
+            }
+            None if weighted => {
+                let (stats, weights) = moving.weighed();
+                (moving, Some(stats), weights.clone(), Some(weights))
+            }
+            None => {
+                let stats = log.then(|| moving.stats());
+                let weights = self.gradient_weights(&moving);
+                (moving, stats, weights.clone(), Some(weights))
+            }
+        };
+        let stats = stats.map(|stats| stats.packed());
+        let mut log_z_audit = None;
+        let report_is_due = log && self.audit_report_is_due();
+        if let Some(audit) = &mut self.audit {
+            log_z_audit = report_is_due.then(|| audit.log_z());
+            audit.resample(resampling.unwrap_or(Scheme::Systematic), threshold, self.config.seed, self.step)?;
+        }
+        let mut reading = None;
+        if let (true, Some(stats)) = (log, &stats) {
+            // The bank of before, with the statistics of before.
+            let bank = self.walkers.log_z.packed();
+            let read = Tensor::cat(std::iter::once(stats.clone()).chain(bank).collect(), 0);
+            let read = ember_model::params::download(read);
+            let summary = Summary::unpack(&read[..4]);
+            if !summary.finite {
+                return Err(self.non_finite(&moving));
+            }
+            let log_z_online = match self.log_z_is_known() {
+                true => self.walkers.log_z.resolve(&read[4..])[0] + summary.log_mean_exp,
+                false => f64::NAN,
+            };
+            reading = Some(Reading { summary, count: moving.count(), log_z_online });
+        }
+        // The regulariser's weights are those of the walkers that came out.
+        let plain = self.config.objective.as_dyn().energy_l2() == 0.0;
+        let pass_serves = before.filter(|_| plain).map(Some);
+        Ok(Settlement { moving, weights, pass_serves, stats, reading, log_z_audit })
+    }
+
+    /// Reads the alarm of a GPU; nothing elsewhere.
+    ///
+    /// # Errors
+    /// What the alarm says: the trainer is then at the update it names.
+    pub(super) fn hear(&mut self) -> Result<(), Error> {
+        #[cfg(feature = "wgpu")]
+        if let Some(alarm) = self.alarm.clone().and_then(|alarm| Alarm::unpack(&ember_model::params::download(alarm))) {
+            self.step = alarm.step;
+            return Err(self.told(alarm)?);
+        }
+        Ok(())
+    }
+
+    /// An alarm in words.
+    #[cfg(feature = "wgpu")]
+    fn told(&mut self, alarm: Alarm) -> Result<Error, Error> {
+        if let (Cause::Gradient | Cause::Gap, Some(most)) = (alarm.cause, self.max_gap()) {
+            return Ok(self.gap_error(alarm.gap, most, alarm.norm));
+        }
+        if alarm.cause == Cause::State && self.has_negative_phase() {
+            return Ok(self.non_finite(&self.walkers));
+        }
+        if self.model.flow().is_some() {
+            let terms = self.terms(self.batches.batch(alarm.step)?, None);
+            return Ok(self.flow_non_finite(&terms));
+        }
+        let what = "gradient of the parameters".to_owned();
+        Ok(Error::NonFinite { step: alarm.step, what, walkers: Vec::new(), count: 0 })
+    }
+}
