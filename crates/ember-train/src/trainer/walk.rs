@@ -33,9 +33,9 @@ impl Trainer {
             audit.advance(&*kernel, numbers, &self.model, seed, update, steps)?;
         }
         let mut info = info.unwrap_or_default();
-        let (mut pass, resamplings) = (info.pass.take(), moving.resamplings);
-        let (moving, mut reading, log_z_audit) = self.settle(moving, &info, log)?;
-        if moving.resamplings != resamplings {
+        let mut pass = info.pass.take();
+        let (moving, resampled, mut reading, log_z_audit) = self.settle(moving, &info, log)?;
+        if resampled {
             // Other walkers than those of the pass.
             pass = None;
         }
@@ -110,11 +110,11 @@ impl Trainer {
         mut moving: Walkers,
         info: &StepInfo,
         log: bool,
-    ) -> Result<(Walkers, Option<Reading>, Option<Estimate>), Error> {
+    ) -> Result<(Walkers, bool, Option<Reading>, Option<Estimate>), Error> {
         let resampling = self.config.resampling.scheme.filter(|_| self.carries_weights());
         let rates = self.rates_to_follow(info);
         if !log && resampling.is_none() && self.audit.is_none() && rates.is_empty() {
-            return Ok((moving, None, None));
+            return Ok((moving, false, None, None));
         }
         let followed = rates.len();
         let mut packed = vec![moving.stats().packed()];
@@ -129,6 +129,7 @@ impl Trainer {
             return Err(self.non_finite(&moving));
         }
         let threshold = self.config.resampling.ess_threshold;
+        let mut resampled = false;
         if let Some(scheme) = resampling
             && reading.summary.ess < threshold * moving.count() as f64
         {
@@ -139,6 +140,7 @@ impl Trainer {
                 true => moving.resampled_within(ancestors, log_mean_exp),
                 false => moving.resampled(ancestors, log_mean_exp),
             };
+            resampled = true;
         }
         let mut estimate = None;
         if let Some(audit) = &mut self.audit {
@@ -151,9 +153,9 @@ impl Trainer {
                 estimate = Some(audit.log_z_from(&stats));
             }
             let scheme = resampling.unwrap_or(Scheme::Systematic);
-            audit.resample(&stats, scheme, threshold, self.config.seed, self.step)?;
+            audit.resample(scheme, threshold, self.config.seed, self.step)?;
         }
-        Ok((moving, Some(reading), estimate))
+        Ok((moving, resampled, Some(reading), estimate))
     }
 
     /// Brings every walker to the current θ, reads the global weights and resamples globally where ess asks for it: a
@@ -178,7 +180,7 @@ impl Trainer {
 
     fn reading(&self, summary: Summary, count: usize) -> Reading {
         let log_z_online = match self.log_z_is_known() {
-            true => self.walkers.log_z + summary.log_mean_exp,
+            true => self.walkers.log_z.value() + summary.log_mean_exp,
             false => f64::NAN,
         };
         Reading { summary, count, log_z_online }
