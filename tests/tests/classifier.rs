@@ -9,7 +9,7 @@ use ember_model::params::{download, upload};
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel, EnergySpec, SampleShape};
 use ember_sampler::weights::LogWeights;
-use ember_sampler::{Scheme, Walkers, resample};
+use ember_sampler::{Banked, Counter, Scheme, Walkers, resample};
 use ember_tests::{assert_beyond_se, assert_within_se, cpu};
 use ember_train::classifier::frequencies::Population;
 use ember_train::classifier::{Classifier, Groups, cache, class_frequencies, train};
@@ -382,8 +382,8 @@ fn blob_walkers(labels: &[u32], ancestors: Vec<i32>) -> Walkers {
         energy_grad: rows(vec![0.0; n * DIM]),
         log_weights: LogWeights::zeros(&zeros),
         ancestor: Tensor::from_data(TensorData::new(ancestors, [n]), &cpu()),
-        log_z: 0.0,
-        resamplings: 0,
+        log_z: Banked::new(vec![0.0], &cpu()),
+        resamplings: Counter::new(0, &cpu()),
     }
 }
 

@@ -63,7 +63,7 @@ fn intervals_cover_the_exact_log_z() {
         by_smc += u32::from(covers(estimate, exact, 8));
         smcs.push(estimate.value - exact);
         let walkers = trainer.walkers_at_theta();
-        online.push(walkers.log_z + walkers.summary().log_mean_exp - exact);
+        online.push(walkers.log_z.value() + walkers.summary().log_mean_exp - exact);
     }
     let fraction = |count: u32| f64::from(count) / runs as f64;
     let show = |values: &[f64]| {

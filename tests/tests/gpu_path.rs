@@ -80,7 +80,7 @@ fn masses_agree_after_resampling() {
         let runs = (0..seeds).map(|seed| {
             let config = Config { seed, ..shipped("mixture50_jarzynski.toml", &set) };
             let trainer = trained(&config, 500, device);
-            assert!(trainer.walkers.resamplings > 0, "the test needs resampling");
+            assert!(trainer.walkers.resamplings.read() > 0, "the test needs resampling");
             trainer.model.mixture().expect("a mixture").masses[1]
         });
         runs.collect()

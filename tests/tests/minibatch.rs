@@ -96,7 +96,7 @@ fn deferred_equals_eager(kind: &str, kernel: Box<dyn Kernel>) {
         trainer.update(log).expect("finite");
     }
     assert!(eager.resamplings > 3, "the test must resample in mini-batches: {}", eager.resamplings);
-    assert!(trainer.walkers.log_z > 0.0 && trainer.flushes == 5, "{} flushes", trainer.flushes);
+    assert!(trainer.walkers.log_z.value() > 0.0 && trainer.flushes == 5, "{} flushes", trainer.flushes);
     let (found, expected) = (trainer.walkers_at_theta(), eager.walkers.reweight(&trainer.model));
     let near = |a: Vec<f32>, b: Vec<f32>, what: &str| {
         for (a, b) in a.iter().zip(&b) {
@@ -167,7 +167,7 @@ fn moving_precision(kernel: &dyn Kernel, corrected: bool, device: &Device) -> (f
             walkers = walkers.with_batch(first, moving);
         }
         walkers = if corrected { walkers.reweight(&energy) } else { walkers.refresh(&energy) };
-        let z = walkers.log_z + walkers.summary().log_mean_exp;
+        let z = walkers.log_z.value() + walkers.summary().log_mean_exp;
         let weights = download(walkers.weights());
         let x = download(walkers.position.clone());
         let square: f64 =

@@ -241,7 +241,7 @@ fn resampling_keeps_the_ratio_of_z() {
                     state = state.resampled(ancestors, summary.log_mean_exp);
                 }
             }
-            ((state.log_z + state.summary().log_mean_exp).exp(), 1.0)
+            ((state.log_z.value() + state.summary().log_mean_exp).exp(), 1.0)
         })
         .collect();
     let (found, se) = ratio_se(&z);

@@ -145,7 +145,7 @@ checkpoint_every = 20
 fn the_base_is_pretrained_and_frozen() {
     let mut trainer = Trainer::new(config(CONFIG), &cpu()).expect("starts");
     assert_eq!(trainer.model.log_z(), Some(0.0), "the start is exact");
-    assert_eq!(trainer.walkers.log_z, 0.0);
+    assert_eq!(trainer.walkers.log_z.value(), 0.0);
     let base = trainer.model.flow_part().expect("a base");
     let test = trainer.data.test.values();
     let rows = Tensor::from_data(TensorData::new(test.to_vec(), [test.len() / 2, 2]), &cpu());

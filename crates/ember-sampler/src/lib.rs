@@ -6,18 +6,22 @@
 //!
 //! This crate touches no files, clocks or streams.
 
+pub mod banked;
 pub mod device;
 pub mod kernel;
 pub mod noise;
 pub mod proposal;
 pub mod reduce;
 pub mod resampling;
+pub mod settled;
 pub mod walkers;
 pub mod weights;
 
+pub use banked::{Banked, Counter};
 pub use kernel::{Boundary, Kernel, KernelConfig, StepInfo, WeightRule};
 pub use noise::Noise;
 pub use proposal::{FlowProposal, Proposals};
 pub use resampling::{Scheme, resample};
+pub use settled::{Report, Settled};
 pub use walkers::Walkers;
 pub use weights::{Summary, WeightStats};

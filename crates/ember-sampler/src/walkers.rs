@@ -5,6 +5,7 @@ use std::ops::Range;
 use burn::tensor::{Int, Tensor};
 use ember_model::Energy;
 
+use crate::banked::{Banked, Counter};
 use crate::weights::{LogWeights, Summary, WeightStats, normalised};
 
 /// N walkers with the energy and gradient of the θ last passed in, and the log-weights earned since the last resampling.
@@ -21,9 +22,9 @@ pub struct Walkers {
     /// Index of the starting walker each walker descends from, `[walkers]`.
     pub ancestor: Tensor<1, Int>,
     /// `log Z` gained at resamplings, plus `log Z_{θ_0}`: the running estimate is `log_z + log_mean_exp(A)`.
-    pub log_z: f64,
+    pub log_z: Banked,
     /// Resamplings so far.
-    pub resamplings: u64,
+    pub resamplings: Counter,
 }
 
 impl Walkers {
@@ -38,8 +39,8 @@ impl Walkers {
             energy: u,
             energy_grad: grad,
             ancestor: Tensor::arange(0..n as i64, &device),
-            log_z,
-            resamplings: 0,
+            log_z: Banked::new(vec![log_z], &device),
+            resamplings: Counter::new(0, &device),
         }
     }
 
@@ -87,15 +88,15 @@ impl Walkers {
             energy,
             energy_grad: self.energy_grad.select(0, ancestors.clone()),
             ancestor: self.ancestor.select(0, ancestors),
-            log_z: self.log_z + log_mean_exp,
-            resamplings: self.resamplings + 1,
+            log_z: self.log_z.plus(&[log_mean_exp]),
+            resamplings: self.resamplings.next(),
         }
     }
 
     /// Replaces a mini-batch of walkers by `ancestors` (indices into it, `[walkers]`) and gives each the batch's mean weight:
     /// `A = log_mean_exp(A)`, not 0, for the walkers outside the batch keep theirs (ALGORITHMS 1.4).
     pub fn resampled_within(self, ancestors: Tensor<1, Int>, log_mean_exp: f64) -> Self {
-        let log_z = self.log_z;
+        let log_z = self.log_z.clone();
         let walkers = self.resampled(ancestors, 0.0);
         Self { log_weights: LogWeights::constant(&walkers.energy, log_mean_exp), log_z, ..walkers }
     }
@@ -109,7 +110,8 @@ impl Walkers {
             energy_grad: self.energy_grad.clone().narrow(0, start, len),
             log_weights: self.log_weights.map(|part| part.narrow(0, start, len)),
             ancestor: self.ancestor.clone().narrow(0, start, len),
-            ..*self
+            log_z: self.log_z.clone(),
+            resamplings: self.resamplings.clone(),
         }
     }
 
@@ -143,6 +145,10 @@ impl Walkers {
 
     /// ess, mean weight, mean energy and health, still on the device.
     pub fn stats(&self) -> WeightStats {
+        #[cfg(feature = "wgpu")]
+        if self.is_on_gpu() {
+            return crate::device::settle::weigh(self).0;
+        }
         let square = (self.energy_grad.clone() * self.energy_grad.clone()).sum_dim(1).squeeze_dim::<1>(1);
         WeightStats::new(self.log_weights.value(), self.energy.clone(), square)
     }
@@ -150,6 +156,12 @@ impl Walkers {
     /// [`Walkers::stats`] in host memory: the one read of an update.
     pub fn summary(&self) -> Summary {
         self.stats().read()
+    }
+
+    /// Whether kernels of ours serve this population.
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn is_on_gpu(&self) -> bool {
+        crate::device::is_gpu(&self.position.device())
     }
 
     /// Starting walkers still represented. One read.

@@ -129,6 +129,12 @@ impl WeightStats {
         Self(Tensor::cat(vec![ess, log_mean_exp, mean_energy, health], 0))
     }
 
+    /// From packed statistics, `[4]`, that a kernel made.
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn from_packed(packed: Tensor<1>) -> Self {
+        Self(packed)
+    }
+
     /// The packed statistics, `[4]`: for a read shared with other small tensors; see [`Summary::unpack`].
     pub fn packed(self) -> Tensor<1> {
         self.0

@@ -6,8 +6,8 @@
 use burn::tensor::{Device, Tensor};
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
-use ember_sampler::weights::{LogWeights, grouped_stats};
-use ember_sampler::{Kernel, Noise, Scheme, Walkers, resample};
+use ember_sampler::weights::grouped_stats;
+use ember_sampler::{Banked, Kernel, Noise, Scheme, Walkers};
 
 use crate::config::{AuditConfig, WalkerInit};
 use crate::dataset::Rows;
@@ -23,7 +23,7 @@ pub struct Ensembles {
     /// All walkers, repeat after repeat, `R·M` of them. Their own `log_z` is not used.
     pub walkers: Walkers,
     /// `log Z` banked by each repeat, `[R]`.
-    pub log_z: Vec<f64>,
+    pub log_z: Banked,
     /// First lane of the generator these ensembles use.
     pub lane: u32,
 }
@@ -48,7 +48,8 @@ impl Ensembles {
 
     /// `repeats` equal consecutive groups of `walkers`, each starting from the walkers' `log_z`.
     pub fn new(walkers: Walkers, repeats: usize, lane: u32) -> Self {
-        Self { log_z: vec![walkers.log_z; repeats], walkers, lane }
+        let log_z = vec![walkers.log_z.value(); repeats];
+        Self { log_z: Banked::new(log_z, &walkers.position.device()), walkers, lane }
     }
 
     /// Brings the ensembles to the model's θ: K kernel steps with weights, each with `numbers` step numbers of the noise.
@@ -78,54 +79,23 @@ impl Ensembles {
         grouped_stats(self.walkers.log_weights.value(), self.log_z.len())
     }
 
-    /// Resamples the repeats whose ess, read from [`Ensembles::stats`], is below `threshold · M`.
+    /// Resamples the repeats whose ess is below `threshold · M`, and banks their mean weights; what [`Ensembles::stats`] said before,
+    /// still on the device, `[2R]`.
     ///
     /// # Errors
     /// An update number beyond 32 bits.
     pub fn resample(
         &mut self,
-        stats: &[f64],
         scheme: Scheme,
         threshold: f64,
         seed: u64,
         update: u64,
-    ) -> Result<(), Error> {
-        let repeats = self.log_z.len();
-        let per_repeat = self.walkers.count() / repeats;
-        let (ess, log_mean_exp) = stats.split_at(repeats);
-        let due: Vec<bool> = ess.iter().map(|&ess| ess < threshold * per_repeat as f64).collect();
-        if !due.contains(&true) {
-            return Ok(());
-        }
-        let device = self.walkers.position.device();
-        let log_weights = self.walkers.log_weights.value();
-        let mut ancestors = Vec::with_capacity(repeats);
-        let mut kept = Vec::with_capacity(repeats);
-        for (r, &due) in due.iter().enumerate() {
-            let first = r * per_repeat;
-            let ones = Tensor::<1>::ones([per_repeat], &device);
-            if !due {
-                let range = first as i64..(first + per_repeat) as i64;
-                ancestors.push(Tensor::arange(range, &device));
-                kept.push(ones);
-                continue;
-            }
-            let stream = Stream::new(seed, Purpose::Resampling).lane(self.lane + 1 + r as u32).at(update)?;
-            let slice = log_weights.clone().narrow(0, first, per_repeat);
-            ancestors.push(resample(scheme, slice, stream).add_scalar(first as i64));
-            kept.push(ones.zeros_like());
-            self.log_z[r] += log_mean_exp[r];
-        }
-        let ancestors = Tensor::cat(ancestors, 0);
-        let kept = Tensor::cat(kept, 0);
-        let old = self.walkers.log_weights.clone();
-        let walkers = self.walkers.clone().resampled(ancestors, 0.0);
-        // Repeats that were not due keep their log-weights: they kept their walkers in place.
-        self.walkers = Walkers {
-            log_weights: LogWeights::from_parts(old.value() * kept.clone(), old.compensation() * kept),
-            ..walkers
-        };
-        Ok(())
+    ) -> Result<Tensor<1>, Error> {
+        let stream = Stream::new(seed, Purpose::Resampling).at(update)?;
+        let (walkers, log_z, stats) =
+            self.walkers.clone().settled_groups(self.log_z.clone(), scheme, threshold, stream, self.lane + 1);
+        (self.walkers, self.log_z) = (walkers, log_z);
+        Ok(stats)
     }
 
     /// `log Z` of the θ the walkers are cached at, with its standard error. One read.
@@ -134,12 +104,12 @@ impl Ensembles {
         self.log_z_from(&stats.into_iter().map(f64::from).collect::<Vec<_>>())
     }
 
-    /// [`Ensembles::log_z`] from statistics already read.
+    /// [`Ensembles::log_z`] from statistics already read, of before a resampling. One read of the banks on a GPU.
     pub fn log_z_from(&self, stats: &[f64]) -> Estimate {
-        let repeats: Vec<f64> = self
-            .log_z
+        let (banked, repeats) = (self.log_z.values(), self.log_z.len());
+        let repeats: Vec<f64> = banked
             .iter()
-            .zip(&stats[self.log_z.len()..])
+            .zip(&stats[repeats..])
             .map(|(banked, log_mean_exp)| banked + log_mean_exp)
             .collect();
         log_mean_z(&repeats)

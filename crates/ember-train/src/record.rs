@@ -9,7 +9,7 @@ use ember_model::params::{download, upload};
 use ember_model::{Energy, EnergyModel, EnergySpec, HostTensor};
 use ember_sampler::kernel::Mala;
 use ember_sampler::weights::LogWeights;
-use ember_sampler::{Boundary, FlowProposal, Kernel, KernelConfig, Proposals, Walkers};
+use ember_sampler::{Banked, Boundary, Counter, FlowProposal, Kernel, KernelConfig, Proposals, Walkers};
 use serde_json::{Value, json};
 
 use crate::checkpoint::{self, Checkpoint, Environment, Source, WalkersRecord};
@@ -48,7 +48,7 @@ pub fn checkpoint(trainer: &Trainer, device_label: &str) -> Checkpoint {
             .extend(moments.into_iter().map(|t| HostTensor { name: format!("{prefix}{}", t.name), ..t }));
         counters.extend(times.into_iter().map(|(name, time)| (format!("{prefix}{name}"), time)));
     }
-    let audit_log_z = trainer.audit.as_ref().map(|audit| audit.log_z.clone());
+    let audit_log_z = trainer.audit.as_ref().map(|audit| audit.log_z.values());
     Checkpoint {
         step: trainer.step,
         seed: trainer.config.seed,
@@ -140,7 +140,7 @@ pub fn trainer_on(
                 )));
             }
             let walkers = self::walkers(record, device);
-            Some(Ensembles { walkers, log_z, lane: AUDIT_LANE })
+            Some(Ensembles { walkers, log_z: Banked::new(log_z, device), lane: AUDIT_LANE })
         }
     };
     let mut trainer = Trainer::assemble(config, data, model, walkers, audit, checkpoint.step, device)?;
@@ -230,8 +230,8 @@ pub fn walkers_record(walkers: &Walkers) -> WalkersRecord {
         ancestor: walkers.ancestor.clone().into_data().iter::<i64>().collect(),
         count: walkers.count(),
         dim: walkers.dim(),
-        log_z: walkers.log_z,
-        resamplings: walkers.resamplings,
+        log_z: walkers.log_z.value(),
+        resamplings: walkers.resamplings.read(),
     }
 }
 
@@ -249,8 +249,8 @@ pub fn walkers(record: &WalkersRecord, device: &Device) -> Walkers {
             upload(record.log_weights_compensation.clone(), device),
         ),
         ancestor: Tensor::from_data(TensorData::new(ancestor, [n]), device),
-        log_z: record.log_z,
-        resamplings: record.resamplings,
+        log_z: Banked::new(vec![record.log_z], device),
+        resamplings: Counter::new(record.resamplings, device),
     }
 }
 
@@ -367,7 +367,11 @@ fn opened(found: Checkpoint, origin: &Path, run: Option<PathBuf>, device: &Devic
     let ema = ema_model(&model, &found.optimizer)?;
     let audit = found.audit.first().and_then(|record| {
         let log_z: Vec<f64> = serde_json::from_value(found.extra["audit_log_z"].clone()).ok()?;
-        Some(Ensembles { walkers: walkers(record, device), log_z, lane: AUDIT_LANE })
+        Some(Ensembles {
+            walkers: walkers(record, device),
+            log_z: Banked::new(log_z, device),
+            lane: AUDIT_LANE,
+        })
     });
     Ok(Opened {
         proposal_flows,

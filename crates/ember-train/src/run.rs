@@ -228,7 +228,7 @@ fn metrics_line(trainer: &Trainer, info: UpdateInfo, time_s: f64, updates_per_s:
             Some(reading) if weighted => reading.summary.ess / reading.count as f64,
             _ => 1.0,
         },
-        resamplings: walkers.resamplings,
+        resamplings: walkers.resamplings.read(),
         log_z_online: info.reading.map_or(f64::NAN, |reading| reading.log_z_online),
         distinct_ancestors: walkers.distinct_ancestors() as u64,
         accept_rate,

@@ -6,8 +6,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use ember_model::energy::tilted::Tilted;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyConfig, EnergyModel};
-use ember_sampler::Walkers;
 use ember_sampler::weights::LogWeights;
+use ember_sampler::{Banked, Counter, Walkers};
 
 use crate::batches::Batches;
 use crate::config::{Config, WalkerInit};
@@ -44,8 +44,8 @@ pub fn exact_draws(model: &EnergyModel, count: usize, seed: u64, update: u64) ->
         energy,
         energy_grad: Tensor::cat(energy_grad, 0),
         ancestor: Tensor::<1, Int>::arange(0..count as i64, device),
-        log_z: 0.0,
-        resamplings: 0,
+        log_z: Banked::new(vec![0.0], device),
+        resamplings: Counter::new(0, device),
     })
 }
 

@@ -249,7 +249,7 @@ impl Trainer {
 
     /// Whether log Z can be followed: weights are carried and the start was exact.
     pub fn log_z_is_known(&self) -> bool {
-        self.carries_weights() && self.walkers.log_z.is_finite()
+        self.carries_weights() && self.walkers.log_z.is_known()
     }
 
     fn has_negative_phase(&self) -> bool {

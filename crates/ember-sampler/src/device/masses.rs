@@ -28,9 +28,11 @@ pub(crate) const EXP2_TABLE: [u64; 256] = exp2_table();
 
 const CHUNK: usize = 256;
 
+/// `2^(−2^(b−8))` in units of 2⁻⁶³, for each bit `b` of a table entry's number.
+pub(crate) const EXP2_ROOTS: [u64; 8] = exp2_roots();
+
 /// Square roots of square roots, in integers: the same bits wherever it is compiled.
-const fn exp2_table() -> [u64; 256] {
-    // roots[b] = 2^(−2^(b−8)) in units of 2⁻⁶³
+const fn exp2_roots() -> [u64; 8] {
     let mut roots = [0u64; 8];
     let mut root = 1u64 << 62;
     let mut b = 8;
@@ -39,6 +41,11 @@ const fn exp2_table() -> [u64; 256] {
         root = ((root as u128) << 63).isqrt() as u64;
         roots[b] = root;
     }
+    roots
+}
+
+/// Products of the roots, rounded down one after the other.
+const fn exp2_table() -> [u64; 256] {
     let mut table = [0u64; 256];
     let mut i = 0;
     while i < 256 {
@@ -46,7 +53,7 @@ const fn exp2_table() -> [u64; 256] {
         let mut b = 0;
         while b < 8 {
             if i >> b & 1 == 1 {
-                product = (product * roots[b] as u128) >> 63;
+                product = (product * EXP2_ROOTS[b] as u128) >> 63;
             }
             b += 1;
         }

@@ -7,6 +7,7 @@
 //! | [`ula_log_weight_increment`] | `increment.rs` | `cube/increment.rs` | [`ula_log_weight_increment_reference`] |
 //! | [`accumulate`] | tensor operations | `cube/accumulate.rs` | `f64` in `tests/tests/weights.rs` |
 //! | [`accumulate_ula`] | the two above | `cube/increment.rs` | the two above |
+//! | [`Walkers::settled`](crate::Walkers::settled) | `settled.rs`, the host decides | `cube/settle/` | the processor's |
 //! | [`resample`](crate::resampling::resample) | `masses.rs`, `resampling/` | `cube/` | `f64` in `tests/tests/resampling.rs` |
 //!
 //! Tensors given to these functions are off the autodiff tape.
@@ -19,6 +20,8 @@ pub(crate) mod masses;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 pub(crate) mod normals;
+#[cfg(feature = "wgpu")]
+pub(crate) mod settle;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
@@ -262,6 +265,19 @@ pub(crate) fn resample(scheme: Scheme, log_weights: Tensor<1>, stream: Stream) -
 
 pub(crate) fn distinct(ancestors: Tensor<1, Int>, n: usize) -> Tensor<1, Int> {
     Tensor::from_dispatch(<Dispatch as DeviceOps>::distinct(ancestors.into_dispatch(), n))
+}
+
+/// Whether `device` runs the kernels of `cube/`.
+pub(crate) fn is_gpu(device: &Device) -> bool {
+    #[cfg(feature = "wgpu")]
+    let found =
+        matches!(device.clone().without_autodiff().as_dispatch(), burn::backend::DispatchDevice::Cube(_));
+    #[cfg(not(feature = "wgpu"))]
+    let found = {
+        let _ = device;
+        false
+    };
+    found
 }
 
 /// A word as a number in `[0, 1)` with 24 bits.

@@ -38,7 +38,7 @@ pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
             "walkers     {} × {}, {} resamplings",
             walkers.count(),
             walkers.dim(),
-            walkers.resamplings
+            walkers.resamplings.read()
         );
     }
     if let Some(flow) = subject.proposal_flows.first() {

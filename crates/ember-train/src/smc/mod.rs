@@ -11,7 +11,6 @@ mod pilot;
 mod start;
 
 use ember_model::EnergyModel;
-use ember_model::params::download;
 use ember_sampler::Scheme;
 
 use crate::ensembles::Ensembles;
@@ -97,10 +96,9 @@ pub fn along(path: &AnnealedPath<'_>, options: SmcOptions) -> Result<SmcResult, 
         // A MALA kernel reweights to the new temperature before it moves.
         let (kernel, energy) = (path.kernel(rung.step_size), path.at(rung.beta));
         ensembles.advance(&kernel, 1, &energy, options.seed, t as u64, options.moves as u64)?;
-        let stats: Vec<f64> = download(ensembles.stats()).into_iter().map(f64::from).collect();
         if t + 1 < rungs.len() {
             let scheme = Scheme::Systematic;
-            ensembles.resample(&stats, scheme, ESS_THRESHOLD, options.seed, t as u64)?;
+            ensembles.resample(scheme, ESS_THRESHOLD, options.seed, t as u64)?;
         }
         milestones.reach((t + 1) as f64 / rungs.len() as f64, || {
             format!("temperature {} of {}", t + 1, rungs.len())

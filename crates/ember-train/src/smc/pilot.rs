@@ -61,9 +61,8 @@ pub fn pilot(path: &AnnealedPath<'_>, options: SmcOptions) -> Result<Vec<Rung>, 
             rate if rate < 0.55 => step_size *= 0.7,
             _ => {}
         }
-        let stats: Vec<f64> = download(pilot.stats()).into_iter().map(f64::from).collect();
         let rung = rungs.len() as u64;
-        pilot.resample(&stats, Scheme::Systematic, ESS_THRESHOLD, options.seed, rung)?;
+        pilot.resample(Scheme::Systematic, ESS_THRESHOLD, options.seed, rung)?;
     }
     Ok(rungs)
 }

@@ -21,16 +21,3 @@ pub(super) fn empty(like: &CubeTensor, len: usize, dtype: DType) -> CubeTensor {
 pub(super) fn zeros(like: &CubeTensor, len: usize, dtype: DType) -> CubeTensor {
     zeros_client(like.client.clone(), like.device.clone(), Shape::from([len]), dtype)
 }
-
-/// A buffer that holds these words, beside `like`.
-pub(super) fn upload(like: &CubeTensor, words: &[u32]) -> CubeTensor {
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let handle = like.client.create_from_slice(&bytes);
-    CubeTensor::new_contiguous(
-        like.client.clone(),
-        like.device.clone(),
-        Shape::from([words.len()]),
-        handle,
-        DType::U32,
-    )
-}

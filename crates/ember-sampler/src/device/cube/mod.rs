@@ -19,6 +19,7 @@ mod noise;
 mod philox;
 pub(crate) mod resampling;
 mod scan;
+pub(crate) mod settle;
 mod words;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};

@@ -27,6 +27,17 @@ pub(super) fn counter(stream: Stream) -> CounterLaunch {
     CounterLaunch::new(key_low, key_high, step, purpose)
 }
 
+/// The counter of the stream `lanes` lanes further on.
+#[cube]
+pub(super) fn further(counter: &Counter, lanes: u32) -> Counter {
+    Counter {
+        key_low: counter.key_low,
+        key_high: counter.key_high,
+        step: counter.step,
+        purpose: counter.purpose + (lanes << 8u32),
+    }
+}
+
 #[cube]
 pub(super) fn philox(block: u32, walker: u32, counter: &Counter) -> Block {
     let mut a = block;

@@ -1,4 +1,4 @@
-//! The resampling schemes as sequences of kernels; see `resampling/host.rs` for the same in plain loops.
+//! The resampling schemes as sequences of kernels (those that fill slot after slot: `settle/`); see `resampling/host.rs` for the same in plain loops.
 
 use burn::tensor::DType;
 use burn_cubecl::kernel::into_contiguous;
@@ -7,65 +7,37 @@ use cubecl::prelude::*;
 use ember_model::random::Stream;
 
 use super::launch::{empty, grid, zeros};
-use super::masses::{constants, masses, to_slots};
-use super::philox::{Counter, counter, philox, word};
+use super::masses::{constants, masses, stored, to_slots};
+use super::philox::{Counter, counter, philox};
 use super::scan::{Combine, fold_all, load, scan, scan_wide};
+use super::settle::{self, Position};
 use super::words::{Wide, carry, less};
-
-/// Where the position lies within a slot.
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
-enum Position {
-    /// At its beginning.
-    Begin,
-    /// At one random number for all slots.
-    Common,
-    /// At a random number of its own.
-    Own,
-}
 
 /// Slots filled up to each walker, in planes of fractions and whole parts.
 #[cube(launch)]
 fn filled_kernel(cumulative: &[u32], constants: &[u32], filled: &mut [u32], n: usize) {
     if ABSOLUTE_POS < n {
-        let slots = to_slots(&load(cumulative, ABSOLUTE_POS, n, 3u32), constants, n);
+        let slots = to_slots(&load(cumulative, ABSOLUTE_POS, n, 3u32), &stored(constants), n);
         filled[ABSOLUTE_POS] = slots.low;
         filled[n + ABSOLUTE_POS] = slots.high;
     }
 }
 
+/// The slots that begin before the walker's share ends.
 #[cube]
-fn end_slot(
-    filled: &[u32],
-    walker: usize,
-    n: usize,
-    counter: &Counter,
-    #[comptime] position: Position,
-) -> u32 {
-    let fraction = filled[walker];
-    let slot = filled[n + walker];
-    let threshold = match position {
-        Position::Begin => 0u32.runtime(),
-        Position::Common => philox(0u32, 0u32, counter).a,
-        Position::Own => word(&philox(slot / 4u32, 0u32, counter), slot % 4u32),
-    };
-    slot + select(fraction > threshold, 1u32, 0u32)
+fn end_slot(filled: &[u32], walker: usize, n: usize) -> u32 {
+    filled[n + walker] + select(filled[walker] > 0u32, 1u32, 0u32)
 }
 
-/// Each walker with offspring writes its name into its first slot.
+/// Each walker in whose share slots begin writes its name into the first of them.
 #[cube(launch)]
-fn begin_kernel(
-    filled: &[u32],
-    begins: &mut [u32],
-    counter: &Counter,
-    n: usize,
-    #[comptime] position: Position,
-) {
+fn begin_kernel(filled: &[u32], begins: &mut [u32], n: usize) {
     if ABSOLUTE_POS < n {
         let mut begin = 0u32;
         if ABSOLUTE_POS > 0 {
-            begin = end_slot(filled, ABSOLUTE_POS - 1, n, counter, position);
+            begin = end_slot(filled, ABSOLUTE_POS - 1, n);
         }
-        let end = end_slot(filled, ABSOLUTE_POS, n, counter, position);
+        let end = end_slot(filled, ABSOLUTE_POS, n);
         if begin < end {
             begins[begin as usize] = ABSOLUTE_POS as u32;
         }
@@ -128,7 +100,7 @@ fn draw_kernel(
 #[cube(launch)]
 fn split_kernel(masses: &[u32], constants: &[u32], offspring: &mut [u32], rests: &mut [u32], n: usize) {
     if ABSOLUTE_POS < n {
-        let expected = to_slots(&load(masses, ABSOLUTE_POS, n, 2u32), constants, n);
+        let expected = to_slots(&load(masses, ABSOLUTE_POS, n, 2u32), &stored(constants), n);
         offspring[ABSOLUTE_POS] = expected.high;
         rests[ABSOLUTE_POS] = expected.low << 31u32;
         rests[n + ABSOLUTE_POS] = expected.low >> 1u32;
@@ -157,7 +129,8 @@ fn filled(masses: CubeTensor, n: usize) -> CubeTensor {
     output
 }
 
-fn one_a_slot(filled: CubeTensor, n: usize, stream: Stream, position: Position) -> CubeTensor {
+/// The first walker whose share ends beyond the beginning of each slot.
+fn guide(filled: CubeTensor, n: usize) -> CubeTensor {
     let begins = zeros(&filled, n, DType::I32);
     let (count, dim) = grid(&begins.client, n);
     begin_kernel::launch(
@@ -166,9 +139,7 @@ fn one_a_slot(filled: CubeTensor, n: usize, stream: Stream, position: Position) 
         dim,
         filled.into_buffer_arg(),
         begins.clone().into_buffer_arg(),
-        counter(stream),
         n,
-        position,
     );
     scan(begins, Combine::Maximum)
 }
@@ -176,7 +147,7 @@ fn one_a_slot(filled: CubeTensor, n: usize, stream: Stream, position: Position) 
 /// Adds the draws that are left to `offspring` and lists the ancestors.
 fn draw(masses: CubeTensor, offspring: CubeTensor, n: usize, stream: Stream) -> CubeTensor {
     let filled = filled(masses, n);
-    let guide = one_a_slot(filled.clone(), n, stream, Position::Begin);
+    let guide = guide(filled.clone(), n);
     let certain = scan(offspring.clone(), Combine::Sum);
     let (count, dim) = grid(&filled.client, n);
     let client = filled.client.clone();
@@ -204,13 +175,11 @@ fn draw(masses: CubeTensor, offspring: CubeTensor, n: usize, stream: Stream) -> 
 }
 
 pub(crate) fn systematic(log_weights: CubeTensor, stream: Stream) -> CubeTensor {
-    let n = log_weights.meta.num_elements();
-    one_a_slot(filled(masses_of(log_weights), n), n, stream, Position::Common)
+    settle::ancestors(log_weights, stream, Position::Common)
 }
 
 pub(crate) fn stratified(log_weights: CubeTensor, stream: Stream) -> CubeTensor {
-    let n = log_weights.meta.num_elements();
-    one_a_slot(filled(masses_of(log_weights), n), n, stream, Position::Own)
+    settle::ancestors(log_weights, stream, Position::Own)
 }
 
 pub(crate) fn multinomial(log_weights: CubeTensor, stream: Stream) -> CubeTensor {

@@ -1,0 +1,214 @@
+//! A population settled after its moves: statistics, the decision to resample, the resampling and the weights of what comes out.
+//!
+//! On a processor the host decides, as it always did, from the statistics it reads. On a GPU the statistics are a kernel's, the next
+//! kernels look at them and resample or leave the walkers in place, and the host neither waits nor knows: at most 4 launches for
+//! statistics, decision, ancestors, gather, bank and weights (`device/cube/settle/`). Both take the same decision from the same
+//! statistics, `ess < threshold · N`, and the same ancestors from the same log-weights, to the bit.
+
+use burn::tensor::{Int, Tensor};
+use ember_model::params::download;
+use ember_model::random::Stream;
+
+use crate::banked::Banked;
+use crate::device;
+use crate::resampling::{Scheme, resample};
+use crate::walkers::Walkers;
+use crate::weights::{LogWeights, Summary, WeightStats, grouped_stats};
+
+/// What settling a population found.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// Statistics of the walkers as they came: of before any resampling.
+    pub stats: WeightStats,
+    /// `W` of the walkers that are returned, `[walkers]`.
+    pub weights: Tensor<1>,
+    decision: Decision,
+}
+
+/// Whether walkers were replaced.
+#[derive(Clone, Debug)]
+enum Decision {
+    /// The host's word.
+    Host(bool),
+    /// A GPU's: only what it made of it is here, the weights of the walkers as they came, `[walkers]`.
+    Device(Tensor<1>),
+}
+
+impl Settled {
+    /// Weights `w`, `[walkers]`, of the walkers *as they came*, with `Σ w_i φ(X_i) = Σ W_j φ(X'_j)` for every `φ`, where `X'` are the
+    /// walkers returned: an evaluation made before the resampling serves after it. `w = W` where nothing was resampled,
+    /// offspring over N else.
+    ///
+    /// `None` on a processor where walkers were replaced: the sum over fewer walkers would round otherwise than it always did.
+    pub fn weights_before(&self) -> Option<Tensor<1>> {
+        match &self.decision {
+            Decision::Host(resampled) => (!resampled).then(|| self.weights.clone()),
+            Decision::Device(weights) => Some(weights.clone()),
+        }
+    }
+
+    /// Whether walkers were replaced; `None` where only the device knows.
+    pub fn was_resampled(&self) -> Option<bool> {
+        match &self.decision {
+            Decision::Host(resampled) => Some(*resampled),
+            Decision::Device(_) => None,
+        }
+    }
+}
+
+impl Walkers {
+    /// Statistics and normalised weights, and no resampling: [`Walkers::stats`] and [`Walkers::weights`] in two launches on a GPU.
+    pub fn weighed(&self) -> (WeightStats, Tensor<1>) {
+        #[cfg(feature = "wgpu")]
+        if self.is_on_gpu() {
+            return device::settle::weigh(self);
+        }
+        (self.stats(), self.weights())
+    }
+
+    /// Resamples the population by `scheme` where its ess is below `threshold · N` and its statistics are finite, and banks the mean
+    /// weight: [`resample`] and [`Walkers::resampled`], decided where the walkers are.
+    ///
+    /// The caller reads [`Settled::stats`] when it likes; a population that is not finite comes back as it was.
+    pub fn settled(self, scheme: Scheme, threshold: f64, stream: Stream) -> (Self, Settled) {
+        self.settle(scheme, threshold, stream, false)
+    }
+
+    /// The same of a mini-batch of walkers, which keeps its mean weight: [`Walkers::resampled_within`].
+    pub fn settled_within(self, scheme: Scheme, threshold: f64, stream: Stream) -> (Self, Settled) {
+        self.settle(scheme, threshold, stream, true)
+    }
+
+    fn settle(self, scheme: Scheme, threshold: f64, stream: Stream, within: bool) -> (Self, Settled) {
+        #[cfg(feature = "wgpu")]
+        if self.is_on_gpu() {
+            let (walkers, stats, weights, before) =
+                device::settle::settle(self, scheme, threshold, stream, within);
+            return (walkers, Settled { stats, weights, decision: Decision::Device(before) });
+        }
+        let stats = self.stats();
+        let Summary { ess, log_mean_exp, finite, .. } = stats.clone().read();
+        let due = finite && ess < threshold * self.count() as f64;
+        let walkers = match due {
+            false => self,
+            true => {
+                let ancestors = resample(scheme, self.log_weights.value(), stream);
+                match within {
+                    true => self.resampled_within(ancestors, log_mean_exp),
+                    false => self.resampled(ancestors, log_mean_exp),
+                }
+            }
+        };
+        let weights = walkers.weights();
+        (walkers, Settled { stats, weights, decision: Decision::Host(due) })
+    }
+
+    /// Settles R equal consecutive groups of walkers, each a population of its own with its own bank: group `r` is resampled with
+    /// the stream of lane `first_lane + r` where its ess is below `threshold · M`. The walkers' own `log_z` is not used, and the
+    /// counter counts calls that resampled any group.
+    ///
+    /// → the walkers, the banks, and ess and `log_mean_exp` of every group before, `[2R]`, ess first.
+    ///
+    /// # Panics
+    /// If the groups of `log_z` do not divide the walkers.
+    pub fn settled_groups(
+        self,
+        log_z: Banked,
+        scheme: Scheme,
+        threshold: f64,
+        stream: Stream,
+        first_lane: u32,
+    ) -> (Self, Banked, Tensor<1>) {
+        let (groups, count) = (log_z.len(), self.count());
+        assert!(groups > 0 && count % groups == 0, "{count} walkers in {groups} groups");
+        #[cfg(feature = "wgpu")]
+        if self.is_on_gpu() {
+            return device::settle::settle_groups(self, log_z, scheme, threshold, stream.lane(first_lane));
+        }
+        let stats = grouped_stats(self.log_weights.value(), groups);
+        let read: Vec<f64> = download(stats.clone()).into_iter().map(f64::from).collect();
+        let (ess, log_mean_exp) = read.split_at(groups);
+        let due: Vec<bool> = ess.iter().map(|&ess| ess < threshold * (count / groups) as f64).collect();
+        let streams = (0..groups as u32).map(|r| stream.lane(first_lane + r));
+        let walkers = self.resampled_groups(&due, scheme, streams);
+        // x + (−0) is x, the zeros included.
+        let gains = log_mean_exp.iter().zip(&due).map(|(&gain, &due)| if due { gain } else { -0.0 });
+        (walkers, log_z.plus(&gains.collect::<Vec<f64>>()), stats)
+    }
+
+    /// Resamples the groups that are `due`, each with its stream; the others keep walkers and log-weights.
+    fn resampled_groups(self, due: &[bool], scheme: Scheme, streams: impl Iterator<Item = Stream>) -> Self {
+        if !due.contains(&true) {
+            return self;
+        }
+        let size = self.count() / due.len();
+        let device = self.position.device();
+        let log_weights = self.log_weights.value();
+        let (mut ancestors, mut kept) = (Vec::new(), Vec::new());
+        for (r, (&due, stream)) in due.iter().zip(streams).enumerate() {
+            let first = r * size;
+            let ones = Tensor::<1>::ones([size], &device);
+            if due {
+                let slice = log_weights.clone().narrow(0, first, size);
+                ancestors.push(resample(scheme, slice, stream).add_scalar(first as i64));
+                kept.push(ones.zeros_like());
+            } else {
+                ancestors.push(Tensor::<1, Int>::arange(first as i64..(first + size) as i64, &device));
+                kept.push(ones);
+            }
+        }
+        let (ancestors, kept) = (Tensor::cat(ancestors, 0), Tensor::cat(kept, 0));
+        let old = self.log_weights.clone();
+        // Groups that were not due keep their log-weights: they kept their walkers in place.
+        let log_weights = LogWeights::from_parts(old.value() * kept.clone(), old.compensation() * kept);
+        Self { log_weights, ..self.resampled(ancestors, 0.0) }
+    }
+}
+
+/// What a log step says of a population, from one transfer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Report {
+    /// Statistics of the walkers as they came.
+    pub summary: Summary,
+    /// `log Z` banked.
+    pub log_z: f64,
+    /// Resamplings so far.
+    pub resamplings: u64,
+    /// Starting walkers still represented; exact up to 2²⁴.
+    pub distinct_ancestors: u64,
+}
+
+impl Report {
+    /// Elements of [`Walkers::report`] where the bank and the counter are on a device; 5 elsewhere.
+    const ON_DEVICE: usize = 9;
+}
+
+impl Walkers {
+    /// Statistics of before, bank, counter and distinct ancestors of the settled walkers in one small tensor, for a read shared with
+    /// other tensors of the caller; see [`Walkers::reported`].
+    pub fn report(&self, stats: WeightStats) -> Tensor<1> {
+        let distinct = device::distinct(self.ancestor.clone(), self.count()).float();
+        let mut parts = vec![stats.packed(), distinct];
+        parts.extend(self.log_z.packed());
+        parts.extend(self.resamplings.packed());
+        Tensor::cat(parts, 0)
+    }
+
+    /// How many elements [`Walkers::report`] has.
+    pub fn report_len(&self) -> usize {
+        if self.resamplings.packed().is_some() { Report::ON_DEVICE } else { 5 }
+    }
+
+    /// The report from what was read of [`Walkers::report`].
+    pub fn reported(&self, read: &[f32]) -> Report {
+        let (stats, rest) = read.split_at(4);
+        let (distinct, rest) = rest.split_at(1);
+        let (log_z, resamplings) = rest.split_at(rest.len().min(2));
+        Report {
+            summary: Summary::unpack(stats),
+            log_z: self.log_z.resolve(log_z)[0],
+            resamplings: self.resamplings.resolve(resamplings),
+            distinct_ancestors: distinct[0] as u64,
+        }
+    }
+}
