@@ -1,7 +1,6 @@
 //! What ends an update: numbers that are not finite, and an energy gap that explodes.
 
 use burn::tensor::Tensor;
-use ember_model::Energy;
 use ember_model::flow::{NonFinite, Quantity};
 use ember_model::params::download;
 use ember_sampler::{Walkers, reduce};

@@ -135,7 +135,8 @@ impl Trainer {
             return Ok(self.non_finite(&self.walkers));
         }
         if self.model.flow().is_some() {
-            let terms = self.terms(self.batches.batch(alarm.step)?, None);
+            let batch = self.batches.batch(alarm.step)?;
+            let terms = self.terms(batch, None);
             return Ok(self.flow_non_finite(&terms));
         }
         let what = "gradient of the parameters".to_owned();
