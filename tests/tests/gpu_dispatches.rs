@@ -4,8 +4,10 @@
 #![cfg(feature = "wgpu")]
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ember_model::flat::{Layout, pack};
 use ember_model::params::{download, upload};
 use ember_model::random::{Purpose, Stream};
+use ember_model::reduce::{self, Reduction};
 use ember_model::{Energy, EnergyModel, EnergySpec};
 use ember_sampler::kernel::{Mala, Ula};
 use ember_sampler::{Kernel, Noise, Scheme, Walkers, resample};
@@ -15,6 +17,7 @@ use ember_tests::gpu_work::{Work, alone, count};
 use ember_train::trainer::Trainer;
 
 const MLP: &str = "kind = \"mlp\"\ndim = 2\nhidden = [128, 128, 128]\nconfinement = 1.0\n";
+const MIXTURE: &str = "kind = \"gaussian_mixture\"\ndim = 50\nmeans = [[-2.0], [2.0]]\n";
 const CIFAR: &str =
     "kind = \"conv\"\nshape = [3, 32, 32]\nactivation = \"leaky_relu\"\nconfinement = 0.01\nlayers = [
     { out = 64, kernel = 3, padding = 1 }, { out = 128, kernel = 4, stride = 2, padding = 1 },
@@ -126,6 +129,87 @@ fn an_energy_and_gradient_of_the_image_network() {
     let (energy, grad) = all.pop().expect("it has run");
     assert!(download(energy).iter().chain(&download(grad)).all(|v| v.is_finite()), "a launch failed");
     keeps_within("(U, ∇U), CIFAR network, 4 walkers", &work, 29.0, 63.0, 0);
+}
+
+/// The gradient of 4,096 data and 4,096 walkers with all energies; `pack` finds the buffer that the gradients are views of.
+fn weighted_grads(metadata: &str, device: &Device) -> Work {
+    let model = model(metadata, device);
+    let dim = model.dim();
+    let weights = upload(vec![1.0 / 4096.0; 4096], device);
+    let terms = [1.0, -1.0].map(|sign| (normals([4096, dim], device), weights.clone().mul_scalar(sign)));
+    device.sync().expect("the device works");
+    let mut all = Vec::new();
+    let work = count(device, 1, || {
+        let found = model.weighted_param_grads(&terms);
+        all.push((pack(&found.grads), found));
+    });
+    let (flat, found) = all.pop().expect("it has run");
+    let numbers = found.grads.into_iter().chain(found.energies).chain([flat]).flat_map(download);
+    assert!(numbers.into_iter().all(|v| v.is_finite()), "a launch that failed is counted, too");
+    work
+}
+
+#[test]
+fn a_weighted_gradient() {
+    let _alone = alone();
+    let Some(device) = gpu() else { return };
+    keeps_within("gradient in θ, MLP, 4,096 + 4,096", &weighted_grads(MLP, &device), 2.0, 2.5, 0);
+    keeps_within("gradient in θ, mixture, 4,096 + 4,096", &weighted_grads(MIXTURE, &device), 2.0, 2.5, 0);
+}
+
+#[test]
+fn an_energy_and_gradient_of_the_mixture() {
+    let _alone = alone();
+    let Some(device) = gpu() else { return };
+    let model = model(MIXTURE, &device);
+    let x = normals([4096, 50], &device);
+    let mut all = Vec::new();
+    let work = count(&device, 1, || all.push(model.energy_and_grad(x.clone())));
+    let (energy, grad) = all.pop().expect("it has run");
+    assert!(download(energy).iter().chain(&download(grad)).all(|v| v.is_finite()), "a launch failed");
+    keeps_within("(U, ∇U), mixture, 4,096 walkers", &work, 1.0, 1.7, 0);
+}
+
+/// Four numbers of a population in one launch, and of one that a cube cannot hold in two.
+#[test]
+fn reductions() {
+    let _alone = alone();
+    let Some(device) = gpu() else { return };
+    for (n, launches) in [(4096, 1.0), (100_000, 2.0)] {
+        let x = upload(Stream::new(2, Purpose::Noise).normals(1, n), &device);
+        let y = upload(Stream::new(3, Purpose::Noise).normals(1, n), &device);
+        let several = [
+            Reduction::Sum(x.clone()),
+            Reduction::Max(y.clone()),
+            Reduction::Dot(x.clone(), y.clone()),
+            Reduction::Mean(y),
+        ];
+        let mut found = Vec::new();
+        let work = count(&device, 1, || found.push(reduce::all(&several)));
+        assert!(download(found.pop().expect("it has run")).iter().all(|v| v.is_finite()));
+        keeps_within(&format!("four reductions of {n}"), &work, launches, 1.0, 0);
+    }
+}
+
+/// Packing the parameters is one launch; taking the buffer apart is none, nor is packing what is one already.
+#[test]
+fn flat_parameters() {
+    let _alone = alone();
+    let Some(device) = gpu() else { return };
+    let model = model(MLP, &device);
+    let layout = Layout::of(&model.params());
+    let mut all = Vec::new();
+    let work = count(&device, 1, || {
+        let views = layout.views(&pack(model.theta()));
+        all.push((pack(&views), views));
+    });
+    let (flat, views) = all.pop().expect("it has run");
+    assert_eq!(views.into_iter().flat_map(download).sum::<f32>(), {
+        let flat = download(flat);
+        layout.ranges().flat_map(|(begin, len)| flat[begin..begin + len].to_vec()).sum::<f32>()
+    });
+    // The bytes of a view are counted as if the buffer were read: it is not.
+    keeps_within("pack and views, MLP", &work, 1.0, 2.0, 0);
 }
 
 #[test]

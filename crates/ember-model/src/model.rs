@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 
+use crate::energy::chain::{Chain, ChainEnd, ChainState};
 use crate::energy::gaussian::Gaussian;
 use crate::energy::{Architecture, Energy, Evaluation, Mixture, WeightedGrads};
 use crate::error::ModelError;
@@ -290,6 +291,10 @@ impl Energy for EnergyModel {
         }
         let (energy, grad) = self.energy_and_grad(x);
         (energy, grad, None)
+    }
+
+    fn chain(&self, from: &ChainState, chain: &Chain) -> Option<ChainEnd> {
+        self.architecture.chain(&self.theta, from, chain)
     }
 
     fn log_z(&self) -> Option<f64> {

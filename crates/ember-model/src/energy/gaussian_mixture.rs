@@ -17,6 +17,8 @@ use crate::shape::SampleShape;
 use cpu::Modes;
 
 mod cpu;
+#[cfg(feature = "wgpu")]
+mod gpu;
 mod rows;
 
 /// `{ kind = "gaussian_mixture", means, means_noise, train_means, logit_learning_rate_scale }`.
@@ -103,6 +105,28 @@ impl MixtureEnergy {
         theta[1].clone().reshape([1, k]) - square.mul_scalar(0.5)
     }
 
+    /// `(U, ∇U)` in one launch, where a GPU can.
+    #[cfg(feature = "wgpu")]
+    fn on_gpu(&self, theta: &[Tensor<1>], x: &Tensor<2>) -> Option<(Tensor<1>, Tensor<2>)> {
+        gpu::energy_and_grad(theta, x)
+    }
+
+    #[cfg(not(feature = "wgpu"))]
+    fn on_gpu(&self, _theta: &[Tensor<1>], _x: &Tensor<2>) -> Option<(Tensor<1>, Tensor<2>)> {
+        None
+    }
+
+    /// Weighted parameter gradients in two launches, where a GPU can.
+    #[cfg(feature = "wgpu")]
+    fn grads_on_gpu(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> Option<WeightedGrads> {
+        gpu::weighted_param_grads(theta, terms)
+    }
+
+    #[cfg(not(feature = "wgpu"))]
+    fn grads_on_gpu(&self, _theta: &[Tensor<1>], _terms: &[(Tensor<2>, Tensor<1>)]) -> Option<WeightedGrads> {
+        None
+    }
+
     /// `(U, ∇U)` as tensor operations.
     fn by_tensors(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
         let (k, d) = (self.modes(), self.dim);
@@ -186,23 +210,25 @@ impl Architecture for MixtureEnergy {
     }
 
     fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
-        let explicit = self.cpu.energy(theta, &x);
+        let explicit = self.cpu.energy(theta, &x).or_else(|| Some(self.on_gpu(theta, &x)?.0));
         explicit.unwrap_or_else(|| negative_log_sum_exp(self.log_terms(theta, x)))
     }
 
     fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
-        self.cpu.energy_and_grad(theta, &x).unwrap_or_else(|| self.by_tensors(theta, x))
+        let explicit = self.cpu.energy_and_grad(theta, &x).or_else(|| self.on_gpu(theta, &x));
+        explicit.unwrap_or_else(|| self.by_tensors(theta, x))
     }
 
     fn energy_and_grad_kept(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Evaluation {
         self.cpu.energy_and_grad_kept(theta, &x).unwrap_or_else(|| {
-            let (energy, grad) = self.by_tensors(theta, x);
+            let (energy, grad) = self.energy_and_grad(theta, x);
             (energy, grad, None)
         })
     }
 
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
         let explicit = self.cpu.weighted_param_grads(theta, terms);
+        let explicit = explicit.or_else(|| self.grads_on_gpu(theta, terms));
         explicit.unwrap_or_else(|| self.param_grads_by_tensors(theta, terms))
     }
 

@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod based;
+pub mod chain;
 pub(crate) mod conditioned;
 pub mod conv;
 pub(crate) mod elementwise;
@@ -25,6 +26,7 @@ use crate::flow::{Flow, NonFinite};
 use crate::params::{HostTensor, ParamSpec};
 use crate::precision::Precision;
 use crate::random::Stream;
+use chain::{Chain, ChainEnd, ChainState};
 
 /// An energy `U_θ` at fixed parameters: what kernels and estimators see.
 pub trait Energy: Send + Sync {
@@ -43,6 +45,12 @@ pub trait Energy: Send + Sync {
     fn energy_and_grad_kept(&self, x: Tensor<2>) -> Evaluation {
         let (energy, grad) = self.energy_and_grad(x);
         (energy, grad, None)
+    }
+
+    /// K Langevin steps in one piece (`chain.rs`); `None` where the energy or its device has no such form. ULA may begin with the pair of
+    /// another θ, MALA needs that of this energy.
+    fn chain(&self, _from: &ChainState, _chain: &Chain) -> Option<ChainEnd> {
+        None
     }
 
     /// `log ∫ e^{−U_θ}` where it is known in closed form.
@@ -76,6 +84,10 @@ impl<E: Energy + ?Sized> Energy for &E {
 
     fn energy_and_grad_kept(&self, x: Tensor<2>) -> Evaluation {
         (**self).energy_and_grad_kept(x)
+    }
+
+    fn chain(&self, from: &ChainState, chain: &Chain) -> Option<ChainEnd> {
+        (**self).chain(from, chain)
     }
 
     fn log_z(&self) -> Option<f64> {
@@ -118,6 +130,11 @@ pub trait Architecture: Debug + Send + Sync {
     fn energy_and_grad_kept(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Evaluation {
         let (energy, grad) = self.energy_and_grad(theta, x);
         (energy, grad, None)
+    }
+
+    /// See [`Energy::chain`].
+    fn chain(&self, _theta: &[Tensor<1>], _from: &ChainState, _chain: &Chain) -> Option<ChainEnd> {
+        None
     }
 
     /// The seam of the loss: weighted parameter gradients of the terms `(x_t: [batch_t, dim], w_t: [batch_t])`.

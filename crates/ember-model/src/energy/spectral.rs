@@ -18,6 +18,7 @@
 
 use burn::tensor::Tensor;
 
+use super::chain::{Chain, ChainEnd, ChainState};
 use super::{Architecture, WeightedGrads};
 use crate::params::ParamSpec;
 use crate::precision::Precision;
@@ -88,6 +89,10 @@ impl Architecture for SpectralNorm {
 
     fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
         self.inner.energy_and_grad(&self.used(theta), x)
+    }
+
+    fn chain(&self, theta: &[Tensor<1>], from: &ChainState, chain: &Chain) -> Option<ChainEnd> {
+        self.inner.chain(&self.used(theta), from, chain)
     }
 
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {

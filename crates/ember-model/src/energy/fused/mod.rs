@@ -8,9 +8,11 @@
 //! Limits, beyond which the tensor form serves: at most [`MAX_LAYERS`] − 1 hidden layers; hidden widths whose activations of four
 //! walkers, twice, fit the adapter's shared memory (1,024 where that is 32 KiB); activations but for `gelu`.
 
+pub(super) mod grads;
 mod kernel;
 pub(super) mod layers;
 mod math;
+pub(super) mod partials;
 mod products;
 
 use burn::backend::fusion::custom::TensorSpec;

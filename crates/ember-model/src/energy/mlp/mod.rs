@@ -95,6 +95,18 @@ impl MlpEnergy {
         super::fused::energy_and_grad(theta, x, self.config.activation, self.config.confinement)
     }
 
+    /// Weighted parameter gradients in two launches, where a GPU can.
+    #[cfg(feature = "wgpu")]
+    fn fused_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> Option<WeightedGrads> {
+        let config = &self.config;
+        super::fused::grads::weighted_param_grads(theta, terms, config.activation, config.confinement)
+    }
+
+    #[cfg(not(feature = "wgpu"))]
+    fn fused_grads(&self, _theta: &[Tensor<1>], _terms: &[(Tensor<2>, Tensor<1>)]) -> Option<WeightedGrads> {
+        None
+    }
+
     #[cfg(not(feature = "wgpu"))]
     fn fused(&self, _theta: &[Tensor<1>], _x: &Tensor<2>) -> Option<(Tensor<1>, Tensor<2>)> {
         None
@@ -156,6 +168,7 @@ impl Architecture for MlpEnergy {
             return weighted_param_grads_by_autodiff(self, theta, terms);
         };
         cpu.weighted_param_grads(theta, terms)
+            .or_else(|| self.fused_grads(theta, terms))
             .unwrap_or_else(|| explicit::weighted_param_grads(terms, |x| self.pass(theta, x)))
     }
 

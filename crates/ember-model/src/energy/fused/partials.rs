@@ -1,0 +1,93 @@
+//! Sums over cubes: each cube writes what it has added up into a row of its own, and a second launch adds the rows up, in a fixed order.
+
+// Kernels are translated by a macro that does not know every method of the host language.
+#![allow(clippy::assign_op_pattern)]
+
+use burn::tensor::{DType, Shape};
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+/// Numbers that a cube adds up at a time, and the threads that share a number's rows.
+const NUMBERS: usize = 16;
+const SLICES: usize = 16;
+/// The most cubes: each goes on with more numbers.
+const CUBES: usize = 4096;
+/// The most cubes of a first launch: two for each processor of a large GPU. A constant, so that sums have one order everywhere.
+pub(in crate::energy) const ROWS: usize = 264;
+/// Numbers that rows may take in all, where the adapter's buffers are larger: 256 MiB.
+const ROOM: usize = 1 << 26;
+/// Rows with which a large GPU is busy: with room for fewer, other forms serve better.
+const BUSY: usize = 132;
+
+/// Rows for `work` pieces of work, each `total` numbers long; `None` where so few fit the adapter that it would wait.
+pub(in crate::energy) fn rows(client: &Client, work: usize, total: usize) -> Option<usize> {
+    let room = (client.properties().memory.max_page_size as usize / size_of::<f32>()).min(ROOM) / total;
+    (room >= work.min(BUSY)).then(|| work.min(ROWS).min(room))
+}
+
+/// Adds to a number of the cube's row, or begins it.
+#[cube]
+pub(in crate::energy) fn add(rows: &mut [f32], at: usize, value: f32, adds: bool) {
+    if adds {
+        rows[at] = rows[at] + value;
+    } else {
+        rows[at] = value;
+    }
+}
+
+#[cube(launch)]
+fn sum_kernel(rows: &[f32], sums: &mut [f32], count: usize) {
+    let mut parts = Shared::<[f32]>::new_slice(NUMBERS * SLICES);
+    let thread = UNIT_POS as usize;
+    let number = thread % NUMBERS;
+    let slice = thread / NUMBERS;
+    let total = sums.len();
+    let mut block = CUBE_POS;
+    while block * NUMBERS < total {
+        // The total is a multiple of what a cube takes.
+        let at = block * NUMBERS + number;
+        let mut a = 0.0f32;
+        let mut b = 0.0f32;
+        let mut row = slice;
+        while row + SLICES < count {
+            a += rows[row * total + at];
+            b += rows[(row + SLICES) * total + at];
+            row += 2 * SLICES;
+        }
+        if row < count {
+            a += rows[row * total + at];
+        }
+        parts[thread] = a + b;
+        sync_cube();
+        if slice == 0 {
+            let mut sum = parts[number];
+            for other in 1..SLICES {
+                sum += parts[other * NUMBERS + number];
+            }
+            sums[at] = sum;
+        }
+        sync_cube();
+        block += CUBE_COUNT;
+    }
+}
+
+/// `rows: [count, total]` → `[total]`, a launch where there is more than one row. `total` is a multiple of 16.
+pub(in crate::energy) fn sum(rows: CubeTensor, count: usize) -> CubeTensor {
+    if count == 1 {
+        return rows;
+    }
+    let total = rows.meta.num_elements() / count;
+    let client = rows.client.clone();
+    let (shape, device) = (Shape::from([total]), rows.device.clone());
+    let sums = empty_device_contiguous_dtype(client.clone(), device, shape, DType::F32);
+    sum_kernel::launch(
+        &client,
+        CubeCount::new_1d((total / NUMBERS).min(CUBES) as u32),
+        CubeDim::new_1d((NUMBERS * SLICES) as u32),
+        rows.into_buffer_arg(),
+        sums.clone().into_buffer_arg(),
+        count,
+    );
+    sums
+}
