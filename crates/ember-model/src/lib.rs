@@ -9,6 +9,7 @@
 //! * [`Energy`]: what samplers see. [`Architecture`]: an energy as a pure function of `(θ, x)`.
 //! * [`flow`]: bijections of a normal, whose density is exact; as energies their log Z is 0.
 //! * [`EnergyModel`]: an architecture with its parameters on a device.
+//! * [`flat`]: θ as one buffer, and tensors that are views of it.
 //! * [`registry`]: the energies a config can name; a new one is a file in [`energy`] or [`flow`] and a line there.
 //!
 //! This crate touches no files, clocks or streams.
@@ -16,11 +17,13 @@
 mod cpu;
 pub mod energy;
 pub mod error;
+pub mod flat;
 pub mod flow;
 pub mod model;
 pub mod params;
 pub mod precision;
 pub mod random;
+pub mod reduce;
 pub mod registry;
 pub mod shape;
 
