@@ -127,7 +127,7 @@ pub(super) fn weighted_param_grads(
 }
 
 /// The rows of all terms, their weights, and how to cut what belongs to the rows into terms again.
-pub(super) fn stacked(
+pub(crate) fn stacked(
     terms: &[(Tensor<2>, Tensor<1>)],
 ) -> (Tensor<2>, Tensor<1>, impl Fn(&Tensor<1>) -> Vec<Tensor<1>>) {
     let (mut rows, mut weights): (Vec<_>, Vec<_>) = terms.iter().cloned().unzip();

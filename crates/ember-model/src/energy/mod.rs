@@ -6,9 +6,9 @@ pub mod chain;
 pub(crate) mod conditioned;
 pub mod conv;
 pub(crate) mod elementwise;
-mod explicit;
+pub(crate) mod explicit;
 #[cfg(feature = "wgpu")]
-mod fused;
+pub(crate) mod fused;
 pub mod gaussian;
 pub mod gaussian_mixture;
 pub mod mlp;

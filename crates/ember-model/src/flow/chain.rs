@@ -4,10 +4,14 @@
 //! trailing coordinates on the way to z (Dinh et al. 2017, section 3.6: "factoring out"); they are the end of z.
 
 use std::fmt::Debug;
+#[cfg(feature = "wgpu")]
+use std::sync::OnceLock;
 
 use burn::tensor::Tensor;
 
 use super::cpu::{CpuForm, Step as CpuStep};
+#[cfg(feature = "wgpu")]
+use super::gpu::GpuForm;
 use super::{Flow, NonFinite, Quantity, standard_normal};
 use crate::params::{ParamSpec, download};
 use crate::random::{Purpose, Stream};
@@ -63,30 +67,50 @@ pub(super) struct Chain {
     steps: Vec<Step>,
     /// The same map, where every layer has its part.
     cpu: Option<CpuForm>,
+    /// The same again, in few launches; made when it is first asked for.
+    #[cfg(feature = "wgpu")]
+    gpu: OnceLock<Option<GpuForm>>,
 }
 
 impl Chain {
     /// The identity on `dim` coordinates.
     pub fn new(kind: &'static str, dim: usize) -> Self {
-        Self { kind, dim, steps: Vec::new(), cpu: Some(CpuForm::identity(dim)) }
+        Self {
+            kind,
+            dim,
+            steps: Vec::new(),
+            cpu: Some(CpuForm::identity(dim)),
+            #[cfg(feature = "wgpu")]
+            gpu: OnceLock::new(),
+        }
     }
 
     /// Adds a layer at the latent end. Its parameters are named `{name}.…`.
     pub fn push(&mut self, name: impl Into<String>, layer: impl Layer + 'static) {
         let params = layer.params().len();
         self.cpu = self.cpu.take().and_then(|cpu| cpu.with(layer.cpu_step()?));
+        #[cfg(feature = "wgpu")]
+        drop(self.gpu.take());
         self.steps.push(Step::Layer { name: name.into(), layer: Box::new(layer), params });
     }
 
     /// Leaves only the first `width` coordinates to the layers to come.
     pub fn factor_out(&mut self, width: usize) {
         self.cpu = None;
+        #[cfg(feature = "wgpu")]
+        drop(self.gpu.take());
         self.steps.push(Step::FactorOut(width));
     }
 
     /// The explicit form for plain tensors on the CPU; the layers' own is the reference.
     pub fn cpu(&self) -> Option<&CpuForm> {
         self.cpu.as_ref()
+    }
+
+    /// The explicit form for plain tensors on a GPU.
+    #[cfg(feature = "wgpu")]
+    pub fn gpu(&self) -> Option<&GpuForm> {
+        self.gpu.get_or_init(|| GpuForm::new(self.cpu.as_ref()?.passes())).as_ref()
     }
 
     /// The layers with their names, in order.
@@ -163,7 +187,7 @@ impl Flow for Chain {
     fn forward(&self, theta: &[Tensor<1>], z: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
         let [n, dim] = z.dims();
         assert_eq!(dim, self.dim, "coordinates of z");
-        if let Some(found) = self.cpu().and_then(|cpu| cpu.forward(theta, &z)) {
+        if let Some(found) = self.explicit_forward(theta, &z) {
             return found;
         }
         let mut log_det = Tensor::zeros([n], &z.device());
@@ -197,7 +221,7 @@ impl Flow for Chain {
     fn inverse(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
         let [n, dim] = x.dims();
         assert_eq!(dim, self.dim, "coordinates of x");
-        if let Some(found) = self.cpu().and_then(|cpu| cpu.inverse(theta, &x)) {
+        if let Some(found) = self.explicit_inverse(theta, &x) {
             return found;
         }
         let mut log_det = Tensor::zeros([n], &x.device());

@@ -37,17 +37,16 @@ impl Architecture for FlowEnergy {
     }
 
     fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
-        let explicit = self.flow.cpu().and_then(|cpu| cpu.energy(theta, &x));
-        explicit.unwrap_or_else(|| self.flow.log_prob(theta, x).neg())
+        self.flow.explicit_energy(theta, &x).unwrap_or_else(|| self.flow.log_prob(theta, x).neg())
     }
 
     fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
-        let explicit = self.flow.cpu().and_then(|cpu| cpu.energy_and_grad(theta, &x));
+        let explicit = self.flow.explicit_energy_and_grad(theta, &x);
         explicit.unwrap_or_else(|| energy_and_grad_by_autodiff(self, theta, x))
     }
 
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
-        let explicit = self.flow.cpu().and_then(|cpu| cpu.weighted_param_grads(theta, terms));
+        let explicit = self.flow.explicit_param_grads(theta, terms);
         explicit.unwrap_or_else(|| weighted_param_grads_by_autodiff(self, theta, terms))
     }
 

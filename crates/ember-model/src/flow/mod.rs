@@ -13,6 +13,9 @@ mod conditioner;
 mod couplings;
 mod cpu;
 mod energy;
+mod explicit;
+#[cfg(feature = "wgpu")]
+mod gpu;
 mod logit;
 mod mask;
 pub mod multiscale_real_nvp;

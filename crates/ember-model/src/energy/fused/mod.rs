@@ -11,7 +11,7 @@
 pub(super) mod grads;
 mod kernel;
 pub(super) mod layers;
-mod math;
+pub(crate) mod math;
 pub(super) mod partials;
 mod products;
 

@@ -16,8 +16,8 @@ use crate::cpu::{self, Passes, host, hosts, slices, tensor};
 use crate::energy::elementwise::add_rows;
 
 use elementwise::add_squares;
-pub(super) use pass::{Coupling, Step};
-use pass::{Direction, Network};
+use pass::Direction;
+pub(super) use pass::{Coupling, Network, Step};
 use workspace::{BLOCK, Workspace};
 
 /// Blocks whose gradients of θ are added one after the other.

@@ -1,0 +1,129 @@
+//! `real_nvp` in a few launches on a GPU is the tape on a processor: both directions, energies and every gradient.
+#![cfg(feature = "wgpu")]
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ember_model::energy::{energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff};
+use ember_model::params::download;
+use ember_model::{Energy, EnergyModel};
+use ember_tests::explicit::{difference, energy_difference, normals, terms};
+use ember_tests::flows::trained;
+use ember_tests::{cpu, gpu};
+
+/// Of the largest value of the tensor compared: sums in another order, over up to eight couplings that each stretch by up to e.
+const TOLERANCE: f32 = 3e-5;
+
+fn real_nvp(dim: usize, layers: usize, hidden: &[usize], rest: &str) -> String {
+    let rest = rest.replace("; ", "\n");
+    format!("dim = {dim}\nkind = \"real_nvp\"\nlayers = {layers}\nhidden = {hidden:?}\n{rest}")
+}
+
+/// The size of the peers' benchmark.
+fn yardstick(rest: &str) -> String {
+    real_nvp(32, 8, &[128, 128], rest)
+}
+
+fn moved<const D: usize>(tensor: &Tensor<D>, device: &Device) -> Tensor<D> {
+    let shape = tensor.dims();
+    Tensor::from_data(TensorData::new(download(tensor.clone()), shape), device)
+}
+
+/// The same θ on another device.
+fn on(model: &EnergyModel, device: &Device) -> EnergyModel {
+    let start = EnergyModel::init(model.spec().clone(), 0, device).expect("it fits");
+    start.with_theta(model.theta().iter().map(|tensor| moved(tensor, device)).collect())
+}
+
+fn largest<const D: usize>(tensor: &Tensor<D>) -> f32 {
+    download(tensor.clone()).iter().map(|v| v.abs()).fold(0.0, f32::max)
+}
+
+/// What the GPU gives of `there` against the tape of `here`: what, and how far off.
+fn differences(here: &EnergyModel, there: &EnergyModel, n: usize) -> Vec<(String, f32)> {
+    let (device, home) = (there.device(), cpu());
+    let architecture = here.spec().build().expect("it fits");
+    let x = normals(here, n, 7);
+    let x_there = moved(&x, device);
+    let (energy, grad) = energy_and_grad_by_autodiff(architecture.as_ref(), here.theta(), x.clone());
+    let (found_energy, found_grad) = there.energy_and_grad(x_there.clone());
+    let mut found = vec![
+        (
+            "energy alone".to_owned(),
+            energy_difference(&moved(&there.energy(x_there.clone()), &home), &energy),
+        ),
+        ("energy".to_owned(), energy_difference(&moved(&found_energy, &home), &energy)),
+        ("energy_grad".to_owned(), difference(&moved(&found_grad, &home), &grad)),
+    ];
+
+    // Log-determinants are sums of numbers of size ⅓ that may cancel: an absolute error.
+    let (flow, flow_there) = (here.flow().expect("a flow"), there.flow().expect("a flow"));
+    let taped = || x.clone().autodiff().require_grad();
+    let (z, inward) = flow.inverse(here.theta(), taped());
+    let (z_there, inward_there) = flow_there.inverse(there.theta(), x_there.clone());
+    let (data, out) = flow.forward(here.theta(), taped());
+    let (data_there, out_there) = flow_there.forward(there.theta(), x_there.clone());
+    let (z, data) = (z.without_autodiff(), data.without_autodiff());
+    let apart =
+        |there: Tensor<1>, here: Tensor<1>| largest(&(moved(&there, &home) - here.without_autodiff()));
+    found.push(("inverse".to_owned(), difference(&moved(&z_there, &home), &z)));
+    found.push(("forward".to_owned(), difference(&moved(&data_there, &home), &data)));
+    found.push(("inverse's log det".to_owned(), apart(inward_there, inward)));
+    found.push(("forward's log det".to_owned(), apart(out_there, out)));
+    let (back, _) = flow_there.inverse(there.theta(), data_there);
+    found.push(("there and back".to_owned(), difference(&moved(&back, &home), &x)));
+
+    let weighted = terms(here, n);
+    let reference = weighted_param_grads_by_autodiff(architecture.as_ref(), here.theta(), &weighted);
+    let terms_there: Vec<_> = weighted.iter().map(|(x, w)| (moved(x, device), moved(w, device))).collect();
+    let explicit = there.weighted_param_grads(&terms_there);
+    for (explicit, reference) in explicit.energies.iter().zip(&reference.energies) {
+        found.push(("energies of a term".to_owned(), energy_difference(&moved(explicit, &home), reference)));
+    }
+    // The size of a gradient is that with |w|: weights of both signs may cancel down to rounding.
+    let sizes: Vec<_> = weighted.into_iter().map(|(x, w)| (x, w.abs())).collect();
+    let sizes = weighted_param_grads_by_autodiff(architecture.as_ref(), here.theta(), &sizes).grads;
+    assert_eq!(explicit.grads.len(), reference.grads.len());
+    let pairs = explicit.grads.iter().zip(&reference.grads).zip(&sizes).zip(here.params());
+    found.extend(pairs.map(|(((grad, reference), size), spec)| {
+        let scale = largest(size).max(largest(reference)).max(f32::MIN_POSITIVE);
+        (spec.name, largest(&(moved(grad, &home) - reference.clone())) / scale)
+    }));
+    found
+}
+
+#[track_caller]
+fn agree(table: &str, n: usize, device: &Device) {
+    let here = trained(table, &cpu());
+    let found = differences(&here, &on(&here, device), n);
+    let (_, worst) = found.iter().max_by(|a, b| a.1.total_cmp(&b.1)).expect("something was compared");
+    println!("{worst:.1e} at most ({n} rows, {table:?})");
+    for (what, difference) in found {
+        assert!(difference <= TOLERANCE, "{what}: off by {difference:.2e} ({n} rows, {table})");
+    }
+}
+
+/// Two coordinates, an odd number, the benchmark's; parts of different widths; one coupling, and an odd number of them.
+#[test]
+fn chains_of_every_kind() {
+    let Some(device) = gpu() else { return };
+    agree(&real_nvp(2, 1, &[5], ""), 1, &device);
+    agree(&real_nvp(2, 4, &[16], "act_norm = true"), 37, &device);
+    agree(
+        &real_nvp(3, 3, &[9, 7], "mask = \"checkerboard\"; act_norm = true; activation = \"tanh\""),
+        70,
+        &device,
+    );
+    agree(&real_nvp(7, 5, &[33], "mask = \"checkerboard\"; activation = \"softplus\""), 101, &device);
+    agree(
+        &real_nvp(8, 2, &[20, 150, 3], "mask = \"checkerboard\"; activation = \"leaky_relu\""),
+        65,
+        &device,
+    );
+    agree(&real_nvp(6, 3, &[12], "log_scale_bound = 0.4; act_norm = true"), 50, &device);
+}
+
+#[test]
+fn the_benchmarks_chain() {
+    let Some(device) = gpu() else { return };
+    agree(&yardstick("activation = \"relu\""), 300, &device);
+    agree(&yardstick("act_norm = true"), 65, &device);
+}
