@@ -20,6 +20,7 @@ pub mod flow;
 pub mod model;
 pub mod params;
 pub mod precision;
+pub mod product;
 pub mod random;
 pub mod registry;
 pub mod shape;
