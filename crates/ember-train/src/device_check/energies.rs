@@ -189,17 +189,3 @@ fn of_a_model(
         Ok(trained.iter().map(|&i| download(found[i].clone())).collect())
     });
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A new kind of energy needs an example, or users of a new card never learn that it is wrong there.
-    #[test]
-    fn every_kind_has_an_example() {
-        for kind in EnergyConfig::KINDS {
-            let (table, _) = example(kind).unwrap_or_else(|| panic!("no example of a {kind}"));
-            model(&format!("kind = \"{kind}\"\n{table}")).expect(kind);
-        }
-    }
-}

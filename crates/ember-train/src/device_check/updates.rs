@@ -82,16 +82,3 @@ fn changed(start: &[f32], end: &[f32]) -> Expected {
     let size = largest(&mut end.iter().map(|&v| f64::from(v)));
     Expected::of_size(end.iter().copied(), change.max(1e-3 * size).max(f64::from(f32::MIN_POSITIVE)))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_objective_has_an_example() {
-        for kind in ObjectiveConfig::KINDS {
-            let text = example(kind).unwrap_or_else(|| panic!("no example of {kind}"));
-            Config::from_toml(&text, kind).expect("a config");
-        }
-    }
-}
