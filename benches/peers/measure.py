@@ -1,5 +1,5 @@
 """What the side-by-side scripts share: programs that print one JSON line, run in turn, kept in files, and set in a table. Python ≥ 3.11, no packages."""
-import json, os, shutil, statistics, subprocess, sys, time
+import json, os, shutil, signal, statistics, subprocess, sys, time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,24 +31,41 @@ class Contender:
     note: str = ''
     env: dict = field(default_factory=dict)
 
-    def run(self):
-        """Its result, or the reason why there is none."""
+    def run(self, limit=TIMEOUT):
+        """Its result, or the reason why there is none; ended after `limit` seconds. Nothing that it started outlives it."""
         try:
-            done = subprocess.run([str(part) for part in self.command], env={**os.environ, **self.env}, capture_output=True, text=True, timeout=TIMEOUT)
+            code, out, err = run_program(self.command, {**os.environ, **self.env}, limit)
         except subprocess.TimeoutExpired:
-            return {'error': f'not done after {TIMEOUT:g} s'}
-        lines = [line for line in done.stdout.splitlines() if line.startswith('{')]
-        if done.returncode == 0 and lines:
+            return {'error': f'not done after {limit:.3g} s'}
+        except OSError as error:
+            return {'error': f'{self.command[0]}: {error.strerror}'}
+        lines = [line for line in out.splitlines() if line.startswith('{')]
+        if code == 0 and lines:
             return json.loads(lines[-1])
-        said = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ['no message']
+        said = [line.strip() for line in err.splitlines() if line.strip()] or ['no message']
         # Ours names what is wrong first, Python last.
         first = next((line for line in said if line.startswith('error: ')), said[-1])
-        return {'error': f'exit code {done.returncode}: {first[:300]}'}
+        return {'error': f'exit code {code}: {first[:300]}'}
+
+
+def run_program(command, env, limit):
+    """Exit code, stdout and stderr of a program in a process group of its own, which is gone when this returns or raises: the next measurement has the machine alone."""
+    child = subprocess.Popen([str(part) for part in command], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        out, err = child.communicate(timeout=limit)
+        return child.returncode, out, err
+    finally:
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        child.wait()
 
 
 @dataclass
 class Row:
-    """A row of the table. `contenders[0]` is ours. `target`, `stretch`: ours ÷ the best peer, or an absolute limit where `absolute`."""
+    """A row of the table. `contenders[0]` is ours. `target`, `stretch`: ours ÷ the best peer, or an absolute limit where `absolute`.
+    `limit`: seconds that one program may take."""
     name: str
     title: str
     unit: str
@@ -59,6 +76,7 @@ class Row:
     absolute: bool = False
     cpu: bool = False
     rounds: int | None = None
+    limit: float = TIMEOUT
 
 
 def python_has(python, modules):

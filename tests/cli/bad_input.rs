@@ -63,8 +63,41 @@ fn a_run_folder_that_exists() {
 fn a_device_that_is_not_there() {
     let scratch = Scratch::new(TOY);
     scratch.fails(&["train", "toy.toml", "--device", "wgpu:99"], 2, &["wgpu:99", "flex"]);
-    scratch.fails(&["train", "toy.toml", "--device", "tpu"], 2, &["tpu", "flex"]);
+    scratch.fails(&["train", "toy.toml", "--device", "tpu"], 2, &["tpu", "flex", "cuda or cuda:N"]);
+    scratch.fails(&["train", "toy.toml", "--device", "wgpu:x"], 2, &["wgpu:x", "wgpu:N"]);
     assert_eq!(scratch.leftovers(), Vec::<String>::new());
+}
+
+/// What is missing for CUDA, and what to do instead: the program without the feature; with it, a machine without driver or card.
+#[test]
+fn a_cuda_device_that_cannot_be_had() {
+    let scratch = Scratch::new(TOY);
+    let words: &[&str] = if !cfg!(feature = "cuda") {
+        &["built without CUDA", "--features cuda", "scripts/cuda_build.sh", "wgpu"]
+    } else if !Path::new("/proc/driver/nvidia/version").exists() {
+        &["no NVIDIA driver is loaded", "install the driver"]
+    } else {
+        &["there is ", "cuda:0"]
+    };
+    for device in ["cuda:99", "cuda"] {
+        if device == "cuda" && words.contains(&"cuda:0") {
+            continue;
+        }
+        let words = [&[device, "flex: processor"][..], words].concat();
+        scratch.fails(&["train", "toy.toml", "--device", device], 2, &words);
+        scratch.fails(&["bench", "train", "toy.toml", "--updates", "1", "--device", device], 2, &words);
+        scratch.fails(&["devices", "--check", device], 2, &words);
+    }
+    assert_eq!(scratch.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_check_of_a_device_that_is_not_there() {
+    let scratch = Scratch::new(TOY);
+    let words = ["wgpu:99", "flex: processor"];
+    scratch.fails(&["devices", "--check", "wgpu:99"], 2, &words);
+    scratch.fails(&["devices", "--check", "tpu"], 2, &["tpu", "expected auto, flex"]);
+    scratch.fails(&["devices", "--json"], 2, &["--check"]);
 }
 
 /// A processor computes in f32: found out before anything is written, and by whatever opens a run at another precision.

@@ -300,6 +300,33 @@ fn bench_flow_names_a_size_that_no_flow_has() {
     }
 }
 
+/// The table for people, and one line for programs.
+#[test]
+fn a_device_is_checked() {
+    let scratch = Scratch::new(TOY);
+    let text = scratch.ok(&["devices", "--check", "flex"]);
+    for words in [
+        "what ",
+        "normals ",
+        "mlp: ∂θ",
+        "ancestors, systematic",
+        "3 updates, jarzynski",
+        " rows are within what is allowed, in ",
+    ] {
+        assert!(text.contains(words), "no `{words}` in\n{text}");
+    }
+    assert!(!text.contains("OFF"), "{text}");
+    let line = scratch.ok(&["devices", "--check", "flex", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&line).expect("one JSON line");
+    assert_eq!((&found["device"], &found["ok"]), (&"flex".into(), &true.into()));
+    let rows = found["rows"].as_array().expect("rows");
+    assert_eq!(text.lines().filter(|line| line.ends_with("  ok")).count(), rows.len());
+    assert!(
+        rows.iter().all(|row| row["ok"] == true && row["error"].is_number() && row["first_ms"].is_number())
+    );
+    assert_eq!(scratch.leftovers(), Vec::<String>::new());
+}
+
 /// On an idle machine .1 to .3 s; the best of three, since other tests run beside this one.
 #[test]
 fn training_begins_within_a_second() {

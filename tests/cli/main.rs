@@ -6,6 +6,7 @@ mod commands;
 mod data;
 mod estimators;
 mod features;
+mod gpu_script;
 mod judging;
 mod memory;
 mod report;

@@ -24,6 +24,7 @@ pub mod flow;
 pub mod model;
 pub mod params;
 pub mod precision;
+pub mod product;
 pub mod random;
 pub mod reduce;
 pub mod registry;

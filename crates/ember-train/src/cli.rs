@@ -47,9 +47,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Say what a run, a checkpoint or a weight file holds.
     Info(InfoArgs),
-    /// List every device this build can use, and the one `auto` would take.
-    #[command(after_help = "Example:\n  ember devices")]
-    Devices,
+    /// List every device this build can use, and the one `auto` would take; check whether one computes right.
+    Devices(DevicesArgs),
     /// Look at data sets.
     #[command(subcommand, after_help = "Example:\n  ember data check datasets/mnist")]
     Data(DataCommand),
@@ -61,7 +60,7 @@ pub enum Command {
 /// `--device`, the same everywhere.
 #[derive(Clone, Debug, Args)]
 pub struct DeviceArg {
-    /// auto (the first discrete GPU, else flex), flex (CPU), ndarray (CPU, if built in) or wgpu[:N]
+    /// auto (CUDA, else the first discrete GPU, else flex), flex (CPU), ndarray (CPU), wgpu[:N] or cuda[:N], if built in
     #[arg(long, value_name = "D", default_value = "auto")]
     pub device: String,
 }
@@ -265,6 +264,25 @@ pub struct InfoArgs {
     /// A run folder, a checkpoint folder or an exported weight file
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
+}
+
+/// `ember devices`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ember devices
+  ember devices --check             # the device that `auto` takes
+  ember devices --check wgpu:0      # the first thing to run on a new card
+
+--check compares random numbers, energies and gradients, updates, resampling, Langevin steps and products with the processor and with
+f64: about ten seconds, most of them for compiling kernels. Exit code 1 if a row is off.")]
+pub struct DevicesArgs {
+    /// Compare a device with flex and f64: a table of errors and times
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, default_missing_value = "auto")]
+    pub check: Option<String>,
+    /// Print the table as one JSON line
+    #[arg(long, requires = "check")]
+    pub json: bool,
 }
 
 /// `ember data`.

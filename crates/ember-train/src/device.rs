@@ -2,7 +2,8 @@
 //!
 //! Adapters are listed through wgpu on the native graphics APIs only (`adapters.rs`), numbered discrete, integrated, virtual,
 //! software, and opened with that API pinned: burn's own choice falls back to GL without a word where no Vulkan driver works.
-//! `flex` and `ndarray` are had without asking wgpu for anything.
+//! CUDA devices (`cuda.rs`) are numbered as the driver numbers them. `flex` and `ndarray` are had without asking wgpu or CUDA for
+//! anything.
 
 use std::path::Path;
 
@@ -14,6 +15,7 @@ use crate::memory::Room;
 
 #[cfg(feature = "wgpu")]
 mod adapters;
+pub mod cuda;
 
 /// The device of a run.
 #[derive(Clone, Debug)]
@@ -22,7 +24,7 @@ pub struct Selected {
     pub device: Device,
     /// For people: `flex`, `wgpu:0 (NVIDIA H200, discrete, vulkan, wgsl)`.
     pub name: String,
-    /// What `--device` takes: `flex`, `wgpu:0`.
+    /// What `--device` takes: `flex`, `wgpu:0`, `cuda:0`.
     pub label: String,
 }
 
@@ -30,7 +32,7 @@ impl Selected {
     /// The precisions that matrix products can have on it.
     pub fn precisions(&self) -> Vec<Precision> {
         #[cfg(feature = "wgpu")]
-        if let Some(found) = adapters::precisions(&self.device) {
+        if let Some(found) = ember_model::precision::of_gpu(&self.device) {
             return found;
         }
         vec![Precision::F32]
@@ -72,7 +74,7 @@ pub struct Info {
     pub label: String,
     /// The device's own name, graphics API and shader compiler.
     pub description: String,
-    /// `cpu`, `discrete`, `integrated`, `virtual` or `software`.
+    /// `cpu`, `cuda`, `discrete`, `integrated`, `virtual` or `software`.
     pub kind: &'static str,
     /// Whether `--device` can name it.
     pub usable: bool,
@@ -93,26 +95,29 @@ pub fn list() -> Vec<Info> {
     if cfg!(feature = "ndarray") {
         devices.push(cpu("ndarray", "processor, through burn-ndarray (deprecated; small models only)"));
     }
+    devices.extend(cuda::list());
     #[cfg(feature = "wgpu")]
     devices.extend(adapters::list().iter().map(adapters::Adapter::info));
-    // auto = the first discrete GPU, else flex; never a software renderer.
-    let auto = devices.iter().position(|info| info.kind == "discrete" && info.usable).unwrap_or(0);
+    // auto = CUDA, else the first discrete GPU, else flex; never a software renderer.
+    let first = |kind: &str| devices.iter().position(|info| info.kind == kind && info.usable);
+    let auto = first("cuda").or_else(|| first("discrete")).unwrap_or(0);
     devices[auto].auto = true;
     devices
 }
 
-/// The precisions of a device of [`list`]. Opens it, where only the open device tells: where kernels are compiled to SPIR-V.
+/// The precisions of a device of [`list`]. Opens it, where only the open device tells: of CUDA, and where kernels are compiled to
+/// SPIR-V.
 ///
 /// # Errors
 /// As [`select`].
 pub fn precisions(info: &Info) -> Result<Vec<Precision>, Error> {
-    match info.kind != "cpu" && cfg!(feature = "vulkan") {
+    match info.kind == "cuda" || (info.kind != "cpu" && cfg!(feature = "vulkan")) {
         true => Ok(select(&info.label)?.precisions()),
         false => Ok(vec![Precision::F32]),
     }
 }
 
-/// The device that `spec` names: `auto`, `flex`, `ndarray`, `wgpu` or `wgpu:N`.
+/// The device that `spec` names: `auto`, `flex`, `ndarray`, `wgpu`, `wgpu:N`, `cuda` or `cuda:N`.
 ///
 /// # Errors
 /// [`Error::Device`], with everything there is, where the device is not there, not in this build, or cannot be opened.
@@ -125,24 +130,19 @@ pub fn select(spec: &str) -> Result<Selected, Error> {
             unavailable(spec, "this build has no ndarray: build it with `--features ndarray`, or use flex")
         }),
         "wgpu" => wgpu(spec, 0),
-        _ => match spec.strip_prefix("wgpu:").map(str::parse) {
-            Some(Ok(index)) => wgpu(spec, index),
-            _ => Err(unavailable(spec, "expected auto, flex, ndarray, wgpu or wgpu:N")),
+        "cuda" => cuda::open(spec, 0),
+        _ => match spec.split_once(':').map(|(kind, index)| (kind, index.parse())) {
+            Some(("wgpu", Ok(index))) => wgpu(spec, index),
+            Some(("cuda", Ok(index))) => cuda::open(spec, index),
+            _ => Err(unavailable(spec, "expected auto, flex, ndarray, wgpu, wgpu:N, cuda or cuda:N")),
         },
     }
 }
 
-#[cfg(feature = "wgpu")]
 fn auto() -> Result<Selected, Error> {
-    match adapters::list().iter().find(|adapter| adapter.kind == "discrete") {
-        Some(adapter) => adapter.open("auto"),
-        None => select("flex"),
-    }
-}
-
-#[cfg(not(feature = "wgpu"))]
-fn auto() -> Result<Selected, Error> {
-    select("flex")
+    let taken =
+        list().into_iter().find(|info| info.auto).map_or_else(|| "flex".to_owned(), |info| info.label);
+    select(&taken)
 }
 
 #[cfg(feature = "wgpu")]

@@ -28,6 +28,7 @@ pub fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
 pub(crate) fn of_update(run: &Run, trainer: &Trainer, panic: &str) -> Error {
     let device = &run.device_name;
     let what = match failure(trainer.device()) {
+        _ if is_out_of_memory(panic) => out_of_memory(device, panic),
         Some(failure) => format!("the device {device} was lost: {failure}"),
         None => {
             format!("{}, on {device}. It answers, so that this is a fault of the program", summary(panic))
@@ -38,7 +39,25 @@ pub(crate) fn of_update(run: &Run, trainer: &Trainer, panic: &str) -> Error {
 
 /// The error of a command that panicked outside of a training loop.
 pub fn of_command(panic: &str) -> Error {
+    if is_out_of_memory(panic) {
+        return Error::failed(out_of_memory("the device", panic));
+    }
     Error::failed(format!("the device failed, or it is a fault of the program: {}", summary(panic)))
+}
+
+/// Whether a panic says that an allocation failed: CubeCL's and the drivers' words for it.
+fn is_out_of_memory(panic: &str) -> bool {
+    let panic = panic.to_lowercase();
+    ["out of device memory", "out of memory", "can't allocate"].iter().any(|words| panic.contains(words))
+}
+
+/// What a run needs is checked against the card before it begins, but not what other programs hold of it.
+fn out_of_memory(device: &str, panic: &str) -> String {
+    format!(
+        "{device} has no memory left: {}. A run is checked against the whole card before it begins: another program may hold part of \
+         it (`nvidia-smi` lists them), end that first",
+        summary(panic)
+    )
 }
 
 /// What the device says is wrong with it; `None` where it still answers.
@@ -65,7 +84,7 @@ fn text(panic: &(dyn Any + Send)) -> String {
 }
 
 /// A message without its backtrace, on one line.
-fn summary(message: &str) -> String {
+pub(crate) fn summary(message: &str) -> String {
     let message = message.split("Backtrace").next().unwrap_or_default();
     message.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches(['.', ':']).to_owned()
 }

@@ -14,6 +14,7 @@ pub mod config;
 pub mod dataset;
 pub mod denoise;
 pub mod device;
+pub mod device_check;
 pub mod draw;
 pub mod ema;
 pub mod ensembles;

@@ -14,6 +14,7 @@ use super::gaussian::Gaussian;
 use super::{Architecture, Evaluation, Pass, WeightedGrads};
 use crate::error::ModelError;
 use crate::params::ParamSpec;
+use crate::product::matmul;
 use crate::random::Stream;
 
 /// Names of the frozen parameters.
@@ -63,7 +64,7 @@ impl Based {
     /// `(½ qᵀ P q, P q)`, `q = x − m`.
     fn quadratic(mean: Tensor<2>, precision: Tensor<2>, x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
         let gap = x - mean;
-        let grad = gap.clone().matmul(precision);
+        let grad = matmul(gap.clone(), precision);
         let u = (gap * grad.clone()).sum_dim(1).squeeze_dim::<1>(1);
         (u.mul_scalar(0.5), grad)
     }

@@ -22,6 +22,7 @@ use super::chain::{Chain, ChainEnd, ChainState};
 use super::{Architecture, WeightedGrads};
 use crate::params::ParamSpec;
 use crate::precision::Precision;
+use crate::product::matmul;
 use crate::random::Stream;
 
 /// `log₂ P`.
@@ -134,9 +135,9 @@ fn normalised(weight: Tensor<2>) -> Tensor<2> {
     let constant = weight.clone().without_autodiff();
     // σ² = Σ (M W)∘W, or Σ (W M)∘W with M from WᵀW: whichever side is shorter
     let projected = if rows <= columns {
-        top_projector(constant.clone().matmul(constant.transpose())).matmul(weight.clone())
+        matmul(top_projector(matmul(constant.clone(), constant.transpose())), weight.clone())
     } else {
-        weight.clone().matmul(top_projector(constant.clone().transpose().matmul(constant)))
+        matmul(weight.clone(), top_projector(matmul(constant.clone().transpose(), constant)))
     };
     let square = (projected * weight.clone()).sum().reshape([1, 1]);
     weight / square.clamp_min(SMALLEST).sqrt()
@@ -149,7 +150,7 @@ fn top_projector(gram: Tensor<2>) -> Tensor<2> {
     let start = gram / scale.clamp_min(SMALLEST);
     (0..SQUARINGS).fold(start, |m, _| {
         let trace = (m.clone() * m.clone()).sum().reshape([1, 1]);
-        m.clone().matmul(m) / trace.clamp_min(SMALLEST)
+        matmul(m.clone(), m) / trace.clamp_min(SMALLEST)
     })
 }
 

@@ -32,7 +32,7 @@ pub fn run(cli: &Cli, start: Instant) -> Result<(), Error> {
         Command::Export(args) => export::run(args),
         Command::Report(args) => report::run(args),
         Command::Info(args) => info::run(args),
-        Command::Devices => devices::run(),
+        Command::Devices(args) => devices::run(args),
         Command::Data(args) => data::run(args),
         Command::Bench(args) => bench::run(args, start),
     }

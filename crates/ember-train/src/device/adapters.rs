@@ -2,11 +2,10 @@
 
 use std::sync::{Mutex, OnceLock};
 
-use burn::backend::{Backend as _, DTypeUsage, Dispatch, DispatchDevice};
+use burn::backend::DispatchDevice;
 use burn::tensor::wgpu::WgpuBackend;
 use burn::tensor::wgpu::wgpu::{self, Backend, DeviceType};
-use burn::tensor::{DType, Device, DeviceKind};
-use ember_model::Precision;
+use burn::tensor::{Device, DeviceKind};
 
 use super::{Info, Selected, unavailable};
 use crate::error::Error;
@@ -29,15 +28,6 @@ pub(super) const API_NAMES: &str = if cfg!(target_os = "macos") {
 } else {
     "Vulkan"
 };
-
-/// The precisions of a device of wgpu's; `None` for any other. WGSL has f32 alone, SPIR-V knows tensor cores at bf16, neither tf32.
-pub(super) fn precisions(device: &Device) -> Option<Vec<Precision>> {
-    let device = device.as_dispatch();
-    let DispatchDevice::Cube(_) = device else { return None };
-    let needed = DTypeUsage::Storage | DTypeUsage::Accelerated;
-    let has_bf16 = Dispatch::dtype_usage(device, DType::BF16).is_superset(needed);
-    Some(if has_bf16 { vec![Precision::F32, Precision::Bf16] } else { vec![Precision::F32] })
-}
 
 /// The memory of an adapter that is open; `None` for any other device.
 pub(super) fn room(selected: &Selected) -> Option<Room> {

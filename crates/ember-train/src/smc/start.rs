@@ -3,6 +3,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::energy::gaussian::Gaussian;
+use ember_model::product::matmul;
 use ember_model::random::Stream;
 use ember_model::shape::Support;
 use ember_model::{Energy, EnergyModel};
@@ -247,7 +248,7 @@ impl Precision {
     fn times(&self, gap: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Row(precision) => gap * precision.clone(),
-            Self::Matrix(precision) => gap.matmul(precision.clone()),
+            Self::Matrix(precision) => matmul(gap, precision.clone()),
         }
     }
 }

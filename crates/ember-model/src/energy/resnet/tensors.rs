@@ -6,6 +6,7 @@ use burn::tensor::ops::{AvgPoolOptions, ConvOptions};
 
 use super::super::network::confine;
 use super::{EPSILON, ResNet};
+use crate::product::matmul;
 
 /// `U(x)` of `config` on an `image: [c, h, w]`. `x: [batch, dim]` → `[batch]`.
 pub(super) fn by_tensors(config: &ResNet, image: [usize; 3], theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
@@ -22,7 +23,7 @@ pub(super) fn by_tensors(config: &ResNet, image: [usize; 3], theta: &[Tensor<1>]
     }
     let pooled = config.activation.forward(hidden).sum_dim(3).sum_dim(2);
     let weight = layers.next().reshape([channels[channels.len() - 1], 1]);
-    let u = pooled.reshape([n, channels[channels.len() - 1]]).matmul(weight) + layers.next().reshape([1, 1]);
+    let u = matmul(pooled.reshape([n, channels[channels.len() - 1]]), weight) + layers.next().reshape([1, 1]);
     confine(u.reshape([n]), x, config.confinement)
 }
 
