@@ -57,6 +57,8 @@ pub struct Trainer {
     /// The data set, in host memory.
     pub data: Arc<Data>,
     batches: Batches,
+    /// What each row of a batch counts, `[batch]`: all the same.
+    data_weights: Tensor<1>,
     /// On a GPU: whether and when the state was found not to be as it must be; see `on_device.rs`.
     alarm: Option<Tensor<1>>,
     /// Where the data's modes are, where that is known.
@@ -206,7 +208,9 @@ impl Trainer {
         let modes = config.dataset.as_dyn().truth().and_then(|truth| truth.modes);
         let modes = modes.map(|modes| DeviceModes::new(&modes, device));
         let batches = batches(&config, &data, device)?;
+        let n = config.dataset.as_dyn().batch_size();
         Ok(Self {
+            data_weights: Tensor::full([n], 1.0 / n as f64, device),
             optimizer: Optimizer::new(&config.optimizer, model.params()),
             ema: config.optimizer.ema().map(|decay| Ema::new(decay, &model)),
             config,
@@ -348,11 +352,10 @@ impl Trainer {
 
     /// The rows of the gradient `G = (1/n) Σ_j ∂_θU(x_j) − Σ_i W_i ∂_θU(X_i)` (Carbone et al. 2023, Alg. 1) and their weights.
     fn terms(&self, batch: Tensor<2>, negative: Option<&NegativePhase>) -> Vec<(Tensor<2>, Tensor<1>)> {
-        let [n, _] = batch.dims();
         let l2 = self.config.objective.as_dyn().energy_l2();
         // λ ∂ E[e²] = 2λ E[e ∂U]
         let regulariser = |u: Tensor<1>, x: Tensor<2>| self.unconfined(u, x).mul_scalar(2.0 * l2);
-        let mut data_weights = Tensor::<1>::full([n], 1.0 / n as f64, &self.device);
+        let mut data_weights = self.data_weights.clone();
         if l2 > 0.0 {
             let e = regulariser(self.model.energy(batch.clone()), batch.clone());
             data_weights = data_weights.clone() + data_weights * e;
