@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 use crate::energy::activation::Activation;
 
 /// Four walkers side by side.
-pub(super) type Lanes = Vector<f32, Const<4>>;
+pub(in crate::energy) type Lanes = Vector<f32, Const<4>>;
 
 #[cube]
 fn sigmoid(z: f32) -> f32 {
@@ -52,7 +52,7 @@ pub(super) fn slope_of(z: f32, #[comptime] activation: Activation) -> f32 {
 
 /// `a(z)`.
 #[cube]
-pub(super) fn values(z: Lanes, #[comptime] activation: Activation) -> Lanes {
+pub(in crate::energy) fn values(z: Lanes, #[comptime] activation: Activation) -> Lanes {
     let mut out = Lanes::empty();
     #[unroll]
     for i in 0..4usize {
@@ -63,7 +63,7 @@ pub(super) fn values(z: Lanes, #[comptime] activation: Activation) -> Lanes {
 
 /// `a′(z)`.
 #[cube]
-pub(super) fn slopes(z: Lanes, #[comptime] activation: Activation) -> Lanes {
+pub(in crate::energy) fn slopes(z: Lanes, #[comptime] activation: Activation) -> Lanes {
     let mut out = Lanes::empty();
     #[unroll]
     for i in 0..4usize {

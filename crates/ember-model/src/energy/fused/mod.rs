@@ -10,7 +10,7 @@
 
 mod kernel;
 pub(super) mod layers;
-mod math;
+pub(super) mod math;
 mod products;
 
 use burn::backend::fusion::custom::TensorSpec;
