@@ -1,7 +1,7 @@
 //! Convolutional network on `[c, h, w]` images whose last layer leaves one number, plus `½ c |x|²`.
 //!
 //! `ConvEnergy::by_tensors` is the plain form, for the tape. Off it there are explicit forward and backward passes: `cpu` on the CPU,
-//! `explicit` in tensor operations elsewhere.
+//! `gpu` by kernels of our own, `explicit` in tensor operations elsewhere.
 
 use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
@@ -28,6 +28,8 @@ use pass::Network;
 
 mod cpu;
 mod explicit;
+#[cfg(feature = "wgpu")]
+mod gpu;
 pub(super) mod layer;
 pub(super) mod layout;
 mod pass;
@@ -146,6 +148,12 @@ impl ConvEnergy {
         confine(hidden.reshape([n]), x, self.config.confinement)
     }
 
+    /// The forward pass by kernels, ready to go back; `None` where there is no GPU, or none that serves.
+    #[cfg(feature = "wgpu")]
+    fn on_gpu(&self, theta: &[Tensor<1>], x: &Tensor<2>) -> Option<gpu::pass::Convolutions> {
+        gpu::pass::Convolutions::new(&self.config, self.image, theta, x)
+    }
+
     /// The forward pass in tensor operations, ready to go back.
     fn pass(&self, theta: &[Tensor<1>], x: Tensor<2>) -> explicit::Convolutions {
         let shape = explicit::Shape {
@@ -176,23 +184,47 @@ impl Architecture for ConvEnergy {
     }
 
     fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {
-        self.cpu.energy(theta, &x).unwrap_or_else(|| self.by_tensors(theta, x))
+        if let Some(energy) = self.cpu.energy(theta, &x) {
+            return energy;
+        }
+        #[cfg(feature = "wgpu")]
+        if let Some(pass) = self.on_gpu(theta, &x) {
+            return pass.energy();
+        }
+        self.by_tensors(theta, x)
     }
 
     fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
-        self.cpu.energy_and_grad(theta, &x).unwrap_or_else(|| explicit::energy_and_grad(&self.pass(theta, x)))
+        if let Some(found) = self.cpu.energy_and_grad(theta, &x) {
+            return found;
+        }
+        #[cfg(feature = "wgpu")]
+        if let Some(pass) = self.on_gpu(theta, &x) {
+            return pass.energy_and_grad();
+        }
+        explicit::energy_and_grad(&self.pass(theta, x))
     }
 
     fn energy_and_grad_kept(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Evaluation {
-        self.cpu
-            .energy_and_grad_kept(theta, &x)
-            .unwrap_or_else(|| explicit::energy_and_grad_kept(self.pass(theta, x)))
+        if let Some(kept) = self.cpu.energy_and_grad_kept(theta, &x) {
+            return kept;
+        }
+        #[cfg(feature = "wgpu")]
+        if let Some(pass) = self.on_gpu(theta, &x) {
+            return pass.energy_and_grad_kept();
+        }
+        explicit::energy_and_grad_kept(self.pass(theta, x))
     }
 
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
-        self.cpu
-            .weighted_param_grads(theta, terms)
-            .unwrap_or_else(|| explicit::weighted_param_grads(terms, |x| self.pass(theta, x)))
+        if let Some(grads) = self.cpu.weighted_param_grads(theta, terms) {
+            return grads;
+        }
+        #[cfg(feature = "wgpu")]
+        if let Some(grads) = gpu::pass::weighted_param_grads(&self.config, self.image, theta, terms) {
+            return grads;
+        }
+        explicit::weighted_param_grads(terms, |x| self.pass(theta, x))
     }
 
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {
