@@ -8,7 +8,11 @@ use std::cell::Cell;
 use cubecl::client::Client;
 
 /// Tiles wanted at least: two for each processor of a card of 132. Fewer, and the next smaller tile is taken.
-pub(super) const TILES: usize = 264;
+const TILES: usize = 264;
+/// Those wanted of an adapter with no more shared memory than [`SMALL`]: software, or a part of a processor, which has few units to fill and
+/// gains more by larger blocks of sums.
+const FEW_TILES: usize = 32;
+const SMALL: usize = 32 << 10;
 /// Walkers of a tile, largest first.
 pub(super) const SIZES: [usize; 5] = [128, 64, 32, 16, 8];
 /// Threads of a cube: at most, and so many that smaller blocks of sums are not worth it.
@@ -121,7 +125,8 @@ impl Form {
             return None;
         }
         let fixed = FIXED.get().and_then(|tile| forms.iter().find(|form| form.tile == tile));
-        let full = forms.iter().find(|form| walkers.div_ceil(form.tile) >= TILES);
+        let wanted = if hardware.max_shared_memory_size > SMALL { TILES } else { FEW_TILES };
+        let full = forms.iter().find(|form| walkers.div_ceil(form.tile) >= wanted);
         fixed.or(full).or(forms.last()).copied()
     }
 }

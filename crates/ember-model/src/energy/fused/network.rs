@@ -51,7 +51,7 @@ impl Network {
     pub fn rounds(&self) -> usize {
         let form = &self.form;
         let strided = |items: usize| items.div_ceil(form.threads()) + 1;
-        let slabs = |inner: usize| inner.div_ceil(super::form::DEPTH) + 1;
+        let slabs = |inner: usize| 4 * (inner.div_ceil(super::form::DEPTH) + 1);
         let between = &self.hidden[..self.hidden.len() - 1];
         let products: usize = between.iter().map(|width| slabs(*width)).sum::<usize>()
             + self.hidden[1..].iter().map(|width| slabs(*width)).sum::<usize>();

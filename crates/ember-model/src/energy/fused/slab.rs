@@ -158,19 +158,21 @@ fn multiply_forward(
     let column = UNIT_POS as usize / comptime!(form.rows());
     let mut weights = Array::<Lanes>::new(comptime!(4 * form.quads));
     let mut values = Array::<Lanes>::new(lanes);
-    #[unroll]
+    // Not unrolled: the code is long as it is, and software takes seconds to compile it.
     for part in 0..comptime!(DEPTH / 4) {
+        let place = begin + column + part * comptime!(4 * form.stride());
         #[unroll]
         for j in 0..comptime!(form.quads) {
             #[unroll]
             for c in 0..4usize {
-                let place = begin + column + comptime!((4 * part + c) * form.stride() + j * form.columns);
-                weights[comptime!(4 * j + c)] = slabs[place];
+                weights[comptime!(4 * j + c)] =
+                    slabs[place + comptime!(c * form.stride() + j * form.columns)];
             }
         }
+        let inputs_begin = (first + 4 * part) * comptime!(form.groups()) + row;
         #[unroll]
         for k in 0..4usize {
-            let at = (first + comptime!(4 * part + k)) * comptime!(form.groups()) + row;
+            let at = inputs_begin + comptime!(k * form.groups());
             #[unroll]
             for a in 0..lanes {
                 values[a] = inputs[at + comptime!(a * form.rows())];
@@ -202,23 +204,27 @@ fn multiply_backward(
     let row = UNIT_POS as usize % comptime!(form.rows());
     let column = UNIT_POS as usize / comptime!(form.rows());
     let mut values = Array::<Lanes>::new(lanes);
-    #[unroll]
-    for k in 0..DEPTH {
-        let at = (first + k) * comptime!(form.groups()) + row;
+    for part in 0..comptime!(DEPTH / 4) {
+        let place = begin + column + part * comptime!(4 * form.stride());
+        let inputs_begin = (first + 4 * part) * comptime!(form.groups()) + row;
         #[unroll]
-        for a in 0..lanes {
-            values[a] = inputs[at + comptime!(a * form.rows())];
-        }
-        #[unroll]
-        for j in 0..comptime!(form.quads) {
-            let four = slabs[begin + column + comptime!(k * form.stride() + j * form.columns)];
+        for k in 0..4usize {
+            let at = inputs_begin + comptime!(k * form.groups());
             #[unroll]
-            for c in 0..4usize {
-                let weight = Lanes::new(four.extract(c));
+            for a in 0..lanes {
+                values[a] = inputs[at + comptime!(a * form.rows())];
+            }
+            #[unroll]
+            for j in 0..comptime!(form.quads) {
+                let four = slabs[place + comptime!(k * form.stride() + j * form.columns)];
                 #[unroll]
-                for a in 0..lanes {
-                    let at = comptime!((4 * j + c) * lanes + a);
-                    sums[at] = sums[at] + weight * values[a];
+                for c in 0..4usize {
+                    let weight = Lanes::new(four.extract(c));
+                    #[unroll]
+                    for a in 0..lanes {
+                        let at = comptime!((4 * j + c) * lanes + a);
+                        sums[at] = sums[at] + weight * values[a];
+                    }
                 }
             }
         }
