@@ -33,7 +33,7 @@ use self::sums::{
 };
 use super::launch::empty;
 use super::masses::{Constants, TABLE, bits_of, constants_of, fill_table};
-use super::philox::{Counter, counter, further};
+use ember_model::random::cube::{Counter, counter, further};
 use super::words::{Wider, accumulate};
 use crate::device::settle::Rule;
 use crate::resampling::Scheme;

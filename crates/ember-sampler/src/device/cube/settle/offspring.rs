@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 
 use super::sums::THREADS;
 use crate::device::cube::masses::{Constants, mass, to_slots};
-use crate::device::cube::philox::{Counter, philox, word};
+use ember_model::random::cube::{Counter, philox, word};
 use crate::device::cube::words::{Wide, Wider, accumulate};
 
 /// Where a slot's position lies within it.
