@@ -155,6 +155,14 @@ fn populations_of_many_tiles() {
     agree(&mixture(50, 2), &[10_000, 10_000], 7, &device);
 }
 
+/// More walkers than one launch takes on software Vulkan, where loops end after 65,535 rounds: they go in pieces.
+#[test]
+fn populations_in_pieces() {
+    let Some(device) = gpu() else { return };
+    agree(&mixture(1, 1000), &[15_000, 100], 1, &device);
+    agree(&mlp(5, &[900, 8], "silu", 1.0), &[45_001, 7], 2, &device);
+}
+
 /// Many modes, many coordinates, and one of each; rows that make one tile, and one more.
 #[test]
 fn mixtures_of_every_size() {

@@ -3,10 +3,13 @@
 // Kernels are translated by a macro that does not know every method of the host language.
 #![allow(clippy::assign_op_pattern)]
 
-use burn::tensor::{DType, Shape};
+use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
+
+use crate::energy::WeightedGrads;
+use crate::flat::{Layout, pack};
 
 /// Numbers that a cube adds up at a time, and the threads that share a number's rows.
 const NUMBERS: usize = 16;
@@ -19,6 +22,9 @@ pub(in crate::energy) const ROWS: usize = 264;
 const ROOM: usize = 1 << 26;
 /// Rows with which a large GPU is busy: with room for fewer, other forms serve better.
 const BUSY: usize = 132;
+
+/// Rounds of all loops of a thread in one launch: software Vulkan ends them after 65,535 without a word. As good as no limit to a card.
+pub(in crate::energy) const ROUNDS: usize = 60_000;
 
 /// Rows for `work` pieces of work, each `total` numbers long; `None` where so few fit the adapter that it would wait.
 pub(in crate::energy) fn rows(client: &Client, work: usize, total: usize) -> Option<usize> {
@@ -90,4 +96,36 @@ pub(in crate::energy) fn sum(rows: CubeTensor, count: usize) -> CubeTensor {
         count,
     );
     sums
+}
+
+/// The gradient of terms of more walkers than one launch takes, `most`: of so many at a time, one piece after the other.
+pub(in crate::energy) fn in_pieces(
+    terms: &[(Tensor<2>, Tensor<1>)],
+    most: usize,
+    layout: &Layout,
+    run: impl Fn(&[(Tensor<2>, Tensor<1>)]) -> WeightedGrads,
+) -> WeightedGrads {
+    if terms.iter().map(|(x, _)| x.dims()[0]).sum::<usize>() <= most {
+        return run(terms);
+    }
+    let mut flat: Option<Tensor<1>> = None;
+    let mut energies = Vec::with_capacity(terms.len());
+    for (x, weights) in terms {
+        let rows = x.dims()[0];
+        let mut parts = Vec::new();
+        for begin in (0..rows).step_by(most) {
+            let count = most.min(rows - begin);
+            let piece = (x.clone().narrow(0, begin, count), weights.clone().narrow(0, begin, count));
+            let found = run(&[piece]);
+            let own = pack(&found.grads);
+            flat = Some(match flat {
+                Some(flat) => flat + own,
+                None => own,
+            });
+            parts.extend(found.energies);
+        }
+        energies.push(Tensor::cat(parts, 0));
+    }
+    let grads = flat.map_or_else(Vec::new, |flat| layout.views(&flat));
+    WeightedGrads { grads, energies }
 }

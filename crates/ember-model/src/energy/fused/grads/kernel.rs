@@ -55,6 +55,32 @@ pub(super) fn tile(client: &Client, hidden: &[usize], layers: usize) -> Option<u
     [TILE, TILE / 2, TILE / 4, TILE / 8].into_iter().find(fits)
 }
 
+/// Rounds of a thread's loops for one tile, and a few to spare.
+pub(super) fn rounds(plan: &Plan) -> usize {
+    let (groups, hidden) = (plan.tile / 4, &plan.hidden);
+    let (covered, slices) = (4 * THREADS / groups, THREADS / groups);
+    let widest = hidden.iter().copied().max().unwrap_or(1);
+    let columns = plan.dim.min(buffer_len(plan.tile, widest) / pitch(plan.tile));
+    let chunks = plan.dim.div_ceil(columns);
+    let blocks = |units: usize| units.div_ceil(covered);
+    let stage = (columns * groups).div_ceil(THREADS) + 1;
+    let first = chunks * (2 * stage + columns.div_ceil(slices) + blocks(hidden[0]) * (1 + columns) + 2);
+    let last = hidden[hidden.len() - 1];
+    let top = last.div_ceil(slices) + last.div_ceil(THREADS) * (1 + groups) + groups + slices + blocks(last);
+    let sums = |units: usize, inputs: usize| {
+        share(units, inputs).rounds(units, inputs, groups) + units.div_ceil(THREADS) * (1 + groups)
+    };
+    let between: usize = hidden
+        .windows(2)
+        .map(|pair| {
+            let [below, above] = [pair[0], pair[1]];
+            let products = blocks(above) * (1 + below) + blocks(below) * (2 + above);
+            products + sums(above, below)
+        })
+        .sum();
+    first + top + between + chunks * sums(hidden[0], columns) + 16
+}
+
 /// One unit of the forward pass: `z` to scratch, `a(z)` to shared memory. Sums over coordinates in several parts begin with the bias
 /// and end with the activation.
 #[cube]

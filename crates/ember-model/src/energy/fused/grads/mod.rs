@@ -5,7 +5,8 @@
 //! order. Gradients are views of one buffer in the layout of [`flat`](crate::flat). The reference is the tensor form (`explicit.rs`).
 //!
 //! Limits, beyond which the tensor form serves: those of the fused energy, and parameters of which a sum for each of 132 cubes
-//! takes no more than 256 MiB or the adapter's largest buffer (500,000 parameters; 250,000 where that is 128 MiB).
+//! takes no more than 256 MiB or the adapter's largest buffer (500,000 parameters; 250,000 where that is 128 MiB). More walkers than a
+//! launch may take on software Vulkan (some 500,000 of the benchmark's network) go in pieces.
 
 mod kernel;
 mod outer;
@@ -134,9 +135,28 @@ pub(in crate::energy) fn weighted_param_grads(
     let tile = kernel::tile(&client, &hidden, layers)?;
     let layout = Layout::new(theta.iter().map(|tensor| tensor.dims()[0]));
     let tiles = terms.iter().map(|(x, _)| x.dims()[0].div_ceil(tile)).sum();
-    let extent = Extent { terms: terms.len(), cubes: partials::rows(&client, tiles, layout.total)? };
+    let cubes = partials::rows(&client, tiles, layout.total)?;
     let dim = terms[0].0.dims()[1];
     let plan = Plan { dim, hidden, activation, tile, confined: confinement != 0.0, layout: layout.clone() };
+    let turns = partials::ROUNDS / kernel::rounds(&plan);
+    if turns == 0 {
+        return None;
+    }
+    Some(partials::in_pieces(terms, turns * cubes * tile, &layout, |terms| {
+        launched(theta, terms, &plan, cubes, confinement as f32)
+    }))
+}
+
+/// The gradient of one term or two, on at most so many cubes.
+fn launched(
+    theta: &[Tensor<1>],
+    terms: &[(Tensor<2>, Tensor<1>)],
+    plan: &Plan,
+    cubes: usize,
+    confinement: f32,
+) -> WeightedGrads {
+    let tiles: usize = terms.iter().map(|(x, _)| x.dims()[0].div_ceil(plan.tile)).sum();
+    let extent = Extent { terms: terms.len(), cubes: cubes.min(tiles) };
     // Slots beyond the last layer, or the last term, hold any tensor.
     let slot = |i: usize| theta.get(i).unwrap_or(&theta[0]).clone().into_dispatch();
     let [first, second] = [&terms[0], &terms[terms.len() - 1]];
@@ -155,10 +175,10 @@ pub(in crate::energy) fn weighted_param_grads(
         slot(7),
         slot(8),
         slot(9),
-        plan,
+        plan.clone(),
         extent,
-        confinement as f32,
+        confinement,
     );
     let energies = [energy0, energy1].into_iter().take(terms.len()).map(Tensor::from_dispatch).collect();
-    Some(WeightedGrads { grads: layout.views(&Tensor::from_dispatch(flat)), energies })
+    WeightedGrads { grads: plan.layout.views(&Tensor::from_dispatch(flat)), energies }
 }

@@ -32,6 +32,15 @@ pub(super) const fn share(units: usize, inputs: usize) -> Share {
     Share { square, down: if tall < most { tall } else { most } }
 }
 
+impl Share {
+    /// Rounds of a thread's loops over `units × inputs` sums of so many groups.
+    pub(super) fn rounds(&self, units: usize, inputs: usize, groups: usize) -> usize {
+        let across = THREADS / self.down;
+        let squares = inputs.div_ceil(across * self.square);
+        units.div_ceil(self.down * self.square) * (1 + squares * (1 + groups))
+    }
+}
+
 /// Adds the products to the cube's row of partial sums: those of the inputs `column .. column + count`, which stand from `inputs` on
 /// in the buffer, with all signals, which stand from `signals` on.
 #[cube]

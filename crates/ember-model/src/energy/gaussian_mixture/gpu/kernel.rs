@@ -94,7 +94,7 @@ pub(super) fn softmax(
             let (m, r) = (at / rows, at % rows);
             if mode + m < modes {
                 let mut square = 0.0f32;
-                for l in 0..lanes {
+                for l in 0..comptime!(plan.sharing()) {
                     square += parts[m * THREADS + r * lanes + l];
                 }
                 numbers[(mode + m) * block + offset + r] = logits[mode + m] - 0.5f32 * square;

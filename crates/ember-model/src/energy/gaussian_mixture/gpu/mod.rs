@@ -30,7 +30,7 @@ const COORDINATES: usize = 8;
 /// Rows over which a cube adds up before it adds to its row of sums, where they fit.
 const BLOCK: usize = 32;
 /// The most cubes of an evaluation: each goes on with other rows.
-const CUBES: usize = 4096;
+const CUBES: usize = 65_535;
 
 /// What a kernel is compiled for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,7 +65,24 @@ impl Plan {
         let at_once = THREADS / lanes;
         let passes = (block.div_ceil(at_once)).min(room / (at_once * modes)).max(1);
         let layout = Layout::new([modes * dim, modes].into_iter());
-        Some(Self { dim, modes, lanes, passes, terms, layout })
+        let plan = Self { dim, modes, lanes, passes, terms, layout };
+        (plan.rounds() <= partials::ROUNDS).then_some(plan)
+    }
+
+    /// Rounds of a thread's loops for one block of rows, the gradient in θ included, and a few to spare.
+    fn rounds(&self) -> usize {
+        let at_once = THREADS / self.lanes;
+        let own = self.dim.div_ceil(self.lanes);
+        let shares = (AT_ONCE * at_once).div_ceil(THREADS) * (1 + self.sharing());
+        let softmax = self.modes.div_ceil(AT_ONCE) * (1 + own + shares) + 3 * self.modes + 2;
+        let force = own * (1 + self.modes);
+        let outputs = (self.modes * self.dim).div_ceil(THREADS) + self.modes.div_ceil(THREADS);
+        self.passes * (softmax + self.modes) + force + outputs * (2 + self.block()) + THREADS + 16
+    }
+
+    /// Lanes of a row that have a coordinate.
+    fn sharing(&self) -> usize {
+        self.lanes.min(self.dim)
     }
 
     /// Rows whose terms stand in shared memory.
@@ -193,7 +210,11 @@ fn client(theta: &[Tensor<1>], x: &Tensor<2>) -> Option<Client> {
 /// `(U, ∇U)` at `x: [rows, dim]`, θ the means `[K·dim]` and the logits `[K]`; `None` where a tensor is on no GPU, on the tape, or beyond
 /// the limits above.
 pub(super) fn energy_and_grad(theta: &[Tensor<1>], x: &Tensor<2>) -> Option<(Tensor<1>, Tensor<2>)> {
-    let plan = Plan::new(&client(theta, x)?, x.dims()[1], theta[1].dims()[0], 1, 1)?;
+    let [rows, dim] = x.dims();
+    let plan = Plan::new(&client(theta, x)?, dim, theta[1].dims()[0], 1, 1)?;
+    if rows.div_ceil(plan.block() * CUBES) * plan.rounds() > partials::ROUNDS {
+        return None;
+    }
     let [means, logits] = [&theta[0], &theta[1]].map(|tensor| tensor.clone().into_dispatch());
     let x = x.clone().into_dispatch();
     let (energy, grad) = <Dispatch as MixtureOps>::mixture_energy_and_grad(x, means, logits, plan);
@@ -205,7 +226,9 @@ pub(super) fn weighted_param_grads(
     theta: &[Tensor<1>],
     terms: &[(Tensor<2>, Tensor<1>)],
 ) -> Option<WeightedGrads> {
-    let (first, second) = (terms.first()?, terms.last()?);
+    if terms.is_empty() {
+        return None;
+    }
     let serves = |(x, weights): &(Tensor<2>, Tensor<1>)| {
         weights.dtype() == DType::F32
             && weights.clone().try_into_primitive::<Cube>().is_ok()
@@ -219,11 +242,28 @@ pub(super) fn weighted_param_grads(
         let found = weighted_param_grads(theta, &[(x, weights)])?;
         return Some(WeightedGrads { energies: split(&found.energies[0]), grads: found.grads });
     }
-    let client = client(theta, &first.0)?;
-    let plan = Plan::new(&client, first.0.dims()[1], theta[1].dims()[0], terms.len(), BLOCK)?;
+    let client = client(theta, &terms[0].0)?;
+    let plan = Plan::new(&client, terms[0].0.dims()[1], theta[1].dims()[0], terms.len(), BLOCK)?;
     let tiles = terms.iter().map(|(x, _)| x.dims()[0].div_ceil(plan.block())).sum();
     let cubes = partials::rows(&client, tiles, plan.layout.total)?;
+    let most = partials::ROUNDS / plan.rounds() * cubes * plan.block();
     let layout = plan.layout.clone();
+    Some(partials::in_pieces(terms, most, &layout, |terms| {
+        launched(theta, terms, Plan { terms: terms.len(), ..plan.clone() }, cubes)
+    }))
+}
+
+/// The gradient of one term or two, on at most so many cubes.
+fn launched(
+    theta: &[Tensor<1>],
+    terms: &[(Tensor<2>, Tensor<1>)],
+    plan: Plan,
+    cubes: usize,
+) -> WeightedGrads {
+    let [first, second] = [&terms[0], &terms[terms.len() - 1]];
+    let layout = plan.layout.clone();
+    // A cube without rows would leave no sums.
+    let tiles = terms.iter().map(|(x, _)| x.dims()[0].div_ceil(plan.block())).sum::<usize>();
     let (flat, energy0, energy1) = <Dispatch as MixtureOps>::mixture_weighted_grads(
         first.0.clone().into_dispatch(),
         first.1.clone().into_dispatch(),
@@ -232,8 +272,8 @@ pub(super) fn weighted_param_grads(
         theta[0].clone().into_dispatch(),
         theta[1].clone().into_dispatch(),
         plan,
-        cubes,
+        cubes.min(tiles),
     );
     let energies = [energy0, energy1].into_iter().take(terms.len()).map(Tensor::from_dispatch).collect();
-    Some(WeightedGrads { grads: layout.views(&Tensor::from_dispatch(flat)), energies })
+    WeightedGrads { grads: layout.views(&Tensor::from_dispatch(flat)), energies }
 }
