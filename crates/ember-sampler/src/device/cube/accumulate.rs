@@ -10,7 +10,7 @@ use super::launch::grid;
 /// The same number, by a way no shader compiler looks through: `zero` is known at run time only. Drivers simplify
 /// `(a + b) − a` to `b`, which is the very error the compensation must see (Mesa does, with WGSL's blessing).
 #[cube]
-fn opaque(value: f32, zero: u32) -> f32 {
+pub(super) fn opaque(value: f32, zero: u32) -> f32 {
     f32::reinterpret(u32::reinterpret(value) ^ zero)
 }
 
