@@ -90,19 +90,12 @@ impl Banked {
         }
     }
 
-    /// Adds what the host knows, `[R]`.
+    /// Adds what the host knows, `[R]`. One read on a GPU.
     pub(crate) fn plus(self, gains: &[f64]) -> Self {
+        let values = self.values().iter().zip(gains).map(|(value, gain)| value + gain).collect();
         match self.0 {
-            Bank::Host(values) => {
-                Self(Bank::Host(values.iter().zip(gains).map(|(value, gain)| value + gain).collect()))
-            }
-            Bank::Device(pairs, known) => {
-                let groups = gains.len();
-                let delta = upload(gains.iter().map(|&gain| gain as f32).collect(), &pairs.device());
-                let (hi, lo) = (pairs.clone().narrow(0, 0, groups), pairs.narrow(0, groups, groups));
-                let (hi, lo) = device::accumulate(hi, lo, delta);
-                Self(Bank::Device(Tensor::cat(vec![hi, lo], 0), known))
-            }
+            Bank::Host(_) => Self(Bank::Host(values)),
+            Bank::Device(pairs, _) => Self::new(values, &pairs.device()),
         }
     }
 

@@ -149,7 +149,7 @@ pub fn is_taken(uniform: f32, log_ratio: f32, energy: f32) -> bool {
 /// The same number, by a way no shader compiler looks through: `zero` is known at run time only. Drivers simplify
 /// `(a + b) − a` to `b`, which is the very error the compensation must see (Mesa does, with WGSL's blessing).
 #[cube]
-fn opaque(value: f32, zero: u32) -> f32 {
+pub fn opaque(value: f32, zero: u32) -> f32 {
     f32::reinterpret(u32::reinterpret(value) ^ zero)
 }
 

@@ -3,7 +3,7 @@
 
 use cubecl::prelude::*;
 
-use crate::device::cube::accumulate::two_sum;
+use ember_model::energy::chain::cube::{Pair, opaque};
 use crate::device::cube::masses::{bits_of, exponent_field, key_of};
 
 /// Threads of a cube.
@@ -229,6 +229,19 @@ pub(super) fn verdict(sums: &Sums, log_count: f32, limit: f32) -> Verdict {
     }
 }
 
+/// `hi + lo + delta`, of which no more is lost than a 2⁻⁴⁷th: the error of `hi + delta` joins `lo`, then the pair is made normal again
+/// (T. J. Dekker, Numer. Math. 18 (1971), `add2`).
+#[cube]
+fn plus(hi: f32, lo: f32, delta: f32, zero: u32) -> Pair {
+    let sum = opaque(hi + delta, zero);
+    let delta_seen = opaque(sum - hi, zero);
+    let hi_seen = opaque(sum - delta_seen, zero);
+    let error = opaque(hi - hi_seen, zero) + opaque(delta - delta_seen, zero);
+    let rest = opaque(lo + error, zero);
+    let high = opaque(sum + rest, zero);
+    Pair { hi: high, lo: opaque(rest - opaque(high - sum, zero), zero) }
+}
+
 /// Banks a mean weight: `log_z += log_mean_exp`, both parts of number `r` of `groups`. What `lo` has below 2⁻⁵¹ of `hi` is cut off, so
 /// that `hi + lo` is exact in `f64`.
 #[cube]
@@ -245,7 +258,7 @@ pub(super) fn bank(
     let mut lo = log_z[groups + r];
     if comptime!(!within) {
         if verdict.due {
-            let sum = two_sum(hi, lo, f32::reinterpret(verdict.log_mean_exp), zero);
+            let sum = plus(hi, lo, f32::reinterpret(verdict.log_mean_exp), zero);
             let (high, low) = (u32::reinterpret(sum.hi), u32::reinterpret(sum.lo));
             // Bits of `lo`, whose last is worth 2^(e_lo − 23), that lie below 2^(e_hi − 51).
             let (e_high, e_low) = (exponent_field(high), exponent_field(low) + 28u32);
