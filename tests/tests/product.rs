@@ -1,6 +1,8 @@
 //! The f32 product that CUDA devices need, on the GPU path: against f64, on the tape, and on shapes that are no multiple of a block.
 #![cfg(feature = "wgpu")]
 
+use std::path::{Path, PathBuf};
+
 use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::params::download;
 use ember_model::product::matmul_by_kernel;
@@ -63,6 +65,32 @@ fn views_and_empty_sums() {
     let expected = download(matrix(&a, 33, &cpu()).transpose().matmul(matrix(&b, 33, &cpu())));
     let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst < 2e-5, "{worst}");
+}
+
+/// An energy that calls burn's product is tf32 on CUDA.
+#[test]
+fn no_energy_calls_burns_product() {
+    fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path())
+        {
+            match entry.is_dir() {
+                true => sources(&entry, found),
+                false => found.push(entry),
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/ember-model/src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    assert!(files.len() > 30, "the sources are there");
+    let calls = |path: &PathBuf| std::fs::read_to_string(path).expect("readable").contains(".matmul(");
+    let mut calling: Vec<String> = files
+        .iter()
+        .filter(|path| calls(path))
+        .map(|path| path.strip_prefix(&root).expect("below it").display().to_string())
+        .collect();
+    calling.sort();
+    assert_eq!(calling, ["precision.rs", "product/mod.rs"], "take ember_model::product::matmul");
 }
 
 /// Its derivatives are those of burn's product.

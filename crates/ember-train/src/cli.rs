@@ -275,7 +275,7 @@ Examples:
   ember devices --check wgpu:0      # the first thing to run on a new card
 
 --check compares random numbers, energies and gradients, updates, resampling, Langevin steps and products with the processor and with
-f64: about ten seconds, most of them for compiling kernels. Exit code 1 if a row is off.")]
+f64. Most of its time goes into compiling kernels: seconds on a GPU, minutes on a software renderer. Exit code 1 if a row is off.")]
 pub struct DevicesArgs {
     /// Compare a device with flex and f64: a table of errors and times
     #[arg(long, value_name = "DEVICE", num_args = 0..=1, default_missing_value = "auto")]

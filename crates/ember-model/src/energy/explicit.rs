@@ -15,6 +15,7 @@ use burn::tensor::Tensor;
 use super::activation::Activation;
 use super::network::confine;
 use super::{Evaluation, Pass, WeightedGrads};
+use crate::product::matmul;
 
 /// A perceptron with one output at some θ and some x, after the forward pass.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl Perceptron {
         for (l, layer) in theta.chunks_exact(2).enumerate() {
             let ([_, width], [out]) = (hidden.dims(), layer[1].dims());
             let (weight, bias) = (layer[0].clone().reshape([out, width]), layer[1].clone().reshape([1, out]));
-            let product = hidden.clone().matmul(weight.clone().transpose());
+            let product = matmul(hidden.clone(), weight.clone().transpose());
             weights.push(weight);
             inputs.push(hidden);
             hidden = product.clone() + bias.clone();
@@ -61,7 +62,7 @@ impl Perceptron {
         for (l, (product, bias)) in self.sums.iter().enumerate().rev() {
             let (signal, weight) = (signals[signals.len() - 1].clone(), self.weights[l + 1].clone());
             // A product with one row is a stretched row.
-            let back = if weight.dims()[0] == 1 { signal * weight } else { signal.matmul(weight) };
+            let back = if weight.dims()[0] == 1 { signal * weight } else { matmul(signal, weight) };
             signals.push(self.activation.back(product.clone() + bias.clone(), back));
         }
         signals.reverse();
@@ -70,7 +71,7 @@ impl Perceptron {
 
     /// `∇ₓU`, `[batch, dim]`, from the signals of `δ_L = 1`.
     fn energy_grad(&self, signals: &[Tensor<2>]) -> Tensor<2> {
-        let grad = signals[0].clone().matmul(self.weights[0].clone());
+        let grad = matmul(signals[0].clone(), self.weights[0].clone());
         if self.confinement == 0.0 {
             return grad;
         }
@@ -82,8 +83,8 @@ impl Perceptron {
         let ones = self.energy.ones_like().reshape([1, self.energy.dims()[0]]);
         let layer = |(signal, input): (Tensor<2>, &Tensor<2>)| {
             let ([_, out], [_, width]) = (signal.dims(), input.dims());
-            let bias = ones.clone().matmul(signal.clone()).reshape([out]);
-            [signal.transpose().matmul(input.clone()).reshape([out * width]), bias]
+            let bias = matmul(ones.clone(), signal.clone()).reshape([out]);
+            [matmul(signal.transpose(), input.clone()).reshape([out * width]), bias]
         };
         signals.into_iter().zip(&self.inputs).flat_map(layer).collect()
     }

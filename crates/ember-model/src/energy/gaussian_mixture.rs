@@ -11,6 +11,7 @@ use super::{Architecture, Evaluation, Mixture, WeightedGrads};
 use crate::cpu::CpuForm;
 use crate::error::ModelError;
 use crate::params::{HostTensor, ParamSpec};
+use crate::product::matmul;
 use crate::random::{Purpose, Stream};
 use crate::shape::SampleShape;
 
@@ -133,7 +134,7 @@ impl MixtureEnergy {
         let terms = self.log_terms(theta, x.clone());
         let responsibilities = activation::softmax(terms.clone(), 1);
         // ∇U = x − Σ_k r_k m_k
-        let grad = x - responsibilities.matmul(theta[0].clone().reshape([k, d]));
+        let grad = x - matmul(responsibilities, theta[0].clone().reshape([k, d]));
         (negative_log_sum_exp(terms), grad)
     }
 
@@ -151,7 +152,7 @@ impl MixtureEnergy {
             let mass = weighted.clone().sum_dim(0).reshape([k, 1]);
             // Σ_b w r_k (m_k − x)
             let pull =
-                theta[0].clone().reshape([k, d]) * mass.clone() - weighted.transpose().matmul(x.clone());
+                theta[0].clone().reshape([k, d]) * mass.clone() - matmul(weighted.transpose(), x.clone());
             means_grad = means_grad + pull.reshape([k * d]);
             logits_grad = logits_grad - mass.reshape([k]);
             energies.push(negative_log_sum_exp(log_terms));

@@ -2,8 +2,8 @@
 //!
 //! Every row computes something on the device twice, from the same inputs. It is right where the first result is within what is
 //! allowed of the reference and the second has the bits of the first: runs are promised to repeat bit for bit. Networks are small,
-//! since a new card compiles each kernel first; together the rows take about ten seconds there. What a row allows is stated where
-//! the row is made, with its reason.
+//! since a new card compiles each kernel first: all rows together are meant to take some ten seconds there. What a row allows is stated
+//! where the row is made, with its reason.
 //!
 //! | rows | reference |
 //! |---|---|

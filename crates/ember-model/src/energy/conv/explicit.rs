@@ -16,6 +16,7 @@ use crate::energy::explicit::stacked;
 use crate::energy::fused::layers;
 use crate::energy::network::confine;
 use crate::energy::{Evaluation, Pass, WeightedGrads};
+use crate::product::matmul;
 
 /// What a pass is of.
 #[derive(Clone, Debug)]
@@ -132,7 +133,7 @@ impl Convolutions {
             let len = self.weights[l].shape().num_elements();
             let input = self.inputs[l].clone();
             let weight = if self.is_row(l) {
-                signal.reshape([1, n]).matmul(input.reshape([n, len])).reshape([len])
+                matmul(signal.reshape([1, n]), input.reshape([n, len])).reshape([len])
             } else {
                 let options = options(&self.shape.layers[l]);
                 conv2d_weight_backward(input, self.weights[l].clone(), signal, options).reshape([len])
