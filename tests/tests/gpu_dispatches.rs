@@ -25,6 +25,8 @@ const CIFAR: &str =
     { out = 256, kernel = 4, stride = 2, padding = 1 }, { out = 512, kernel = 4, stride = 2, padding = 1 },
     { out = 1, kernel = 4 }]\n";
 
+const FLOW: &str = "kind = \"real_nvp\"\ndim = 32\nlayers = 8\nhidden = [128, 128]\nactivation = \"relu\"\n";
+
 fn model(metadata: &str, device: &Device) -> EnergyModel {
     let spec = EnergySpec::from_metadata(metadata).expect("an energy");
     EnergyModel::init(spec, 1, device).expect("it fits")
@@ -305,4 +307,45 @@ fn a_resampling() {
     });
     assert!(download(all.pop().expect("it has run")).iter().all(|v| v.is_finite()), "a launch failed");
     keeps_within("systematic resampling with the gather, 65,536 walkers", &work, 5.0, 2.0, 0);
+}
+
+/// The gradient of a RealNVP training step: θ packed, the chain there and back, the sums. The optimiser is not in it.
+#[test]
+fn a_gradient_of_a_flow() {
+    let _alone = alone();
+    let Some(device) = gpu() else { return };
+    let model = model(FLOW, &device);
+    let terms = [(normals([1024, 32], &device), Tensor::full([1024], 1.0 / 1024.0, &device))];
+    let mut all = Vec::new();
+    let work = count(&device, 1, || all.push(model.weighted_param_grads(&terms)));
+    let found = all.pop().expect("it has run");
+    assert!(found.grads.into_iter().flat_map(download).all(|v| v.is_finite()), "a launch failed");
+    keeps_within("∂U/∂θ, RealNVP, 1,024 rows", &work, 6.0, 4.0, 0);
+    // Where θ is one buffer already, two launches.
+    let flat = pack(model.theta());
+    let views = Layout::of(&model.params()).views(&flat);
+    let model = model.with_theta(views);
+    let mut all = Vec::new();
+    let work = count(&device, 1, || all.push(model.weighted_param_grads(&terms)));
+    keeps_within("∂U/∂θ, RealNVP of one buffer, 1,024 rows", &work, 2.0, 4.0, 0);
+}
+
+/// What a move and a draw of a flow cost.
+#[test]
+fn a_pass_of_a_flow() {
+    let _alone = alone();
+    let Some(device) = gpu() else { return };
+    let start = model(FLOW, &device);
+    let flat = pack(start.theta());
+    let model = start.with_theta(Layout::of(&start.params()).views(&flat));
+    let x = normals([256, 32], &device);
+    let mut all = Vec::new();
+    let work = count(&device, 1, || all.push(model.energy_and_grad(x.clone())));
+    let (energy, grad) = all.pop().expect("it has run");
+    assert!(download(energy).iter().chain(&download(grad)).all(|v| v.is_finite()), "a launch failed");
+    keeps_within("(U, ∇U), RealNVP, 256 rows", &work, 1.0, 1.0, 0);
+    let mut all = Vec::new();
+    let work =
+        count(&device, 1, || all.push(model.flow().expect("a flow").forward(model.theta(), x.clone())));
+    keeps_within("a draw, RealNVP, 256 rows", &work, 1.0, 1.0, 0);
 }
