@@ -123,17 +123,48 @@ learning_rate = 1e-4
 log_every = 100
 "#;
 
-/// Of the reads, one an update is the ess that resampling asks for.
+/// What one update of a run costs, once it is under way.
+fn update_of(text: &str, device: &Device) -> Work {
+    let mut trainer = Trainer::new(config(text), device).expect("a trainer");
+    let work = count(device, 4, || {
+        trainer.update(false).expect("an update");
+    });
+    assert!(trainer.check().is_ok(), "a launch that failed is counted, too");
+    work
+}
+
 #[test]
 fn a_weighted_training_update() {
     let _alone = alone();
     let Some(device) = gpu() else { return };
-    let mut trainer = Trainer::new(config(TRAINING), &device).expect("a trainer");
-    let work = count(&device, 4, || {
-        trainer.update(false).expect("an update");
-    });
-    assert!(trainer.walkers.summary().finite, "a launch that failed is counted, too");
-    keeps_within("training update, MLP, 4,096 + 4,096", &work, 88.0, 118.0, 4);
+    keeps_within("training update, MLP, 4,096 + 4,096", &update_of(TRAINING, &device), 10.0, 6.0, 0);
+}
+
+#[test]
+fn a_training_update_of_the_mixture() {
+    let _alone = alone();
+    let Some(device) = gpu() else { return };
+    let mixture = "kind = \"gaussian_mixture\"\nmeans = [[-0.1], [0.1]]\nmeans_noise = 0.01\ntrain_means = true\n";
+    let text = TRAINING
+        .replace("dim = 2\nmeans = [[2.0, 0.0], [-2.0, 0.0]]", "dim = 50\nmeans = [[-10.0], [6.0]]")
+        .replace("train_size = 8192", "train_size = 4096")
+        .replace("kind = \"mlp\"\nhidden = [128, 128, 128]\nconfinement = 1.0\n", mixture)
+        .replace("kind = \"adam\"", "kind = \"sgd\"");
+    keeps_within("training update, mixture d = 50, 4,096 + 4,096", &update_of(&text, &device), 8.0, 12.0, 0);
+}
+
+#[test]
+fn a_training_step_of_a_flow() {
+    let _alone = alone();
+    let Some(device) = gpu() else { return };
+    let begin = TRAINING.find("[walkers]").expect("a table");
+    let end = TRAINING.find("[optimizer]").expect("a table");
+    let flow = "kind = \"real_nvp\"\nlayers = 8\nhidden = [128, 128]\nactivation = \"relu\"\n";
+    let text = format!("{}[objective]\nkind = \"maximum_likelihood\"\n{}", &TRAINING[..begin], &TRAINING[end..])
+        .replace("dim = 2\nmeans = [[2.0, 0.0], [-2.0, 0.0]]", "dim = 32\nmeans = [[2.0], [-2.0]]")
+        .replace("kind = \"mlp\"\nhidden = [128, 128, 128]\nconfinement = 1.0\n", flow)
+        .replace("batch_size = 4096", "batch_size = 1024");
+    keeps_within("training step, RealNVP d = 32, 1,024 rows", &update_of(&text, &device), 8.0, 8.0, 0);
 }
 
 #[test]
