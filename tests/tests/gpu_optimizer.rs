@@ -141,7 +141,7 @@ fn an_alarm_keeps_the_state() {
         let mut optimizer = Optimizer::new(&adam(None), start.params());
         let none = Alarm::none(&fine());
         let step = 70_000;
-        let guarded = Guarded { finite: upload(finite, &device), gap };
+        let guarded = Guarded { finite: upload(finite, &device), gap, is_negated: false };
         let (next, _, alarm) = optimizer.step_guarded(step, &start, &on(&device, g), guarded, none);
         let found = Alarm::unpack(&download(alarm.clone()));
         assert_eq!(found.map(|alarm| (alarm.step, alarm.cause)), cause.map(|cause| (step, cause)), "{what}");
@@ -149,7 +149,7 @@ fn an_alarm_keeps_the_state() {
         let moments = optimizer.state().0;
         assert_eq!(moments.iter().all(|t| t.values.iter().all(|&v| v == 0.0)), cause.is_some(), "{what}: moments");
         // Once it rang it keeps ringing, for the first update.
-        let guarded = Guarded { finite: fine(), gap: None };
+        let guarded = Guarded { finite: fine(), gap: None, is_negated: false };
         let (after, _, alarm) = optimizer.step_guarded(step + 1, &next, &on(&device, good()), guarded, alarm);
         let again = Alarm::unpack(&download(alarm));
         assert_eq!(again.map(|alarm| (alarm.step, alarm.cause)), cause.map(|cause| (step, cause)), "{what}: again");

@@ -57,6 +57,8 @@ pub struct Guarded {
     pub finite: Tensor<1>,
     /// Mean energies of data and walkers, `[2]`, and the largest difference allowed.
     pub gap: Option<(Tensor<1>, f64)>,
+    /// Whether the gradient comes with the opposite sign.
+    pub is_negated: bool,
 }
 
 impl Optimizer {
@@ -93,7 +95,7 @@ impl Optimizer {
             && descent::serves(first)
         {
             let alarm = descent::Alarm::none(first);
-            let guarded = Guarded { finite: alarm.clone(), gap: None };
+            let guarded = Guarded { finite: alarm.clone(), gap: None, is_negated: false };
             let (model, info, _) = self.step_guarded(step, model, &grads, guarded, alarm);
             return (model, info);
         }
@@ -142,6 +144,7 @@ impl Optimizer {
                 learning_rate: learning_rate as f32,
                 clip_norm: self.config.clip_norm().map(|norm| norm as f32),
                 max_gap: max_gap.map(|gap| gap as f32),
+                is_negated: guarded.is_negated,
                 step,
             },
         );

@@ -57,7 +57,7 @@ pub struct Trainer {
     /// The data set, in host memory.
     pub data: Arc<Data>,
     batches: Batches,
-    /// What each row of a batch counts, `[batch]`: all the same.
+    /// What each row of a batch counts in the gradient, `[batch]`: all the same.
     data_weights: Tensor<1>,
     /// On a GPU: whether and when the state was found not to be as it must be; see `on_device.rs`.
     alarm: Option<Tensor<1>>,
@@ -208,9 +208,9 @@ impl Trainer {
         let modes = config.dataset.as_dyn().truth().and_then(|truth| truth.modes);
         let modes = modes.map(|modes| DeviceModes::new(&modes, device));
         let batches = batches(&config, &data, device)?;
-        let n = config.dataset.as_dyn().batch_size();
-        Ok(Self {
-            data_weights: Tensor::full([n], 1.0 / n as f64, device),
+        let data_weights = Tensor::zeros([1], device);
+        let mut trainer = Self {
+            data_weights,
             optimizer: Optimizer::new(&config.optimizer, model.params()),
             ema: config.optimizer.ema().map(|decay| Ema::new(decay, &model)),
             config,
@@ -227,7 +227,10 @@ impl Trainer {
             batches,
             alarm: None,
             device: device.clone(),
-        })
+        };
+        let n = trainer.config.dataset.as_dyn().batch_size();
+        trainer.data_weights = Tensor::full([n], trainer.gradient_sign() / n as f64, device);
+        Ok(trainer)
     }
 
     /// The device everything is on.
@@ -350,7 +353,8 @@ impl Trainer {
         Ok(info)
     }
 
-    /// The rows of the gradient `G = (1/n) Σ_j ∂_θU(x_j) − Σ_i W_i ∂_θU(X_i)` (Carbone et al. 2023, Alg. 1) and their weights.
+    /// The rows of the gradient `G = (1/n) Σ_j ∂_θU(x_j) − Σ_i W_i ∂_θU(X_i)` (Carbone et al. 2023, Alg. 1) and their weights: on a GPU
+    /// those of `−G`, so that no launch changes signs.
     fn terms(&self, batch: Tensor<2>, negative: Option<&NegativePhase>) -> Vec<(Tensor<2>, Tensor<1>)> {
         let l2 = self.config.objective.as_dyn().energy_l2();
         // λ ∂ E[e²] = 2λ E[e ∂U]
@@ -362,10 +366,15 @@ impl Trainer {
         }
         let mut terms = vec![(batch, data_weights)];
         if let Some(NegativePhase { moving, weights, .. }) = negative {
-            let mut walker_weights = weights.clone().neg();
+            let negative = |weights: Tensor<1>| if self.is_on_gpu() { weights } else { weights.neg() };
+            let mut walker_weights = negative(weights.clone());
             if l2 > 0.0 {
                 let e = regulariser(moving.energy.clone(), moving.position.clone());
-                walker_weights = walker_weights + weights.clone() * e;
+                // A CPU's −W + W e, and its opposite on a GPU.
+                walker_weights = match self.is_on_gpu() {
+                    true => walker_weights - weights.clone() * e,
+                    false => walker_weights + weights.clone() * e,
+                };
             }
             terms.push((moving.position.clone(), walker_weights));
         }
@@ -397,7 +406,7 @@ impl Trainer {
             return self.model.weighted_param_grads(terms);
         };
         let mut found = self.model.weighted_param_grads(&terms[..1]);
-        let weights = weights.as_ref().map_or_else(|| terms[1].1.clone(), |weights| weights.clone().neg());
+        let weights = weights.clone().unwrap_or_else(|| terms[1].1.clone());
         let walkers = pass.weighted_param_grads(&weights);
         found.grads = found.grads.into_iter().zip(walkers).map(|(data, walkers)| data + walkers).collect();
         found.energies.push(moving.energy.clone());

@@ -26,6 +26,7 @@ const SLICE: usize = 1 << 12;
 struct Plan {
     adam: bool,
     clips: bool,
+    is_negated: bool,
     watches_gap: bool,
     /// Whether the sums come from a launch before.
     has_partials: bool,
@@ -155,9 +156,12 @@ fn step_kernel(
     }
 
     let mut cut = 1.0f32;
+    if comptime!(plan.is_negated) {
+        cut = -1.0f32;
+    }
     if comptime!(plan.clips) {
         // min(1, clip / |G|)
-        cut = f32::min(clip_norm / (norm + 1e-12f32), 1.0f32);
+        cut = cut * f32::min(clip_norm / (norm + 1e-12f32), 1.0f32);
     }
     #[unroll]
     for part in 0..EACH {
@@ -228,6 +232,7 @@ pub(super) fn descend(
     let plan = Plan {
         adam,
         clips: descent.clip_norm.is_some(),
+        is_negated: descent.is_negated,
         watches_gap: descent.max_gap.is_some(),
         has_partials,
     };

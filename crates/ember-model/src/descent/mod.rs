@@ -50,6 +50,8 @@ pub struct Descent {
     pub clip_norm: Option<f32>,
     /// The largest difference of the two energies in `gap`.
     pub max_gap: Option<f32>,
+    /// Whether the gradient comes with the opposite sign: a launch less where its weights are at hand with that sign.
+    pub is_negated: bool,
     /// The parameter update, for the alarm.
     pub step: u64,
 }

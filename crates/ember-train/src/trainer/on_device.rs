@@ -33,7 +33,12 @@ impl Trainer {
         (watchdog.max_rollbacks > 0).then(most)
     }
 
-    /// θ one step further. On a GPU only while `stats`, the gradient and the gap of the mean energies of data and walkers are as they
+    /// The sign that the terms of the gradient have: −1 on a GPU, where the walkers' weights then serve as they are.
+    pub(super) fn gradient_sign(&self) -> f64 {
+        if self.is_on_gpu() { -1.0 } else { 1.0 }
+    }
+
+    /// θ one step further, by a gradient of that sign. On a GPU only while `stats`, the gradient and the gap of the mean energies of data and walkers are as they
     /// must be.
     pub(super) fn descend(
         &mut self,
@@ -48,7 +53,7 @@ impl Trainer {
             // Of an alarm that has not rung all numbers are finite.
             let finite = stats.or_else(|| data.clone()).unwrap_or_else(|| alarm.clone());
             let gap = data.zip(walkers).map(|(data, walkers)| Tensor::cat(vec![data, walkers], 0));
-            let guarded = Guarded { finite, gap: gap.zip(self.max_gap()) };
+            let guarded = Guarded { finite, gap: gap.zip(self.max_gap()), is_negated: true };
             let (model, info, alarm) =
                 self.optimizer.step_guarded(self.step, &self.model, &grads, guarded, alarm);
             self.alarm = Some(alarm);

@@ -5,7 +5,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use ember_model::random::Stream;
-use ember_model::random::cube::{Counter, counter, philox, word};
+use ember_model::random::cube::{Counter, counter, philox};
 
 use super::launch::{empty, grid, zeros};
 use super::masses::{constants, masses, stored, to_slots};
