@@ -4,7 +4,7 @@
 //! The arithmetic is that of the step made of three launches (`ember-sampler/src/device/cube/`), term by term.
 
 // What the macros make has no documentation of its own.
-#![allow(clippy::assign_op_pattern, clippy::too_many_arguments, missing_docs)]
+#![allow(clippy::assign_op_pattern, clippy::needless_range_loop, clippy::too_many_arguments, missing_docs)]
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
