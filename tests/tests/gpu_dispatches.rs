@@ -178,7 +178,31 @@ fn an_energy_and_gradient_of_the_image_network() {
     let work = count(&device, 1, || all.push(model.energy_and_grad(x.clone())));
     let (energy, grad) = all.pop().expect("it has run");
     assert!(download(energy).iter().chain(&download(grad)).all(|v| v.is_finite()), "a launch failed");
-    keeps_within("(U, ∇U), CIFAR network, 4 walkers", &work, 29.0, 63.0, 0);
+    // One launch a layer each way, the last layer's both ways in one, and one for all weights. The packed weights, 22 MB, are counted
+    // whole at each of the eight launches that read a part.
+    keeps_within("(U, ∇U), CIFAR network, 4 walkers", &work, 10.0, 230.0, 0);
+    for (kernel, launches) in [("PackKernel", 1), ("ForwardKernel", 4), ("TopKernel", 1), ("InputKernel", 4)]
+    {
+        assert_eq!(work.kernels.get(kernel), Some(&launches), "{kernel}: {work}");
+    }
+}
+
+/// Two launches a layer more than the pass, which needs no gradient in x.
+#[test]
+fn the_weighted_gradient_of_the_image_network() {
+    let _alone = alone();
+    let Some(device) = gpu() else { return };
+    let model = model(CIFAR, &device);
+    let (x, weights) = (normals([4, 3072], &device), upload(vec![0.25; 4], &device));
+    let mut all = Vec::new();
+    let work =
+        count(&device, 1, || all.push(model.weighted_param_grads(&[(x.clone(), weights.clone())]).grads));
+    let grads = all.pop().expect("it has run");
+    assert!(grads.into_iter().all(|grad| download(grad).iter().all(|v| v.is_finite())), "a launch failed");
+    keeps_within("weighted gradient, CIFAR network, 4 walkers", &work, 19.0, 230.0, 0);
+    for (kernel, launches) in [("InputKernel", 3), ("PartialKernel", 5), ("TotalKernel", 5)] {
+        assert_eq!(work.kernels.get(kernel), Some(&launches), "{kernel}: {work}");
+    }
 }
 
 /// The gradient of 4,096 data and 4,096 walkers with all energies; `pack` finds the buffer that the gradients are views of.

@@ -65,7 +65,8 @@ pub(super) fn class_pixel(index: usize, part: &Part, #[comptime] geometry: Geome
     }
 }
 
-/// Where the row (or the rows' tap) of a square is, three numbers each: kept over all inner steps.
+/// Where the row (or the rows' tap) of a square is, three numbers each: kept over all inner steps. Lines and columns of an input count
+/// from those of its padding: a constant below zero has no literal in a shader.
 #[cube]
 pub(super) fn places(
     places: &mut Array<usize>,
@@ -76,7 +77,6 @@ pub(super) fn places(
 ) {
     let geometry = comptime!(plan.geometry);
     let stride = comptime!(geometry.stride);
-    let padding = comptime!(geometry.padding);
     match comptime!(plan.product) {
         Product::Forward => {
             let pixels = comptime!(geometry.input_pixels());
@@ -85,8 +85,8 @@ pub(super) fn places(
                 let at = comptime!(first + 3 * r);
                 let place = pixel(row + r, comptime!([geometry.output[1], geometry.output[2]]));
                 places[at] = place.image * pixels;
-                places[comptime!(at + 1)] = select(row + r < part.rows, place.y * stride - padding, NOWHERE);
-                places[comptime!(at + 2)] = place.x * stride - padding;
+                places[comptime!(at + 1)] = select(row + r < part.rows, place.y * stride, NOWHERE);
+                places[comptime!(at + 2)] = place.x * stride;
             }
         }
         Product::Input => {
@@ -111,6 +111,18 @@ pub(super) fn places(
     }
 }
 
+/// Whether line `y` and column `x`, counted from those of the padding, are of the image.
+#[cube]
+fn is_inside(
+    y: usize,
+    x: usize,
+    #[comptime] height: usize,
+    #[comptime] width: usize,
+    #[comptime] padding: usize,
+) -> bool {
+    y >= padding && y < comptime!(height + padding) && x >= padding && x < comptime!(width + padding)
+}
+
 /// Four rows of patches (or, going back, of the signals that a pixel's patches have) at the inner indices `k .. k + 4`. `source` is
 /// `[n, h, w, c]` or `[n, c, h, w]`.
 #[cube]
@@ -133,6 +145,8 @@ fn patches<N: Size>(
     let width = comptime!(source_shape[2]);
     let side = comptime!(if back { geometry.class_taps() } else { geometry.kernel });
     let inner = comptime!(side * side * channels);
+    let padding = comptime!(if back { 0 } else { geometry.padding });
+    let corner = comptime!(padding * width + padding);
     if comptime!(vector == LANES) {
         // Four channels of one tap.
         let tap = k / channels;
@@ -147,8 +161,8 @@ fn patches<N: Size>(
             let y = if back { y0 - dy } else { y0 + dy };
             let x = if back { x0 - dx } else { x0 + dx };
             let mut row = Lanes::new(0.0f32);
-            if k < inner && y < height && x < width {
-                row = get(source, (places[at] + y * width + x) * channels + channel, LANES);
+            if k < inner && is_inside(y, x, height, width, padding) {
+                row = get(source, (places[at] + y * width + x - corner) * channels + channel, LANES);
             }
             rows[r] = row;
         }
@@ -174,11 +188,11 @@ fn patches<N: Size>(
                 let (y0, x0) = (places[comptime!(at + 1)], places[comptime!(at + 2)]);
                 let y = if back { y0 - dy } else { y0 + dy };
                 let x = if back { x0 - dx } else { x0 + dx };
-                if k + i < inner && y < height && x < width {
+                if k + i < inner && is_inside(y, x, height, width, padding) {
                     let at = if planes {
-                        places[at] * channels + channel * comptime!(height * width) + y * width + x
+                        (places[at] * channels + channel * comptime!(height * width) + y * width + x) - corner
                     } else {
-                        (places[at] + y * width + x) * channels + channel
+                        (places[at] + y * width + x - corner) * channels + channel
                     };
                     lanes.insert(r, source[at].extract(0usize));
                 }
@@ -209,17 +223,18 @@ fn patch_columns<N: Size>(
     let pixels = comptime!(height * width);
     let stride = comptime!(geometry.stride);
     let padding = comptime!(geometry.padding);
+    let corner = comptime!(padding * width + padding);
     let kernel = comptime!(geometry.kernel);
     #[unroll]
     for i in 0..LANES {
         let place = pixel(k + i, comptime!([geometry.output[1], geometry.output[2]]));
-        let (y0, x0) = (place.y * stride - padding, place.x * stride - padding);
+        let (y0, x0) = (place.y * stride, place.x * stride);
         let mut lanes = Lanes::new(0.0f32);
         if comptime!(vector == LANES) {
             let y = y0 + places[comptime!(first + 1)];
             let x = x0 + places[comptime!(first + 2)];
-            if k + i < part.end && y < height && x < width {
-                let at = (place.image * pixels + y * width + x) * channels + places[first];
+            if k + i < part.end && is_inside(y, x, height, width, padding) {
+                let at = (place.image * pixels + y * width + x - corner) * channels + places[first];
                 lanes = get(source, at, LANES);
             }
         } else {
@@ -228,11 +243,11 @@ fn patch_columns<N: Size>(
                 let tap = (row + r) / channels;
                 let channel = row + r - tap * channels;
                 let (y, x) = (y0 + tap / kernel, x0 + tap % kernel);
-                if k + i < part.end && row + r < part.rows && y < height && x < width {
+                if k + i < part.end && row + r < part.rows && is_inside(y, x, height, width, padding) {
                     let at = if planes {
-                        (place.image * channels + channel) * pixels + y * width + x
+                        (place.image * channels + channel) * pixels + y * width + x - corner
                     } else {
-                        (place.image * pixels + y * width + x) * channels + channel
+                        (place.image * pixels + y * width + x - corner) * channels + channel
                     };
                     lanes.insert(r, source[at].extract(0usize));
                 }
