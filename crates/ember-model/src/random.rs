@@ -22,6 +22,9 @@
 //! This file is the plain reference, in `f64` rounded once to `f32`. The fused operations of `ember-sampler` produce the same
 //! normals from the same counters to about `1e-6`, and the same uniform numbers to the bit.
 
+#[cfg(feature = "wgpu")]
+pub mod cube;
+
 use std::f64::consts::TAU;
 
 use thiserror::Error;

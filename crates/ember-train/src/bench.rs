@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::energy::activation::Activation;
+use ember_model::energy::chain::{Chain, ChainRule, ChainState};
 use ember_model::flow::Mask;
 use ember_model::flow::real_nvp::RealNvp;
 use ember_model::params::download;
@@ -115,18 +116,15 @@ pub fn langevin(bench: &Langevin<'_>, device: &Device, label: &str) -> Result<Va
     let (model, start) = bench.source.load(device)?;
     let [n, d] = start.dims();
     let mean_energy_start = f64::from(download(reduce::mean(model.energy(start.clone())))[0]);
+    // The last step number must fit, and so do all before it.
+    Noise::at(0, 0, bench.steps, 1, 0)?;
     let run = |steps: u64| -> Result<(Walkers, f64, f64, f64), Error> {
-        let mut walkers = Walkers::new(&model, start.clone(), 0.0);
-        let mut accepted = Vec::new();
+        let walkers = Walkers::new(&model, start.clone(), 0.0);
         device.sync().map_err(|error| Error::failed(format!("the device failed: {error:?}")))?;
         let clock = Clock::start();
-        for step in 0..steps {
-            let noise = Noise::at(0, 0, step, 1, 0)?;
-            walkers = one_step(bench, &model, walkers, &noise, &mut accepted);
-        }
+        let (walkers, accept_rate) = steps_in_a_row(bench, &model, walkers, steps);
         let (wall, cpu) = clock.stop(device)?;
-        let rate =
-            if accepted.is_empty() { 1.0 } else { f64::from(download(Tensor::cat(accepted, 0).mean())[0]) };
+        let rate = accept_rate.map_or(1.0, |rate| f64::from(download(rate)[0]));
         Ok((walkers, wall, cpu, rate))
     };
     run(WARM_UP)?;
@@ -141,24 +139,54 @@ pub fn langevin(bench: &Langevin<'_>, device: &Device, label: &str) -> Result<Va
     }))
 }
 
-fn one_step(
+/// The steps, numbered from 0, and the mean of their acceptances, `[1]`, added up where the walkers are.
+fn steps_in_a_row(
     bench: &Langevin<'_>,
     model: &EnergyModel,
     walkers: Walkers,
-    noise: &Noise,
-    accepted: &mut Vec<Tensor<1>>,
-) -> Walkers {
+    steps: u64,
+) -> (Walkers, Option<Tensor<1>>) {
     let kernel = bench.kernel.as_dyn();
+    let noise = |step: u64| Noise { seed: 0, lane: 0, step };
     if bench.weighted || kernel.weight_rule() == WeightRule::Invariant {
-        let (walkers, info) = kernel.step(model, walkers, noise);
-        accepted.extend(info.accept_rate);
-        return walkers;
+        let (walkers, info) = kernel.steps(model, model, walkers, steps, &noise);
+        return (walkers, info.mean_accept_rate);
     }
     // Plain unadjusted Langevin, as unweighted samplers run it.
     let h = kernel.step_size().expect("unadjusted Langevin has a step size");
-    let stream = noise.stream(Purpose::Noise);
-    let noise_scale = (2.0 * h).sqrt() as f32;
-    let position = langevin_proposal(walkers.position, walkers.energy_grad, h as f32, noise_scale, stream);
+    let chain = Chain {
+        rule: ChainRule::Ula { weighted: false },
+        step_size: h as f32,
+        noise_scale: (2.0 * h).sqrt() as f32,
+        scale: 1.0,
+        confinement: 0.0,
+        grad_clip: None,
+        steps: u32::try_from(steps).expect("step numbers fit 32 bits"),
+        noise: noise(0).stream(Purpose::Noise),
+        accept: noise(0).stream(Purpose::Accept),
+        stride: 1,
+    };
+    let walkers = unweighted_chain(model, &walkers, &chain).unwrap_or_else(|| {
+        (0..steps).fold(walkers, |walkers, step| unweighted_step(model, walkers, &chain.part(step as u32, 1)))
+    });
+    (walkers, None)
+}
+
+/// In one piece, where the energy takes the steps so.
+fn unweighted_chain(model: &EnergyModel, walkers: &Walkers, chain: &Chain) -> Option<Walkers> {
+    let from = ChainState {
+        position: walkers.position.clone(),
+        energy: walkers.energy.clone(),
+        energy_grad: walkers.energy_grad.clone(),
+        log_weights: (walkers.log_weights.value(), walkers.log_weights.compensation()),
+    };
+    let ChainState { position, energy, energy_grad, .. } = model.chain(&from, chain)?.state;
+    Some(Walkers { position, energy, energy_grad, ..walkers.clone() })
+}
+
+fn unweighted_step(model: &EnergyModel, walkers: Walkers, step: &Chain) -> Walkers {
+    let (h, scale) = (step.step_size, step.noise_scale);
+    let position = langevin_proposal(walkers.position, walkers.energy_grad, h, scale, step.noise);
     let (energy, energy_grad) = model.energy_and_grad(position.clone());
     let log_weights = LogWeights::zeros(&energy);
     Walkers { position, energy, energy_grad, log_weights, ..walkers }

@@ -64,11 +64,12 @@ impl Ensembles {
         update: u64,
         steps: u64,
     ) -> Result<(), Error> {
-        let mut walkers = kernel.prepare(energy, self.walkers.clone());
-        for sub_step in 0..steps {
-            let noise = Noise::at(seed, self.lane, update, steps * numbers, sub_step * numbers)?;
-            walkers = kernel.step(energy, walkers, &noise).0;
-        }
+        let walkers = kernel.prepare(energy, self.walkers.clone());
+        let first = Noise::at(seed, self.lane, update, steps * numbers, 0)?;
+        // The last one fits, and so do all before it.
+        Noise::at(seed, self.lane, update, steps * numbers, steps.saturating_sub(1) * numbers)?;
+        let noise = |sub_step: u64| Noise { step: first.step + sub_step * numbers, ..first };
+        let walkers = kernel.steps(energy, energy, walkers, steps, &noise).0;
         self.walkers = walkers;
         Ok(())
     }

@@ -4,6 +4,9 @@
 //! without leaving the launch makes a chain one launch; every other energy gives `None`, and the kernel goes step by step. Both
 //! orders are the same: move from the cached pair, evaluate, then earn or accept.
 
+#[cfg(feature = "wgpu")]
+pub mod cube;
+
 use burn::tensor::Tensor;
 
 use crate::random::Stream;
@@ -20,7 +23,8 @@ pub enum ChainRule {
     Mala,
 }
 
-/// K Langevin steps `y = x − h ∇U(x) + s ξ` at fixed θ on an unbounded space.
+/// K Langevin steps `y = x − h ∇U(x) + s ξ` at fixed θ on an unbounded space, under `U = scale · U_θ + ½ confinement |x|²`: a temperature, or
+/// a rung of an annealed path from an isotropic Gaussian.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Chain {
     /// What follows a move.
@@ -29,6 +33,10 @@ pub struct Chain {
     pub step_size: f32,
     /// s, `√(2h)`.
     pub noise_scale: f32,
+    /// What multiplies the energy; 1 but on an annealed path.
+    pub scale: f32,
+    /// What is added to the energy, as the factor of `½ |x|²`; 0 but on an annealed path.
+    pub confinement: f32,
     /// The largest `|∂U/∂x_j|` that a step follows: the limit of the drift over h. The density is that of the clipped step.
     pub grad_clip: Option<f32>,
     /// K ≥ 1.
@@ -42,6 +50,11 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// Whether the chain is of the energy as it is.
+    pub fn is_plain(&self) -> bool {
+        self.scale == 1.0 && self.confinement == 0.0
+    }
+
     /// The part of the chain that is sub-steps `begin .. begin + steps`.
     ///
     /// # Panics
@@ -69,13 +82,22 @@ pub struct ChainState {
     pub log_weights: (Tensor<1>, Tensor<1>),
 }
 
+/// What MALA took of its proposals.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// The fraction of walkers that took the last step, `[1]`.
+    pub last: Tensor<1>,
+    /// The fraction that was taken of all proposals, `[1]`.
+    pub mean: Tensor<1>,
+}
+
 /// The walkers after a chain.
 #[derive(Clone, Debug)]
 pub struct ChainEnd {
     /// Positions with the pair of the chain's θ, and their log-weights.
     pub state: ChainState,
-    /// Of MALA, `[2]`: the fraction of walkers that took the last step, and of all steps the fraction that was taken.
-    pub accepted: Option<Tensor<1>>,
+    /// Of MALA.
+    pub accepted: Option<Accepted>,
 }
 
 impl ChainEnd {
@@ -91,21 +113,31 @@ impl ChainEnd {
             return run(from, chain);
         }
         let (mut state, mut begin) = (from.clone(), 0);
-        // Σ steps · fraction of all parts, `[1]`, and the last part's own pair.
-        let mut accepted: Option<(Tensor<1>, Tensor<1>)> = None;
+        let mut accepted: Option<Accepted> = None;
         while begin < chain.steps {
             let steps = most.min(chain.steps - begin);
             let part = run(&state, &chain.part(begin, steps));
-            accepted = part.accepted.map(|pair| {
-                let taken = pair.clone().narrow(0, 1, 1).mul_scalar(f64::from(steps));
-                let sum = accepted.take().map_or(taken.clone(), |(sum, _)| sum + taken);
-                (sum, pair.narrow(0, 0, 1))
+            // The mean over all steps is that of the parts, each by its share.
+            let share = f64::from(steps) / f64::from(chain.steps);
+            accepted = part.accepted.map(|Accepted { last, mean }| {
+                let mean = mean.mul_scalar(share);
+                let mean = accepted.take().map_or(mean.clone(), |before| before.mean + mean);
+                Accepted { last, mean }
             });
             (state, begin) = (part.state, begin + steps);
         }
-        let join = |(sum, last): (Tensor<1>, Tensor<1>)| {
-            Tensor::cat(vec![last, sum.div_scalar(f64::from(chain.steps))], 0)
-        };
-        Self { state, accepted: accepted.map(join) }
+        Self { state, accepted }
     }
+}
+
+/// Whether a tensor is on a GPU, and off the tape.
+#[cfg(feature = "wgpu")]
+pub(crate) fn is_on_gpu(x: &Tensor<2>) -> bool {
+    x.clone().try_into_primitive::<burn_cubecl::Cube>().is_ok()
+}
+
+/// Whether a tensor is on a GPU: there is none in this build.
+#[cfg(not(feature = "wgpu"))]
+pub(crate) fn is_on_gpu(_x: &Tensor<2>) -> bool {
+    false
 }

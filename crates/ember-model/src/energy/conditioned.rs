@@ -5,6 +5,7 @@
 
 use burn::tensor::Tensor;
 
+use super::chain::{Chain, ChainEnd, ChainState};
 use super::{Architecture, Mixture, WeightedGrads};
 use crate::flow::NonFinite;
 use crate::params::{HostTensor, ParamSpec};
@@ -51,6 +52,12 @@ impl Architecture for Conditioned {
     fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
         let (u, grad) = self.inner.energy_and_grad(theta, x);
         (u.div_scalar(self.temperature), grad.div_scalar(self.temperature))
+    }
+
+    /// A chain at scale 1/T.
+    fn chain(&self, theta: &[Tensor<1>], from: &ChainState, chain: &Chain) -> Option<ChainEnd> {
+        let scale = (f64::from(chain.scale) / self.temperature) as f32;
+        self.inner.chain(theta, from, &Chain { scale, ..*chain })
     }
 
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {

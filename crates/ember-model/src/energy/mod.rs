@@ -28,6 +28,9 @@ use crate::precision::Precision;
 use crate::random::Stream;
 use chain::{Chain, ChainEnd, ChainState};
 
+#[cfg(feature = "wgpu")]
+pub use fused::with_tile;
+
 /// An energy `U_θ` at fixed parameters: what kernels and estimators see.
 pub trait Energy: Send + Sync {
     /// Coordinates of one sample.

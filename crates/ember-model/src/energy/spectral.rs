@@ -18,7 +18,7 @@
 
 use burn::tensor::Tensor;
 
-use super::chain::{Chain, ChainEnd, ChainState};
+use super::chain::{Chain, ChainEnd, ChainState, is_on_gpu};
 use super::{Architecture, WeightedGrads};
 use crate::params::ParamSpec;
 use crate::precision::Precision;
@@ -92,7 +92,8 @@ impl Architecture for SpectralNorm {
     }
 
     fn chain(&self, theta: &[Tensor<1>], from: &ChainState, chain: &Chain) -> Option<ChainEnd> {
-        self.inner.chain(&self.used(theta), from, chain)
+        // Normalising costs more than finding that a processor has no chain.
+        is_on_gpu(&from.position).then(|| self.inner.chain(&self.used(theta), from, chain)).flatten()
     }
 
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {

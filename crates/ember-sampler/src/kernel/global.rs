@@ -178,18 +178,9 @@ impl Kernel for LocalMoves {
     }
 
     fn step(&self, energy: &dyn Energy, walkers: Walkers, noise: &Noise) -> (Walkers, StepInfo) {
-        let mut walkers = walkers;
-        let mut accepted: Option<Tensor<1>> = None;
-        for j in 0..self.count {
-            let (moved, info) = self.mala.step(energy, walkers, &Noise { step: noise.step + j, ..*noise });
-            walkers = moved;
-            accepted = match (accepted, info.accept_rate) {
-                (Some(sum), Some(rate)) => Some(sum + rate),
-                (sum, rate) => sum.or(rate),
-            };
-        }
-        let accept_rate = accepted.map(|sum| sum.div_scalar(self.count as f64));
-        (walkers, StepInfo { accept_rate, ..StepInfo::default() })
+        let at = |j: u64| Noise { step: noise.step + j, ..*noise };
+        let (walkers, info) = self.mala.steps(energy, energy, walkers, self.count, &at);
+        (walkers, StepInfo { accept_rate: info.mean_accept_rate, ..StepInfo::default() })
     }
 
     fn noise_steps(&self) -> u64 {

@@ -6,14 +6,19 @@
 
 use burn::tensor::{Bool, Tensor};
 use ember_model::Energy;
+use ember_model::energy::chain::ChainRule;
 use ember_model::random::Purpose;
 use serde::{Deserialize, Serialize};
 
 use super::metropolis::{fraction, metropolis};
+use super::row::{in_one_piece, one_by_one};
 use super::transition::{Boundary, Transition};
 use super::{Kernel, StepInfo, WeightRule};
 use crate::noise::Noise;
 use crate::walkers::Walkers;
+
+/// What a chain does with the point it moved to.
+const RULE: ChainRule = ChainRule::Mala;
 
 /// `{ kind = "mala", step_size, drift_clip, boundary }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,8 +68,24 @@ impl Kernel for Mala {
     }
 
     fn step(&self, energy: &dyn Energy, walkers: Walkers, noise: &Noise) -> (Walkers, StepInfo) {
+        let transition = self.transition();
+        if let Some(done) = in_one_piece(&transition, RULE, energy, &walkers, 1, &|_| *noise) {
+            return done;
+        }
         let (walkers, accepted) = self.moved(energy, walkers, noise);
         (walkers, StepInfo { accept_rate: Some(fraction(accepted)), ..StepInfo::default() })
+    }
+
+    fn steps(
+        &self,
+        energy: &dyn Energy,
+        last: &dyn Energy,
+        walkers: Walkers,
+        steps: u64,
+        noise: &dyn Fn(u64) -> Noise,
+    ) -> (Walkers, StepInfo) {
+        in_one_piece(&self.transition(), RULE, energy, &walkers, steps, noise)
+            .unwrap_or_else(|| one_by_one(self, energy, last, walkers, steps, noise))
     }
 
     fn with_step_size(&self, step_size: f64) -> Box<dyn Kernel> {

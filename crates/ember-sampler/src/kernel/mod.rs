@@ -8,6 +8,7 @@ pub mod i_sir;
 pub mod mala;
 mod metropolis;
 pub mod neutra;
+mod row;
 mod transition;
 pub mod ula;
 
@@ -46,6 +47,8 @@ pub enum WeightRule {
 pub struct StepInfo {
     /// Fraction of local proposals that were taken, `[1]`; `None` for a kernel that has none or never rejects.
     pub accept_rate: Option<Tensor<1>>,
+    /// That fraction as a mean over all steps of [`Kernel::steps`], `[1]`.
+    pub mean_accept_rate: Option<Tensor<1>>,
     /// Fraction of walkers that a flow's proposal moved, `[1]`; `None` for a kernel without global moves.
     pub global_accept_rate: Option<Tensor<1>>,
     /// The evaluation at the walkers' new positions, where the energy kept it and every walker moved.
@@ -84,6 +87,19 @@ pub trait Kernel: Debug + Send + Sync {
     /// A [`WeightRule::TransitionDensity`] kernel accepts walkers cached at another θ and accounts for it; an
     /// [`WeightRule::Invariant`] kernel needs `walkers` cached at `energy` itself.
     fn step(&self, energy: &dyn Energy, walkers: Walkers, noise: &Noise) -> (Walkers, StepInfo);
+
+    /// Moves every walker `steps` times under `energy`, in one piece where the energy can (`row.rs`); `noise(s)` is that of sub-step s. `last`
+    /// is the energy of the last step: the same one, which may keep its pass. What is told is told of the last step.
+    fn steps(
+        &self,
+        energy: &dyn Energy,
+        last: &dyn Energy,
+        walkers: Walkers,
+        steps: u64,
+        noise: &dyn Fn(u64) -> Noise,
+    ) -> (Walkers, StepInfo) {
+        row::one_by_one(self, energy, last, walkers, steps, noise)
+    }
 
     /// Consecutive step numbers of [`Noise`] that one step uses, from that of its `noise` on.
     fn noise_steps(&self) -> u64 {

@@ -8,13 +8,18 @@
 //! `ρ̃_k(x) π_k(x→y)`, no small-step limit. Fails by weight collapse, not by bias: watch ess.
 
 use ember_model::Energy;
+use ember_model::energy::chain::ChainRule;
 use ember_model::random::Purpose;
 use serde::{Deserialize, Serialize};
 
+use super::row::{in_one_piece, one_by_one};
 use super::transition::{Boundary, Transition};
 use super::{Kernel, StepInfo, WeightRule};
 use crate::noise::Noise;
 use crate::walkers::Walkers;
+
+/// What a chain does with the point it moved to.
+const RULE: ChainRule = ChainRule::Ula { weighted: true };
 
 /// `{ kind = "ula", step_size, drift_clip, boundary }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +53,9 @@ impl Kernel for Ula {
 
     fn step(&self, energy: &dyn Energy, walkers: Walkers, noise: &Noise) -> (Walkers, StepInfo) {
         let transition = self.transition();
+        if let Some(done) = in_one_piece(&transition, RULE, energy, &walkers, 1, &|_| *noise) {
+            return done;
+        }
         let (x, grad) = (walkers.position, walkers.energy_grad);
         // X' = X − h ∇U_k(X) + √(2h) ξ
         let y = transition.propose(x.clone(), grad.clone(), noise.stream(Purpose::Noise));
@@ -63,6 +71,18 @@ impl Kernel for Ula {
             ..walkers
         };
         (walkers, StepInfo { pass, ..StepInfo::default() })
+    }
+
+    fn steps(
+        &self,
+        energy: &dyn Energy,
+        last: &dyn Energy,
+        walkers: Walkers,
+        steps: u64,
+        noise: &dyn Fn(u64) -> Noise,
+    ) -> (Walkers, StepInfo) {
+        in_one_piece(&self.transition(), RULE, energy, &walkers, steps, noise)
+            .unwrap_or_else(|| one_by_one(self, energy, last, walkers, steps, noise))
     }
 
     fn with_step_size(&self, step_size: f64) -> Box<dyn Kernel> {

@@ -69,10 +69,10 @@ pub fn log_weights(
         // log w += (U_{β_{t−1}} − U_{β_t})(x_{t−1}), then a move that leaves ρ_{β_t} invariant
         walkers = path.shift(walkers, beta, rung.beta);
         let (kernel, energy) = (path.kernel(rung.step_size), path.at(rung.beta));
-        for sub_step in 0..moves {
-            let noise = Noise::at(options.seed, lane, t as u64, moves, sub_step)?;
-            walkers = kernel.step(&energy, walkers, &noise).0;
-        }
+        let first = Noise::at(options.seed, lane, t as u64, moves, 0)?;
+        Noise::at(options.seed, lane, t as u64, moves, moves.saturating_sub(1))?;
+        let noise = |sub_step: u64| Noise { step: first.step + sub_step, ..first };
+        walkers = kernel.steps(&energy, &energy, walkers, moves, &noise).0;
         beta = rung.beta;
         milestones.reach((t + 1) as f64 / stops.len() as f64, || {
             format!("temperature {} of {}", t + 1, stops.len())

@@ -52,10 +52,12 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     let mut walkers = draw(&subject, args)?;
     if args.steps > 0 {
         let kernel = subject.kernel()?;
-        for step in 0..args.steps {
-            let noise = Noise::at(args.seed, LANE, step, kernel.noise_steps(), 0)?;
-            walkers = kernel.step(&subject.model, walkers, &noise).0;
-        }
+        // The last one fits, and so do all before it.
+        let numbers = kernel.noise_steps();
+        Noise::at(args.seed, LANE, args.steps - 1, numbers, 0)?;
+        let noise = |step: u64| Noise { seed: args.seed, lane: LANE, step: step * numbers };
+        let model = &subject.model;
+        walkers = kernel.steps(model, model, walkers, args.steps, &noise).0;
     }
     if let Some(sigma) = sigma {
         walkers.position = denoised(&subject.model, walkers.position, sigma);

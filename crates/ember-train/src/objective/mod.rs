@@ -71,18 +71,12 @@ pub trait Objective: Debug + Send + Sync {
 fn walk(
     kernel: &dyn Kernel,
     model: &EnergyModel,
-    mut walkers: Walkers,
+    walkers: Walkers,
     schedule: Schedule,
     noise: &dyn Fn(u64) -> Noise,
 ) -> (Walkers, Option<StepInfo>) {
-    let mut info = None;
-    let keeping = model.keeping();
-    for sub_step in 0..schedule.steps {
-        let model = if sub_step + 1 == schedule.steps { &keeping } else { model };
-        let (moved, step) = kernel.step(model, walkers, &noise(sub_step));
-        (walkers, info) = (moved, Some(step));
-    }
-    (walkers, info)
+    let (walkers, info) = kernel.steps(model, &model.keeping(), walkers, schedule.steps, noise);
+    (walkers, (schedule.steps > 0).then_some(info))
 }
 
 macro_rules! objectives {

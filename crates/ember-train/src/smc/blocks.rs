@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 use ember_model::Energy;
+use ember_model::energy::chain::{Chain, ChainEnd, ChainState};
 
 /// Coordinates of one call of the energy.
 const BLOCK: usize = 1 << 20;
@@ -23,6 +24,11 @@ impl<E: Energy> Energy for Blockwise<E> {
         let parts = blocks(&x).into_iter().map(|x| self.0.energy_and_grad(x));
         let (energies, grads): (Vec<_>, Vec<_>) = parts.unzip();
         (Tensor::cat(energies, 0), Tensor::cat(grads, 0))
+    }
+
+    /// One launch, which takes its walkers tile by tile.
+    fn chain(&self, from: &ChainState, chain: &Chain) -> Option<ChainEnd> {
+        self.0.chain(from, chain)
     }
 }
 

@@ -3,6 +3,7 @@
 //! From the base of a tilted energy `U = U_0 + f` it is `U_β = U_0 + β f`: one pass of the flow and one of the network.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ember_model::energy::chain::{Chain, ChainEnd, ChainState};
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
@@ -168,5 +169,16 @@ impl Energy for Tempered<'_> {
             base.mul_scalar(kept) + u.mul_scalar(self.beta),
             base_grad.mul_scalar(kept) + grad.mul_scalar(self.beta),
         )
+    }
+
+    /// From an isotropic Gaussian, `U_β = β U + ½ (1 − β) c |x|²` is a chain of U at a temperature.
+    fn chain(&self, from: &ChainState, chain: &Chain) -> Option<ChainEnd> {
+        let c = self.path.start.confinement()?;
+        let Far::Energy(energy) = &self.path.far else { return None };
+        if self.beta == 0.0 || !chain.is_plain() {
+            return None;
+        }
+        let (scale, confinement) = (self.beta as f32, ((1.0 - self.beta) * c) as f32);
+        energy.chain(from, &Chain { scale, confinement, ..*chain })
     }
 }

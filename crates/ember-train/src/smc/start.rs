@@ -26,6 +26,11 @@ pub trait Start: Send + Sync {
 
     /// `U_0` on a device.
     fn energy_on(&self, device: &Device) -> Box<dyn Energy>;
+
+    /// c where `U_0 = ½ c |x|²` on all of `ℝ^d`.
+    fn confinement(&self) -> Option<f64> {
+        None
+    }
 }
 
 impl<S: Start> Start for &S {
@@ -47,6 +52,10 @@ impl<S: Start> Start for &S {
 
     fn energy_on(&self, device: &Device) -> Box<dyn Energy> {
         (**self).energy_on(device)
+    }
+
+    fn confinement(&self) -> Option<f64> {
+        (**self).confinement()
     }
 }
 
@@ -207,6 +216,12 @@ impl Start for GaussianStart {
 
     fn energy_on(&self, device: &Device) -> Box<dyn Energy> {
         Box::new(GaussianEnergy { mean: self.mean_on(device), precision: self.precision_on(device) })
+    }
+
+    fn confinement(&self) -> Option<f64> {
+        let Shape::Independent { mean, precision } = &self.shape else { return None };
+        let isotropic = mean.iter().all(|m| *m == 0.0) && precision.iter().all(|p| *p == precision[0]);
+        (isotropic && self.support == Support::Unbounded).then(|| precision[0])
     }
 }
 

@@ -10,6 +10,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::activation::Activation;
+use super::chain::{Chain, ChainEnd, ChainState};
 use super::network::{
     check_confinement, check_hidden, confine, gaussian_draws, gaussian_log_z, init_layers,
     is_confinement_alone, last_layer_is_zero, layer_params, perceptron_at, perceptron_shapes,
@@ -107,6 +108,17 @@ impl MlpEnergy {
         None
     }
 
+    /// A chain in one launch, where a GPU can.
+    #[cfg(feature = "wgpu")]
+    fn fused_chain(&self, theta: &[Tensor<1>], from: &ChainState, chain: &Chain) -> Option<ChainEnd> {
+        super::fused::chain(theta, from, chain, self.config.activation, self.config.confinement)
+    }
+
+    #[cfg(not(feature = "wgpu"))]
+    fn fused_chain(&self, _theta: &[Tensor<1>], _from: &ChainState, _chain: &Chain) -> Option<ChainEnd> {
+        None
+    }
+
     #[cfg(not(feature = "wgpu"))]
     fn fused(&self, _theta: &[Tensor<1>], _x: &Tensor<2>) -> Option<(Tensor<1>, Tensor<2>)> {
         None
@@ -161,6 +173,11 @@ impl Architecture for MlpEnergy {
             Some((energy, grad)) => (energy, grad, None),
             None => explicit::energy_and_grad_kept(self.pass(theta, x)),
         }
+    }
+
+    fn chain(&self, theta: &[Tensor<1>], from: &ChainState, chain: &Chain) -> Option<ChainEnd> {
+        self.explicit()?;
+        self.fused_chain(theta, from, chain)
     }
 
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {

@@ -4,32 +4,9 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
+use ember_model::energy::chain::cube::two_sum;
 
 use super::launch::grid;
-
-/// The same number, by a way no shader compiler looks through: `zero` is known at run time only. Drivers simplify
-/// `(a + b) − a` to `b`, which is the very error the compensation must see (Mesa does, with WGSL's blessing).
-#[cube]
-fn opaque(value: f32, zero: u32) -> f32 {
-    f32::reinterpret(u32::reinterpret(value) ^ zero)
-}
-
-/// An unevaluated sum of two numbers.
-#[derive(CubeType, Clone, Copy)]
-pub(super) struct Pair {
-    pub(super) hi: f32,
-    pub(super) lo: f32,
-}
-
-/// `hi + lo + delta`, Knuth's two-sum of `hi` and `delta + lo`.
-#[cube]
-pub(super) fn two_sum(hi: f32, lo: f32, delta: f32, zero: u32) -> Pair {
-    let b = opaque(delta + lo, zero);
-    let sum = opaque(hi + b, zero);
-    let b_seen = opaque(sum - hi, zero);
-    let a_seen = opaque(sum - b_seen, zero);
-    Pair { hi: sum, lo: opaque(hi - a_seen, zero) + opaque(b - b_seen, zero) }
-}
 
 #[cube(launch)]
 fn accumulate_kernel(

@@ -8,8 +8,7 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use cubecl::{CubeDim, calculate_cube_count_elemwise};
-
-use super::accumulate::two_sum;
+use ember_model::energy::chain::cube::{two_sum, work_of};
 
 /// Threads of a cube.
 const THREADS: usize = 64;
@@ -37,8 +36,7 @@ fn work(
         let begin = walker * dim;
         let mut j = lane;
         while j < dim {
-            let (gx, gy) = (gx[begin + j], gy[begin + j]);
-            sum += (gx + gy) * (y[begin + j] - x[begin + j] + half_step * (gx - gy));
+            sum += work_of(x[begin + j], gx[begin + j], y[begin + j], gy[begin + j], half_step);
             j += lanes;
         }
     }

@@ -16,7 +16,6 @@ mod increment;
 mod launch;
 mod masses;
 mod noise;
-mod philox;
 pub(crate) mod resampling;
 mod scan;
 mod words;

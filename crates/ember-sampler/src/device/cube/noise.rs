@@ -5,9 +5,9 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use ember_model::random::Stream;
+use ember_model::random::cube::{Counter, counter, normals};
 
 use super::launch::grid;
-use super::philox::{Counter, counter, philox, radius, turn};
 
 /// A thread per block of four coordinates.
 #[cube(launch)]
@@ -26,24 +26,17 @@ fn proposal_kernel(
     let begin = walker * dim + 4 * block;
     if begin < output.len() {
         let left = dim - 4 * block;
-        let words = philox(block as u32, walker as u32, counter);
-        let radius_0 = radius(words.a);
-        let turn_0 = turn(words.b);
-        let radius_1 = radius(words.c);
-        let turn_1 = turn(words.d);
+        let noise = normals(block as u32, walker as u32, counter);
         // x − h ∇U + s ξ
-        output[begin] = x[begin] - step_size * grad[begin] + noise_scale * (radius_0 * turn_0.cos);
+        output[begin] = x[begin] - step_size * grad[begin] + noise_scale * noise.a;
         if left > 1 {
-            output[begin + 1] =
-                x[begin + 1] - step_size * grad[begin + 1] + noise_scale * (radius_0 * turn_0.sin);
+            output[begin + 1] = x[begin + 1] - step_size * grad[begin + 1] + noise_scale * noise.b;
         }
         if left > 2 {
-            output[begin + 2] =
-                x[begin + 2] - step_size * grad[begin + 2] + noise_scale * (radius_1 * turn_1.cos);
+            output[begin + 2] = x[begin + 2] - step_size * grad[begin + 2] + noise_scale * noise.c;
         }
         if left > 3 {
-            output[begin + 3] =
-                x[begin + 3] - step_size * grad[begin + 3] + noise_scale * (radius_1 * turn_1.sin);
+            output[begin + 3] = x[begin + 3] - step_size * grad[begin + 3] + noise_scale * noise.d;
         }
     }
 }
@@ -51,8 +44,7 @@ fn proposal_kernel(
 #[cube(launch)]
 fn uniform_kernel(output: &mut [f32], counter: &Counter) {
     if ABSOLUTE_POS < output.len() {
-        let words = philox(0u32, ABSOLUTE_POS as u32, counter);
-        output[ABSOLUTE_POS] = f32::cast_from(words.a >> 8u32) * comptime!(1.0f32 / 16_777_216.0);
+        output[ABSOLUTE_POS] = ember_model::random::cube::uniform(ABSOLUTE_POS as u32, counter);
     }
 }
 

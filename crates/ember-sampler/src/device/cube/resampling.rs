@@ -5,10 +5,10 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use ember_model::random::Stream;
+use ember_model::random::cube::{Counter, counter, philox, word};
 
 use super::launch::{empty, grid, zeros};
 use super::masses::{constants, masses, to_slots};
-use super::philox::{Counter, counter, philox, word};
 use super::scan::{Combine, fold_all, load, scan, scan_wide};
 use super::words::{Wide, carry, less};
 

@@ -1,34 +1,50 @@
-//! Philox and Box–Muller in a kernel: the same counters, and for integers the same bits, as `ember_model::random`.
+//! Philox and Box–Muller in a kernel: the same counters, and for integers the same bits, as on the processor.
+
+// Coefficients as published; what the macros make has no documentation of its own.
+#![allow(clippy::excessive_precision, clippy::assign_op_pattern, missing_docs)]
 
 use cubecl::prelude::*;
-use ember_model::random::{PHILOX_M, PHILOX_ROUNDS, PHILOX_W, Stream};
+
+use super::{PHILOX_M, PHILOX_ROUNDS, PHILOX_W, Stream};
 
 /// The four words of a block.
 #[derive(CubeType, Clone, Copy)]
-pub(super) struct Block {
-    pub(super) a: u32,
-    pub(super) b: u32,
-    pub(super) c: u32,
-    pub(super) d: u32,
+pub struct Block {
+    pub a: u32,
+    pub b: u32,
+    pub c: u32,
+    pub d: u32,
 }
 
 /// What a kernel needs of a [`Stream`]: its key and the last two counter words.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct Counter {
-    key_low: u32,
-    key_high: u32,
-    step: u32,
-    purpose: u32,
+pub struct Counter {
+    pub key_low: u32,
+    pub key_high: u32,
+    pub step: u32,
+    pub purpose: u32,
 }
 
 /// `stream` as a kernel argument.
-pub(super) fn counter(stream: Stream) -> CounterLaunch {
+pub fn counter(stream: Stream) -> CounterLaunch {
     let ([key_low, key_high], [step, purpose]) = (stream.key(), stream.counter_tail());
     CounterLaunch::new(key_low, key_high, step, purpose)
 }
 
+/// The counter of the stream `by` step numbers later.
 #[cube]
-pub(super) fn philox(block: u32, walker: u32, counter: &Counter) -> Block {
+pub fn later(counter: &Counter, by: u32) -> Counter {
+    Counter {
+        key_low: counter.key_low,
+        key_high: counter.key_high,
+        step: counter.step + by,
+        purpose: counter.purpose,
+    }
+}
+
+/// The words of a block of four coordinates of a walker; see [`Stream::bits`].
+#[cube]
+pub fn philox(block: u32, walker: u32, counter: &Counter) -> Block {
     let mut a = block;
     let mut b = walker;
     let mut c = counter.step;
@@ -52,7 +68,7 @@ pub(super) fn philox(block: u32, walker: u32, counter: &Counter) -> Block {
 
 /// The word of `block` at `lane`, 0 to 3.
 #[cube]
-pub(super) fn word(block: &Block, lane: u32) -> u32 {
+pub fn word(block: &Block, lane: u32) -> u32 {
     let first = select(lane == 0u32, block.a, block.b);
     let last = select(lane == 2u32, block.c, block.d);
     select(lane < 2u32, first, last)
@@ -60,7 +76,7 @@ pub(super) fn word(block: &Block, lane: u32) -> u32 {
 
 /// `√(−2 ln u)` with `u = a·2⁻³² + 2⁻³³` rounded once; the logarithm of Cephes.
 #[cube]
-pub(super) fn radius(a: u32) -> f32 {
+pub fn radius(a: u32) -> f32 {
     let whole = f32::cast_from(a >> 16u32) * 65536.0f32 + f32::cast_from(a & 0xFFFFu32);
     let u = whole * comptime!(1.0f32 / 4_294_967_296.0) + comptime!(1.0f32 / 8_589_934_592.0);
     let bits = u32::reinterpret(u);
@@ -82,16 +98,48 @@ pub(super) fn radius(a: u32) -> f32 {
     (f32::new(-2.0f32) * ln).sqrt()
 }
 
+/// Four standard normals of a walker, those of [`Stream::normals`].
+#[derive(CubeType, Clone, Copy)]
+pub struct Normals {
+    pub a: f32,
+    pub b: f32,
+    pub c: f32,
+    pub d: f32,
+}
+
+/// The normals of a block of four coordinates of a walker.
+#[cube]
+pub fn normals(block: u32, walker: u32, counter: &Counter) -> Normals {
+    let words = philox(block, walker, counter);
+    let radius_0 = radius(words.a);
+    let turn_0 = turn(words.b);
+    let radius_1 = radius(words.c);
+    let turn_1 = turn(words.d);
+    Normals {
+        a: radius_0 * turn_0.cos,
+        b: radius_0 * turn_0.sin,
+        c: radius_1 * turn_1.cos,
+        d: radius_1 * turn_1.sin,
+    }
+}
+
+/// A uniform number in `[0, 1)` with 24 bits: column 0 of [`Stream::uniforms`].
+#[cube]
+pub fn uniform(walker: u32, counter: &Counter) -> f32 {
+    let words = philox(0u32, walker, counter);
+    f32::cast_from(words.a >> 8u32) * comptime!(1.0f32 / 16_777_216.0)
+}
+
 /// A cosine and a sine.
 #[derive(CubeType, Clone, Copy)]
-pub(super) struct Turn {
-    pub(super) cos: f32,
-    pub(super) sin: f32,
+pub struct Turn {
+    pub cos: f32,
+    pub sin: f32,
 }
 
 /// `cos` and `sin` of `2π·b·2⁻³²`: a GPU's own are good to `1e-3` only.
 #[cube]
-pub(super) fn turn(b: u32) -> Turn {
+pub fn turn(b: u32) -> Turn {
     let quarter = (b + comptime!(1u32 << 29)) >> 30u32;
     let rest = i32::reinterpret(b - (quarter << 30u32));
     let x = f32::cast_from(rest) * comptime!(std::f32::consts::TAU / 4_294_967_296.0);
