@@ -244,6 +244,23 @@ fn an_energy_and_gradient_of_the_mixture() {
     keeps_within("(U, ∇U), mixture, 4,096 walkers", &work, 1.0, 1.7, 0);
 }
 
+/// Three steps in one launch.
+#[test]
+fn a_chain_of_the_mixture() {
+    let _alone = alone();
+    let Some(device) = gpu() else { return };
+    let model = model(MIXTURE, &device);
+    let mut walkers = Walkers::new(&model, normals([4096, 50], &device), 0.0);
+    let mut step = 0;
+    let work = count(&device, 4, || {
+        let noise = |sub: u64| Noise { seed: 1, lane: 0, step: step + sub };
+        walkers = Ula::new(0.01).steps(&model, &model, walkers.clone(), 3, &noise).0;
+        step += 3;
+    });
+    assert!(walkers.summary().finite, "a launch that failed is counted, too");
+    keeps_within("three steps of ULA, mixture, 4,096 walkers", &work, 1.0, 3.5, 0);
+}
+
 /// Four numbers of a population in one launch, and of one that a cube cannot hold in two.
 #[test]
 fn reductions() {

@@ -7,6 +7,7 @@
 use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
 
+use super::chain::{Chain, ChainEnd, ChainState};
 use super::{Architecture, Evaluation, Mixture, WeightedGrads};
 use crate::cpu::CpuForm;
 use crate::error::ModelError;
@@ -114,6 +115,17 @@ impl MixtureEnergy {
 
     #[cfg(not(feature = "wgpu"))]
     fn on_gpu(&self, _theta: &[Tensor<1>], _x: &Tensor<2>) -> Option<(Tensor<1>, Tensor<2>)> {
+        None
+    }
+
+    /// A chain in one launch, where a GPU can.
+    #[cfg(feature = "wgpu")]
+    fn chain_on_gpu(&self, theta: &[Tensor<1>], from: &ChainState, chain: &Chain) -> Option<ChainEnd> {
+        gpu::chain(theta, from, chain)
+    }
+
+    #[cfg(not(feature = "wgpu"))]
+    fn chain_on_gpu(&self, _theta: &[Tensor<1>], _from: &ChainState, _chain: &Chain) -> Option<ChainEnd> {
         None
     }
 
@@ -225,6 +237,10 @@ impl Architecture for MixtureEnergy {
             let (energy, grad) = self.energy_and_grad(theta, x);
             (energy, grad, None)
         })
+    }
+
+    fn chain(&self, theta: &[Tensor<1>], from: &ChainState, chain: &Chain) -> Option<ChainEnd> {
+        self.chain_on_gpu(theta, from, chain)
     }
 
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {

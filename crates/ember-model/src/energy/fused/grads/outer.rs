@@ -2,7 +2,7 @@
 //! whose units and inputs lie apart by the number of threads side by side: threads next to each other read units next to each other.
 
 // Kernels are translated by a macro that does not know every method of the host language.
-#![allow(clippy::assign_op_pattern, clippy::needless_range_loop)]
+#![allow(clippy::assign_op_pattern, clippy::needless_range_loop, clippy::too_many_arguments)]
 
 use cubecl::prelude::*;
 

@@ -1,5 +1,5 @@
-//! The kernels. A row belongs to a few threads side by side, its lanes, each with every so many-th coordinate; a cube has as many rows as
-//! fit. Terms `l_k − ½|x − m_k|²` of the cube's rows, and from them the responsibilities, stand in shared memory, `[K, rows]`.
+//! The kernels. A row belongs to a few threads side by side, its lanes, each with every so many-th block of four coordinates; a cube has
+//! as many rows as fit. Terms `l_k − ½|x − m_k|²` of the cube's rows, and from them the responsibilities, stand in shared memory, `[K, rows]`.
 
 // Kernels are translated by a macro that does not know every method of the host language.
 #![allow(clippy::assign_op_pattern, clippy::needless_range_loop, clippy::too_many_arguments)]
@@ -57,12 +57,8 @@ pub(super) fn softmax(
     let dim = comptime!(plan.dim);
     let modes = comptime!(plan.modes);
     let lanes = comptime!(plan.lanes);
-    let block = comptime!(plan.block());
-    let rows = comptime!(THREADS / plan.lanes);
     let terms = comptime!(plan.terms);
     let thread = UNIT_POS as usize;
-    let lane = thread % lanes;
-    let own = offset + thread / lanes;
     let begin = row * dim;
 
     // t_k = l_k − ½|x − m_k|²: differences first, so that far-away means lose no digits.
@@ -73,38 +69,72 @@ pub(super) fn softmax(
         for m in 0..AT_ONCE {
             squares[m] = 0.0f32;
         }
-        let mut j = lane;
-        while j < dim {
-            let value = coordinate(x0, x1, begin + j, is_first, terms);
+        let mut block = thread % lanes;
+        while block < comptime!(plan.dim.div_ceil(4)) {
             #[unroll]
-            for m in 0..AT_ONCE {
-                let k = select(mode + m < modes, mode + m, modes - 1);
-                let gap = value - means[k * dim + j];
-                squares[m] = squares[m] + gap * gap;
+            for four in 0..4usize {
+                let j = 4 * block + four;
+                if j < dim {
+                    let value = coordinate(x0, x1, begin + j, is_first, terms);
+                    #[unroll]
+                    for m in 0..AT_ONCE {
+                        let k = select(mode + m < modes, mode + m, modes - 1);
+                        let gap = value - means[k * dim + j];
+                        squares[m] = squares[m] + gap * gap;
+                    }
+                }
             }
-            j += lanes;
+            block += lanes;
         }
         #[unroll]
         for m in 0..AT_ONCE {
             parts[comptime!(m * THREADS) + thread] = squares[m];
         }
         sync_cube();
-        let mut at = thread;
-        while at < comptime!(AT_ONCE * rows) {
-            let (m, r) = (at / rows, at % rows);
-            if mode + m < modes {
-                let mut square = 0.0f32;
-                for l in 0..comptime!(plan.sharing()) {
-                    square += parts[m * THREADS + r * lanes + l];
-                }
-                numbers[(mode + m) * block + offset + r] = logits[mode + m] - 0.5f32 * square;
-            }
-            at += THREADS;
-        }
+        terms_of(logits, numbers, parts, mode, offset, comptime!(plan.clone()));
         sync_cube();
         mode += AT_ONCE;
     }
 
+    softmax_of(numbers, offset, comptime!(plan.clone()))
+}
+
+/// The terms of the modes `mode ..` from the lanes' squares in `parts`.
+#[cube]
+pub(super) fn terms_of(
+    logits: &[f32],
+    numbers: &mut Shared<[f32]>,
+    parts: &mut Shared<[f32]>,
+    mode: usize,
+    offset: usize,
+    #[comptime] plan: Plan,
+) {
+    let modes = comptime!(plan.modes);
+    let lanes = comptime!(plan.lanes);
+    let block = comptime!(plan.block());
+    let rows = comptime!(THREADS / plan.lanes);
+    let mut at = UNIT_POS as usize;
+    while at < comptime!(AT_ONCE * rows) {
+        let (m, r) = (at / rows, at % rows);
+        if mode + m < modes {
+            let mut square = 0.0f32;
+            for l in 0..comptime!(plan.sharing()) {
+                square += parts[m * THREADS + r * lanes + l];
+            }
+            numbers[(mode + m) * block + offset + r] = logits[mode + m] - 0.5f32 * square;
+        }
+        at += THREADS;
+    }
+}
+
+/// Leaves `e^{t_k − max}` where the terms stand.
+#[cube]
+pub(super) fn softmax_of(numbers: &mut Shared<[f32]>, offset: usize, #[comptime] plan: Plan) -> Row {
+    let modes = comptime!(plan.modes);
+    let lanes = comptime!(plan.lanes);
+    let block = comptime!(plan.block());
+    let lane = UNIT_POS as usize % lanes;
+    let own = offset + UNIT_POS as usize / lanes;
     let mut max = numbers[own];
     for k in 1..modes {
         max = larger(max, numbers[k * block + own]);

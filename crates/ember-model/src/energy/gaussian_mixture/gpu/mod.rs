@@ -1,4 +1,4 @@
-//! The mixture on a GPU: `(U, ∇U)` in one launch, the gradient in θ with the energies in two, in one where a single cube has all rows.
+//! The mixture on a GPU: `(U, ∇U)` in one launch, a chain of Langevin steps in one, the gradient in θ with the energies in two, in one where a single cube has all rows.
 //!
 //! Two, because sums over rows cross cubes, and a cube may not read what another has written in the same launch. One launch would need
 //! each cube to walk all rows for a part of the coordinates, and to find all responsibilities anew: at 20,000 rows of 50 coordinates
@@ -7,6 +7,7 @@
 //! Limits, beyond which the tensor form serves: terms of all modes for a cube's rows must fit the shared memory (7,000 modes where that
 //! is 32 KiB); those of `partials.rs` for the gradient in θ.
 
+mod chain;
 mod kernel;
 
 use burn::backend::fusion::custom::TensorSpec;
@@ -20,6 +21,7 @@ use burn_cubecl::{Cube, CubeBackend};
 use cubecl::client::Client;
 use cubecl::{CubeCount, CubeDim};
 
+use crate::energy::chain::{Accepted, Chain, ChainEnd, ChainRule, ChainState};
 use crate::energy::fused::partials;
 use crate::energy::{WeightedGrads, explicit};
 use crate::flat::Layout;
@@ -53,8 +55,8 @@ impl Plan {
     /// The plan of the fewest lanes that fit the adapter.
     fn new(client: &Client, dim: usize, modes: usize, terms: usize, block: usize) -> Option<Self> {
         let hardware = &client.properties().hardware;
-        // Two terms and their energies, θ, sums, and the launch's own numbers.
-        if (hardware.max_units_per_cube as usize) < THREADS || hardware.max_bindings < 10 {
+        // The state, θ, what the state becomes, counts, scratch, and the launch's own numbers: a chain has the most.
+        if (hardware.max_units_per_cube as usize) < THREADS || hardware.max_bindings < 15 {
             return None;
         }
         let room = (hardware.max_shared_memory_size / size_of::<f32>()).checked_sub(AT_ONCE * THREADS)?;
@@ -74,7 +76,9 @@ impl Plan {
         let at_once = THREADS / self.lanes;
         let own = self.dim.div_ceil(self.lanes);
         let shares = (AT_ONCE * at_once).div_ceil(THREADS) * (1 + self.sharing());
-        let softmax = self.modes.div_ceil(AT_ONCE) * (1 + own + shares) + 3 * self.modes + 2;
+        let softmax = self.modes.div_ceil(AT_ONCE) * (1 + self.dim.div_ceil(4 * self.lanes) + shares)
+            + 3 * self.modes
+            + 2;
         let force = own * (1 + self.modes);
         let outputs = (self.modes * self.dim).div_ceil(THREADS) + self.modes.div_ceil(THREADS);
         self.passes * (softmax + self.modes) + force + outputs * (2 + self.block()) + THREADS + 16
@@ -82,7 +86,7 @@ impl Plan {
 
     /// Lanes of a row that have a coordinate.
     fn sharing(&self) -> usize {
-        self.lanes.min(self.dim)
+        self.lanes.min(self.dim.div_ceil(4))
     }
 
     /// Rows whose terms stand in shared memory.
@@ -104,6 +108,32 @@ trait MixtureOps: Backend {
         logits: FloatTensor<Self>,
         plan: Plan,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Positions, energies, gradients and log-weights after a chain, and the two numbers of [`Accepted`], `[1]` each.
+    #[allow(clippy::too_many_arguments, clippy::type_complexity)]
+    #[fusion(meta = |x, energy, grad, hi, lo, _means, _logits, _plan, _chain| {
+        let number = TensorSpec::new(Shape::from([1]), x.dtype);
+        (x.clone(), energy.clone(), grad.clone(), hi.clone(), lo.clone(), number.clone(), number)
+    })]
+    fn mixture_chain(
+        x: FloatTensor<Self>,
+        energy: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        hi: FloatTensor<Self>,
+        lo: FloatTensor<Self>,
+        means: FloatTensor<Self>,
+        logits: FloatTensor<Self>,
+        plan: Plan,
+        chain: Chain,
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    );
 
     /// The flat gradient, `[layout.total]`, and the energies of both terms, `[rows]`. A second term that the plan does not count is not
     /// looked at, and its energies are no numbers.
@@ -152,6 +182,30 @@ impl MixtureOps for CubeBackend {
             plan,
         );
         (energy, grad)
+    }
+
+    fn mixture_chain(
+        x: FloatTensor<Self>,
+        energy: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        hi: FloatTensor<Self>,
+        lo: FloatTensor<Self>,
+        means: FloatTensor<Self>,
+        logits: FloatTensor<Self>,
+        plan: Plan,
+        chain: Chain,
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
+        let (state, [last, mean]) = chain::chain([x, energy, grad, hi, lo], [means, logits], plan, chain);
+        let [x, energy, grad, hi, lo] = state;
+        (x, energy, grad, hi, lo, last, mean)
     }
 
     fn mixture_weighted_grads(
@@ -219,6 +273,45 @@ pub(super) fn energy_and_grad(theta: &[Tensor<1>], x: &Tensor<2>) -> Option<(Ten
     let x = x.clone().into_dispatch();
     let (energy, grad) = <Dispatch as MixtureOps>::mixture_energy_and_grad(x, means, logits, plan);
     Some((Tensor::from_dispatch(energy), Tensor::from_dispatch(grad)))
+}
+
+/// A chain; `None` as in [`energy_and_grad`].
+pub(super) fn chain(theta: &[Tensor<1>], from: &ChainState, chain: &Chain) -> Option<ChainEnd> {
+    let [walkers, dim] = from.position.dims();
+    let client = client(theta, &from.position)?;
+    let plan = Plan::new(&client, dim, theta[1].dims()[0], 1, 1)?;
+    // Counts of what was taken stand beside the terms in shared memory.
+    let shared = size_of::<f32>() * (plan.modes * plan.block() + (AT_ONCE + 2) * THREADS);
+    if shared > client.properties().hardware.max_shared_memory_size {
+        return None;
+    }
+    let most = chain::most_steps(&plan, walkers)?;
+    Some(ChainEnd::in_parts(from, chain, most, |from, part| {
+        let (position, energy, energy_grad, hi, lo, last, mean) = <Dispatch as MixtureOps>::mixture_chain(
+            from.position.clone().into_dispatch(),
+            from.energy.clone().into_dispatch(),
+            from.energy_grad.clone().into_dispatch(),
+            from.log_weights.0.clone().into_dispatch(),
+            from.log_weights.1.clone().into_dispatch(),
+            theta[0].clone().into_dispatch(),
+            theta[1].clone().into_dispatch(),
+            plan.clone(),
+            *part,
+        );
+        let log_weights = match part.rule {
+            ChainRule::Ula { weighted: true } => (Tensor::from_dispatch(hi), Tensor::from_dispatch(lo)),
+            _ => from.log_weights.clone(),
+        };
+        let state = ChainState {
+            position: Tensor::from_dispatch(position),
+            energy: Tensor::from_dispatch(energy),
+            energy_grad: Tensor::from_dispatch(energy_grad),
+            log_weights,
+        };
+        let accepted = (part.rule == ChainRule::Mala)
+            .then(|| Accepted { last: Tensor::from_dispatch(last), mean: Tensor::from_dispatch(mean) });
+        ChainEnd { state, accepted }
+    }))
 }
 
 /// The weighted gradient in θ with the energies; `None` as in [`energy_and_grad`].
