@@ -64,7 +64,10 @@ fn one_buffer_steps_as_tensor_by_tensor() {
                 let (next_there, seen_there) = optimizers[1].step_model(step, &there, on(&device, g));
                 (here, there) = (next, next_there);
                 let (norm, norm_there) = (download(seen.grad_norm)[0], download(seen_there.grad_norm)[0]);
-                assert!((norm - norm_there).abs() <= 1e-5 * norm, "{hidden:?}: norm {norm_there}, not {norm}");
+                assert!(
+                    (norm - norm_there).abs() <= 1e-5 * norm,
+                    "{hidden:?}: norm {norm_there}, not {norm}"
+                );
             }
             let off = difference(&here, &there, &start);
             // Ten roundings a step, of numbers near the parameters' own size, which is up to a hundred times that of their change.
@@ -104,7 +107,8 @@ fn moments_come_back() {
     let counter = |name: &str| counters.iter().find(|(known, _)| known == name).map(|(_, time)| *time);
     let mut resumed = Optimizer::new(&config, start.params());
     resumed.load_state(&tensors, counter, &device).expect("its own state");
-    let resumed_start = start.with_theta(theta.host_theta().into_iter().map(|t| upload(t, &device)).collect());
+    let resumed_start =
+        start.with_theta(theta.host_theta().into_iter().map(|t| upload(t, &device)).collect());
     let next = |optimizer: &mut Optimizer, from: &EnergyModel| {
         optimizer.step_model(3, from, on(&device, grads(&start, 3, 0.1))).0.host_theta()
     };
@@ -147,12 +151,20 @@ fn an_alarm_keeps_the_state() {
         assert_eq!(found.map(|alarm| (alarm.step, alarm.cause)), cause.map(|cause| (step, cause)), "{what}");
         assert_eq!(next.host_theta() == start.host_theta(), cause.is_some(), "{what}: θ");
         let moments = optimizer.state().0;
-        assert_eq!(moments.iter().all(|t| t.values.iter().all(|&v| v == 0.0)), cause.is_some(), "{what}: moments");
+        assert_eq!(
+            moments.iter().all(|t| t.values.iter().all(|&v| v == 0.0)),
+            cause.is_some(),
+            "{what}: moments"
+        );
         // Once it rang it keeps ringing, for the first update.
         let guarded = Guarded { finite: fine(), gap: None, is_negated: false };
         let (after, _, alarm) = optimizer.step_guarded(step + 1, &next, &on(&device, good()), guarded, alarm);
         let again = Alarm::unpack(&download(alarm));
-        assert_eq!(again.map(|alarm| (alarm.step, alarm.cause)), cause.map(|cause| (step, cause)), "{what}: again");
+        assert_eq!(
+            again.map(|alarm| (alarm.step, alarm.cause)),
+            cause.map(|cause| (step, cause)),
+            "{what}: again"
+        );
         assert_eq!(after.host_theta() == next.host_theta(), cause.is_some(), "{what}: θ afterwards");
     }
 }

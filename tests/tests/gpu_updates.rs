@@ -141,8 +141,10 @@ fn a_resumed_run_is_the_run() {
 #[test]
 fn a_bad_state_is_reported_with_its_update() {
     let Some(device) = gpu() else { return };
-    let config = config(&MLP.replace("kind = \"adam\"\nlearning_rate = 0.01", "kind = \"sgd\"\nlearning_rate = 1e30")
-        .replace("clip_norm = 1.0\nema = 0.9", ""));
+    let config = config(
+        &MLP.replace("kind = \"adam\"\nlearning_rate = 0.01", "kind = \"sgd\"\nlearning_rate = 1e30")
+            .replace("clip_norm = 1.0\nema = 0.9", ""),
+    );
     let mut here = trainer(&config, &cpu());
     let expected = (0..20).find_map(|_| here.update(false).err()).expect("it diverges");
     let Error::NonFinite { step, .. } = expected else { panic!("{expected}") };
@@ -194,7 +196,8 @@ fn updates_agree_with_a_processors() {
     let (a, b) = (download(here.walkers.log_weights.value()), download(there.walkers.log_weights.value()));
     let off = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(off <= 1e-3, "log-weights are off by {off:.2e}");
-    let averages = [here, there].map(|trainer| trainer.ema_model().expect("an average").host_theta().concat());
+    let averages =
+        [here, there].map(|trainer| trainer.ema_model().expect("an average").host_theta().concat());
     let off = averages[0].iter().zip(&averages[1]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(off <= 1e-4 * largest, "the average is off by {off:.2e}");
 }

@@ -367,8 +367,7 @@ pub fn flow(bench: &Flow, device: &Device, label: &str) -> Result<Value, Error> 
     (0..WARM_UP).try_for_each(&mut train)?;
     let [train_per_s, train_per_cpu_s] = rates(device, WARM_UP, SYNC_EVERY, train)?;
 
-    let flow = FlowProposal::of(&model)
-        .ok_or_else(|| Error::failed("the benchmark's model is no flow"))?;
+    let flow = FlowProposal::of(&model).ok_or_else(|| Error::failed("the benchmark's model is no flow"))?;
     let log_prob = |_| {
         flow.log_prob(batches[0].clone());
         Ok(())

@@ -228,7 +228,8 @@ impl Optimizer {
                 }
                 let [m, v] = flat.moments.clone().map(download);
                 // A frozen tensor has no moments, as tensor by tensor.
-                for (i, spec) in self.params.iter().enumerate().filter(|(_, spec)| spec.learning_rate_scale != 0.0)
+                for (i, spec) in
+                    self.params.iter().enumerate().filter(|(_, spec)| spec.learning_rate_scale != 0.0)
                 {
                     let place = flat.layout.begins[i]..flat.layout.begins[i] + flat.layout.lens[i];
                     tensors.push(tensor("moment_1", spec, m[place.clone()].to_vec()));

@@ -143,13 +143,7 @@ trait DescentOps: Backend {
         gap: FloatTensor<Self>,
         alarm: FloatTensor<Self>,
         descent: Descent,
-    ) -> (
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-    );
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
 impl DescentOps for CubeBackend {
@@ -163,13 +157,7 @@ impl DescentOps for CubeBackend {
         gap: FloatTensor<Self>,
         alarm: FloatTensor<Self>,
         descent: Descent,
-    ) -> (
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-    ) {
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         kernel::descend([theta, grad, scales, m, v], [finite, gap, alarm], descent)
     }
 }

@@ -13,9 +13,9 @@ use ember_sampler::{Scheme, Summary, Walkers};
 
 use super::{Reading, Settlement, Trainer};
 use crate::error::Error;
-use crate::optimizer::OptimizerInfo;
 #[cfg(feature = "wgpu")]
 use crate::optimizer::Guarded;
+use crate::optimizer::OptimizerInfo;
 
 impl Trainer {
     /// Whether the device decides by itself.
@@ -93,7 +93,12 @@ impl Trainer {
         let report_is_due = log && self.audit_report_is_due();
         if let Some(audit) = &mut self.audit {
             log_z_audit = report_is_due.then(|| audit.log_z());
-            audit.resample(resampling.unwrap_or(Scheme::Systematic), threshold, self.config.seed, self.step)?;
+            audit.resample(
+                resampling.unwrap_or(Scheme::Systematic),
+                threshold,
+                self.config.seed,
+                self.step,
+            )?;
         }
         let mut reading = None;
         if let (true, Some(stats)) = (log, &stats) {
@@ -123,7 +128,9 @@ impl Trainer {
     /// What the alarm says: the trainer is then at the update it names.
     pub(super) fn hear(&mut self) -> Result<(), Error> {
         #[cfg(feature = "wgpu")]
-        if let Some(alarm) = self.alarm.clone().and_then(|alarm| Alarm::unpack(&ember_model::params::download(alarm))) {
+        if let Some(alarm) =
+            self.alarm.clone().and_then(|alarm| Alarm::unpack(&ember_model::params::download(alarm)))
+        {
             self.step = alarm.step;
             return Err(self.told(alarm)?);
         }

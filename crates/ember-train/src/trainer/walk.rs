@@ -1,8 +1,8 @@
 //! The walkers' part of an update: they move to the model's θ, are read once, and resampled where their weights ask for it.
 
 use burn::tensor::{Tensor, TensorData};
-use ember_model::{Energy, EnergyModel};
 use ember_model::random::{Purpose, Stream};
+use ember_model::{Energy, EnergyModel};
 use ember_sampler::{Noise, Scheme, StepInfo, Summary, Walkers, reduce, resample};
 
 use super::{NegativePhase, Reading, Settlement, Trainer, WALKER_LANE};
@@ -141,7 +141,12 @@ impl Trainer {
         if let Some(audit) = &mut self.audit {
             let stats: Vec<f64> = rest.iter().map(|&v| f64::from(v)).collect();
             estimate = report_is_due.then(|| audit.log_z_from(&stats));
-            audit.resample(resampling.unwrap_or(Scheme::Systematic), threshold, self.config.seed, self.step)?;
+            audit.resample(
+                resampling.unwrap_or(Scheme::Systematic),
+                threshold,
+                self.config.seed,
+                self.step,
+            )?;
         }
         Ok(self.settled_by_host(moved, due.is_some(), Some(reading), estimate))
     }

@@ -33,10 +33,10 @@ use self::sums::{
 };
 use super::launch::empty;
 use super::masses::{Constants, TABLE, bits_of, constants_of, fill_table};
-use ember_model::random::cube::{Counter, counter, further};
 use super::words::{Wider, accumulate};
 use crate::device::settle::Rule;
 use crate::resampling::Scheme;
+use ember_model::random::cube::{Counter, counter, further};
 
 /// The most walkers that one cube settles alone, which saves two launches and uses one processor of the card.
 const ONE_CUBE: usize = 8_192;

@@ -7,8 +7,8 @@ use cubecl::prelude::*;
 
 use super::sums::THREADS;
 use crate::device::cube::masses::{Constants, mass, to_slots};
-use ember_model::random::cube::{Counter, philox, word};
 use crate::device::cube::words::{Wide, Wider, accumulate};
+use ember_model::random::cube::{Counter, philox, word};
 
 /// Where a slot's position lies within it.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 
 use cubecl::prelude::*;
 
-use ember_model::energy::chain::cube::{Pair, opaque};
 use crate::device::cube::masses::{bits_of, exponent_field, key_of};
+use ember_model::energy::chain::cube::{Pair, opaque};
 
 /// Threads of a cube.
 pub(super) const THREADS: usize = 256;
