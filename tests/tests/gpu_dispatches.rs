@@ -4,6 +4,7 @@
 #![cfg(feature = "wgpu")]
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ember_model::flat::{Layout, pack};
 use ember_model::params::{download, upload};
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel, EnergySpec};
@@ -20,6 +21,9 @@ const CIFAR: &str =
     { out = 64, kernel = 3, padding = 1 }, { out = 128, kernel = 4, stride = 2, padding = 1 },
     { out = 256, kernel = 4, stride = 2, padding = 1 }, { out = 512, kernel = 4, stride = 2, padding = 1 },
     { out = 1, kernel = 4 }]\n";
+
+/// The flow of the peers' benchmark (RealNVP, 182,528 parameters).
+const FLOW: &str = "kind = \"real_nvp\"\ndim = 32\nlayers = 8\nhidden = [128, 128]\nactivation = \"relu\"\n";
 
 fn model(metadata: &str, device: &Device) -> EnergyModel {
     let spec = EnergySpec::from_metadata(metadata).expect("an energy");
@@ -126,6 +130,48 @@ fn an_energy_and_gradient_of_the_image_network() {
     let (energy, grad) = all.pop().expect("it has run");
     assert!(download(energy).iter().chain(&download(grad)).all(|v| v.is_finite()), "a launch failed");
     keeps_within("(U, ∇U), CIFAR network, 4 walkers", &work, 29.0, 63.0, 0);
+}
+
+/// The gradient of a RealNVP training step: θ packed, the chain there and back, the sums. The optimiser is not in it. Of the bytes
+/// most are views of the flat gradient, each of which counts as if it read the whole.
+#[test]
+fn a_gradient_of_a_flow() {
+    let _alone = alone();
+    let Some(device) = gpu() else { return };
+    let model = model(FLOW, &device);
+    let terms = [(normals([1024, 32], &device), Tensor::full([1024], 1.0 / 1024.0, &device))];
+    let mut all = Vec::new();
+    let work = count(&device, 1, || all.push(model.weighted_param_grads(&terms)));
+    let found = all.pop().expect("it has run");
+    assert!(found.grads.into_iter().flat_map(download).all(|v| v.is_finite()), "a launch failed");
+    keeps_within("∂U/∂θ, RealNVP, 1,024 rows", &work, 6.0, 45.0, 0);
+    // Where θ is one buffer already, two launches.
+    let flat = pack(model.theta());
+    let views = Layout::of(&model.params()).views(&flat);
+    let model = model.with_theta(views);
+    let mut all = Vec::new();
+    let work = count(&device, 1, || all.push(model.weighted_param_grads(&terms)));
+    keeps_within("∂U/∂θ, RealNVP of one buffer, 1,024 rows", &work, 2.0, 45.0, 0);
+}
+
+/// What a move and a draw of a flow cost.
+#[test]
+fn a_pass_of_a_flow() {
+    let _alone = alone();
+    let Some(device) = gpu() else { return };
+    let start = model(FLOW, &device);
+    let flat = pack(start.theta());
+    let model = start.with_theta(Layout::of(&start.params()).views(&flat));
+    let x = normals([256, 32], &device);
+    let mut all = Vec::new();
+    let work = count(&device, 1, || all.push(model.energy_and_grad(x.clone())));
+    let (energy, grad) = all.pop().expect("it has run");
+    assert!(download(energy).iter().chain(&download(grad)).all(|v| v.is_finite()), "a launch failed");
+    keeps_within("(U, ∇U), RealNVP, 256 rows", &work, 1.0, 6.0, 0);
+    let mut all = Vec::new();
+    let work =
+        count(&device, 1, || all.push(model.flow().expect("a flow").forward(model.theta(), x.clone())));
+    keeps_within("a draw, RealNVP, 256 rows", &work, 1.0, 6.0, 0);
 }
 
 #[test]

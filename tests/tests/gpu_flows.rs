@@ -3,10 +3,11 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::energy::{energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff};
-use ember_model::params::download;
+use ember_model::flow::standard_normal;
+use ember_model::params::{download, upload};
 use ember_model::{Energy, EnergyModel};
-use ember_tests::explicit::{difference, energy_difference, normals, terms};
-use ember_tests::flows::trained;
+use ember_tests::explicit::{difference, energy_difference, gradient_is_the_energies, normals, terms};
+use ember_tests::flows::{start, trained};
 use ember_tests::{cpu, gpu};
 
 /// Of the largest value of the tensor compared: sums in another order, over up to eight couplings that each stretch by up to e.
@@ -126,4 +127,107 @@ fn the_benchmarks_chain() {
     let Some(device) = gpu() else { return };
     agree(&yardstick("activation = \"relu\""), 300, &device);
     agree(&yardstick("act_norm = true"), 65, &device);
+}
+
+/// Tiles of 16 and of 32 rows, a last one that is not full, and more tiles than cubes: each goes on with another.
+#[test]
+fn many_rows() {
+    let Some(device) = gpu() else { return };
+    agree(&real_nvp(5, 3, &[9, 7], "mask = \"checkerboard\"; act_norm = true"), 5_001, &device);
+    agree(&real_nvp(2, 2, &[5], "act_norm = true"), 40_003, &device);
+}
+
+/// More rows than scratch holds: gradients are added up part by part.
+#[test]
+fn more_rows_than_scratch_holds() {
+    let Some(device) = gpu() else { return };
+    agree(&real_nvp(8, 60, &[64], "log_scale_bound = 0.05"), 3_001, &device);
+}
+
+/// Widths that no tile of software Vulkan's shared memory holds, and an activation without a kernel: the tensor form serves.
+#[test]
+fn beyond_the_limits() {
+    let Some(device) = gpu() else { return };
+    agree(&real_nvp(2, 2, &[900], ""), 33, &device);
+    gradient_is_the_energies(&trained(&real_nvp(4, 2, &[20, 10], "activation = \"gelu\""), &device));
+}
+
+/// The comparison sees a log-determinant of the wrong sign, and every tensor of θ off by 5 %.
+#[test]
+fn what_is_wrong_is_seen() {
+    let Some(device) = gpu() else { return };
+    let model = trained(&real_nvp(7, 3, &[16, 9], "mask = \"checkerboard\"; act_norm = true"), &device);
+    let x = normals(&model, 40, 7);
+    let (energy, grad) = model.energy_and_grad(x.clone());
+    let (z, log_det) = model.flow().expect("a flow").inverse(model.theta(), x.clone());
+    let base = standard_normal(z).neg();
+    let right = energy_difference(&(base.clone() - log_det.clone()), &energy);
+    let wrong = energy_difference(&(base + log_det), &energy);
+    assert!(right <= TOLERANCE && wrong > 100.0 * TOLERANCE, "{right:.1e} and {wrong:.1e}");
+    for i in 0..model.theta().len() {
+        let mut theta = model.theta().to_vec();
+        theta[i] = theta[i].clone() * 1.05;
+        let (other_energy, other_grad) = model.with_theta(theta).energy_and_grad(x.clone());
+        let seen = difference(&other_energy, &energy).max(difference(&other_grad, &grad));
+        assert!(seen > TOLERANCE, "{}: {seen:.2e} goes unseen", model.params()[i].name);
+    }
+}
+
+/// The gradients of the starting model, whose networks' last layers are zero, and of weights that are all zero.
+#[test]
+fn zeros_stay_zeros() {
+    let Some(device) = gpu() else { return };
+    let model = start(&real_nvp(6, 4, &[10], ""), &device);
+    let x = normals(&model, 33, 1);
+    let (z, log_det) = model.flow().expect("a flow").inverse(model.theta(), x.clone());
+    assert_eq!(download(z), download(x.clone()), "the start is the identity");
+    assert!(download(log_det).iter().all(|v| *v == 0.0));
+    let found = trained(&real_nvp(6, 4, &[10], ""), &device)
+        .weighted_param_grads(&[(x, Tensor::zeros([33], &device))])
+        .grads;
+    assert!(found.into_iter().flat_map(download).all(|v| v == 0.0));
+}
+
+/// The same bits in every run.
+#[test]
+fn the_same_bits_again() {
+    let Some(device) = gpu() else { return };
+    let model = trained(&real_nvp(6, 4, &[40, 24], "act_norm = true"), &device);
+    let weighted = terms(&model, 500);
+    let everything = || {
+        let (energy, grad) = model.energy_and_grad(weighted[0].0.clone());
+        let found = model.weighted_param_grads(&weighted);
+        let mut all = vec![download(energy), download(grad)];
+        all.extend(found.grads.into_iter().chain(found.energies).map(download));
+        all
+    };
+    let first = everything();
+    for _ in 0..3 {
+        assert!(everything() == first, "a second run differs");
+    }
+}
+
+/// A number that is not finite comes out as one, in its row alone, and the layers are asked where it began.
+#[test]
+fn nothing_hides_a_nan() {
+    let Some(device) = gpu() else { return };
+    let model = trained(&real_nvp(8, 4, &[16, 16], "act_norm = true"), &device);
+    let mut rows = download(normals(&model, 3, 5));
+    rows[9] = f32::NAN;
+    let x = upload(rows, &device).reshape([3, 8]);
+    let (energy, grad) = model.energy_and_grad(x.clone());
+    let energy = download(energy);
+    assert!(energy[1].is_nan() && energy[0].is_finite() && energy[2].is_finite(), "{energy:?}");
+    let grad = download(grad);
+    assert!(grad[8..16].iter().any(|g| g.is_nan()));
+    assert!(grad[..8].iter().chain(&grad[16..]).all(|g| g.is_finite()));
+    let grads = model.weighted_param_grads(&[(x.clone(), Tensor::ones([3], &device))]).grads;
+    assert!(grads.into_iter().flat_map(download).any(|g| g.is_nan()));
+    assert_eq!(model.first_non_finite_layer(x).map(|found| found.name), Some("input".to_owned()));
+    let mut theta = model.theta().to_vec();
+    theta[8] = theta[8].clone().mul_scalar(f32::INFINITY);
+    let broken = model.with_theta(theta);
+    let found = broken.first_non_finite_layer(normals(&model, 3, 5)).expect("a layer");
+    assert_eq!(found.layer, Some(2), "{found:?}");
+    assert!(download(broken.energy(normals(&model, 3, 5))).iter().all(|u| !u.is_finite()));
 }

@@ -32,6 +32,7 @@ use burn_cubecl::{Cube, CubeBackend};
 use super::cpu::{Network, Step};
 use crate::energy::WeightedGrads;
 use crate::energy::explicit::stacked;
+use crate::flat::{self, Layout};
 use kernel::Task;
 use plan::Plan;
 
@@ -93,20 +94,19 @@ pub(super) struct GpuForm {
     plan: Plan,
     /// b, the bound of `|s|`.
     bound: f32,
-    /// Numbers of each tensor of θ.
-    lens: Vec<usize>,
+    /// θ in one buffer.
+    layout: Layout,
 }
 
 impl GpuForm {
     /// The form of a chain, where there is one.
     pub fn new(network: &Network) -> Option<Self> {
-        let lens: Vec<usize> =
-            network.steps.iter().flat_map(|(_, step)| step.param_lens(network.dim)).collect();
+        let layout = Layout::new(network.steps.iter().flat_map(|(_, step)| step.param_lens(network.dim)));
         let bound = network.steps.iter().find_map(|(_, step)| match step {
             Step::Coupling(coupling) => Some(coupling.bound),
             _ => None,
         })?;
-        Some(Self { plan: Plan::new(network, &starts(&lens), 8)?, bound, lens })
+        Some(Self { plan: Plan::new(network, &layout.begins, 8)?, bound, layout })
     }
 
     /// `U_θ(x)`, or `None` where a tensor is on no GPU or on the tape, or beyond the limits above.
@@ -147,21 +147,19 @@ impl GpuForm {
         let (energy, grads) = <Dispatch as FlowOps>::flow_param_grads(
             x.into_dispatch(),
             weights.into_dispatch(),
-            self.packed(theta).into_dispatch(),
+            flat::pack(theta).into_dispatch(),
             plan,
             self.bound,
         );
         let (energy, grads) = (Tensor::from_dispatch(energy), Tensor::<1>::from_dispatch(grads));
-        let starts = starts(&self.lens);
-        let parts = starts.iter().zip(&self.lens).map(|(&start, &len)| grads.clone().narrow(0, start, len));
-        Some(WeightedGrads { grads: parts.collect(), energies: split(&energy) })
+        Some(WeightedGrads { grads: self.layout.views(&grads), energies: split(&energy) })
     }
 
     fn rows(&self, theta: &[Tensor<1>], x: &Tensor<2>, task: Task) -> Option<(Tensor<1>, Tensor<2>)> {
         let plan = self.plan(theta, x)?;
         let (per_row, positions) = <Dispatch as FlowOps>::flow_rows(
             x.clone().into_dispatch(),
-            self.packed(theta).into_dispatch(),
+            flat::pack(theta).into_dispatch(),
             plan,
             self.bound,
             task,
@@ -179,20 +177,6 @@ impl GpuForm {
         let tile = self.plan.tile(x.dims()[0], &client.properties().hardware)?;
         Some(self.plan.at(tile))
     }
-
-    /// θ in one buffer.
-    fn packed(&self, theta: &[Tensor<1>]) -> Tensor<1> {
-        Tensor::cat(theta.to_vec(), 0)
-    }
-}
-
-/// Where tensors of these lengths begin, side by side.
-fn starts(lens: &[usize]) -> Vec<usize> {
-    let ends = lens.iter().scan(0, |end, len| {
-        *end += len;
-        Some(*end - len)
-    });
-    ends.collect()
 }
 
 fn is_plain<const D: usize>(tensor: &Tensor<D>) -> bool {

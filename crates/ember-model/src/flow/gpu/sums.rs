@@ -8,6 +8,7 @@ use cubecl::prelude::*;
 use super::network::{cut, place};
 use super::plan::{BLOCK, Plan, THREADS};
 use crate::energy::fused::math::Lanes;
+use crate::flat::ALIGNMENT;
 
 /// Rows and columns of a block that a thread owns.
 const OWN: usize = 4;
@@ -23,12 +24,21 @@ fn total(value: Lanes) -> f32 {
     value.extract(0usize) + value.extract(1usize) + value.extract(2usize) + value.extract(3usize)
 }
 
+/// Zeros from the end of a tensor of flat θ to the next one.
+#[cube]
+fn pad(grads: &mut [f32], end: usize, thread: usize) {
+    let next = (end + comptime!(ALIGNMENT - 1)) / ALIGNMENT * ALIGNMENT;
+    if end + thread < next {
+        grads[end + thread] = 0.0f32;
+    }
+}
+
 #[cube]
 fn clamped(i: usize, len: usize) -> usize {
     select(i < len, i, len - 1)
 }
 
-/// `∂W = Σ_b δ_b in_bᵀ` and `∂b = Σ_b δ_b`, or added to what is there. `steps` vectors of four rows are in scratch. Cubes are
+/// `∂W = Σ_b δ_b in_bᵀ` and `∂b = Σ_b δ_b`, or added to what is there, and zeros between tensors. `steps` vectors of four rows are in scratch. Cubes are
 /// `[blocks of a coupling, couplings]`.
 #[cube(launch)]
 pub(super) fn sums_kernel(
@@ -163,16 +173,25 @@ pub(super) fn sums_kernel(
                 grads[at] = sum;
             }
         }
-    } else if thread < BLOCK && first_row + thread < height {
-        let mut sum = 0.0f32;
-        #[unroll]
-        for slice in 0..SLICES {
-            sum += shared[thread + comptime!(slice * BLOCK)];
+    } else {
+        if thread < BLOCK && first_row + thread < height {
+            let mut sum = 0.0f32;
+            #[unroll]
+            for slice in 0..SLICES {
+                sum += shared[thread + comptime!(slice * BLOCK)];
+            }
+            let at = bias + first_row + thread;
+            if comptime!(adds) {
+                sum += grads[at];
+            }
+            grads[at] = sum;
         }
-        let at = bias + first_row + thread;
-        if comptime!(adds) {
-            sum += grads[at];
+        if number == 0 && thread < ALIGNMENT {
+            pad(grads, bias + height, thread);
+            // An act-norm's tensors are sums alone, and this one's begin is no end.
+            if width > 0 {
+                pad(grads, weight + height * width, thread);
+            }
         }
-        grads[at] = sum;
     }
 }
