@@ -25,6 +25,7 @@ const CIFAR: &str =
     { out = 256, kernel = 4, stride = 2, padding = 1 }, { out = 512, kernel = 4, stride = 2, padding = 1 },
     { out = 1, kernel = 4 }]\n";
 
+/// The flow of the peers' benchmark (RealNVP, 182,528 parameters).
 const FLOW: &str = "kind = \"real_nvp\"\ndim = 32\nlayers = 8\nhidden = [128, 128]\nactivation = \"relu\"\n";
 
 fn model(metadata: &str, device: &Device) -> EnergyModel {
