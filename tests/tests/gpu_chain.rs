@@ -67,7 +67,8 @@ fn bits(state: &ChainState) -> Vec<Vec<u32>> {
 fn a_chain_is_its_single_steps() {
     let Some(device) = gpu() else { return };
     let weighted = ChainRule::Ula { weighted: true };
-    let cases: [(usize, &[usize], usize, usize, &[(ChainRule, bool)]); 3] = [
+    type Case<'a> = (usize, &'a [usize], usize, usize, &'a [(ChainRule, bool)]);
+    let cases: [Case<'_>; 3] = [
         (
             2,
             &[12, 20],

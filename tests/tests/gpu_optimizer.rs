@@ -131,7 +131,8 @@ fn an_alarm_keeps_the_state() {
         g
     };
     let good = || grads(&start, 1, 0.1);
-    let cases: [(&str, Vec<f32>, _, Vec<Vec<f32>>, Option<Cause>); 8] = [
+    type Case<G> = (&'static str, Vec<f32>, G, Vec<Vec<f32>>, Option<Cause>);
+    let cases: [Case<_>; 8] = [
         ("fine", vec![0.0; 4], None, good(), None),
         ("a NaN", vec![0.0, f32::NAN], None, good(), Some(Cause::State)),
         ("an infinity", vec![f32::INFINITY, 1.0], None, good(), Some(Cause::State)),

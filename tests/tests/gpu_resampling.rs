@@ -336,7 +336,7 @@ fn groups_are_settled_each_for_itself() {
         let n = groups * size;
         // Every other group is wide.
         let normals = Stream::new(size as u64, Purpose::Anneal).normals(n, 1);
-        let spread = |i: usize| if (i / size) % 2 == 0 { 2.5 } else { 0.1 };
+        let spread = |i: usize| if (i / size).is_multiple_of(2) { 2.5 } else { 0.1 };
         let log_weights = normals.iter().enumerate().map(|(i, z)| spread(i) * z - 20.0).collect();
         let population = Population::new(n, 2, log_weights);
         let banks: Vec<f64> = (0..groups).map(|r| -1.5 * r as f64 + 0.123_456_789).collect();

@@ -13,6 +13,8 @@ use burn::tensor::Tensor;
 const ONE_STAGE: usize = 1_024;
 
 /// One number of a vector, or of two of one length.
+// Handles of tensors, of which there are a few.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 pub enum Reduction {
     /// `Σ x`.

@@ -19,6 +19,8 @@ pub(crate) const CARRY: u64 = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Banked(Bank);
 
+// One or two of a population.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 enum Bank {
     Host(Vec<f64>),
@@ -110,6 +112,8 @@ impl Banked {
 #[derive(Clone, Debug)]
 pub struct Counter(Count);
 
+// One of a population.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 enum Count {
     Host(u64),

@@ -26,6 +26,8 @@ pub struct Settled {
 }
 
 /// Whether walkers were replaced.
+// One an update.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 enum Decision {
     /// The host's word.

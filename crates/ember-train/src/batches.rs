@@ -36,6 +36,8 @@ pub struct Batches {
 }
 
 /// A shuffled order of the rows, `[n]`, where the rows are: sent once an epoch.
+// One of a run.
+#[allow(clippy::large_enum_variant)]
 enum Order {
     Device(Tensor<1, Int>),
     Host(Vec<u32>),

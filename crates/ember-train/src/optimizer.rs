@@ -22,6 +22,8 @@ pub struct Optimizer {
     pub learning_rate_scale: f64,
 }
 
+// One of a run.
+#[allow(clippy::large_enum_variant)]
 enum Rule {
     Sgd(Sgd),
     Adam(Adam, Vec<Option<AdamState<1>>>),

@@ -2,7 +2,12 @@
 //! launch of its own leaves a partial sum for each of at most [`THREADS`] cubes.
 
 // Kernels are translated by a macro that does not know every method of the host language.
-#![allow(clippy::assign_op_pattern, clippy::needless_range_loop, clippy::too_many_arguments)]
+#![allow(
+    clippy::collapsible_if,
+    clippy::assign_op_pattern,
+    clippy::needless_range_loop,
+    clippy::too_many_arguments
+)]
 
 use burn::tensor::Shape;
 use burn_cubecl::kernel::into_contiguous;

@@ -128,7 +128,8 @@ impl Alarm {
 /// The operation a GPU provides. Call [`descend`] instead.
 #[backend_extension(Cube: cfg(feature = "wgpu"), Fusion: cfg(feature = "wgpu"))]
 trait DescentOps: Backend {
-    #[allow(clippy::too_many_arguments)]
+    // An operation takes and gives tensors, nothing that holds them.
+    #[allow(clippy::too_many_arguments, clippy::type_complexity)]
     #[fusion(meta = |theta, _grad, _scales, m, v, _finite, _gap, _alarm, _descent| {
         let short = |len: usize| TensorSpec::new(Shape::from([len]), theta.dtype);
         (theta.clone(), m.clone(), v.clone(), short(1), short(Alarm::LEN))

@@ -27,7 +27,7 @@ pub(super) fn fill_table(table: &mut Shared<[u32]>) {
                 // product · root · 2⁻⁶³
                 let root = Wide {
                     low: comptime!((2 * EXP2_ROOTS[bit]) as u32).runtime(),
-                    high: comptime!((2 * EXP2_ROOTS[bit] >> 32) as u32).runtime(),
+                    high: comptime!(((2 * EXP2_ROOTS[bit]) >> 32) as u32).runtime(),
                 };
                 let next = multiply_high(&product, &root);
                 product.low = next.low;

@@ -4,7 +4,12 @@
 //! of shared memory for 64 multiply-adds; threads side by side read vectors side by side.
 
 // Kernels are translated by a macro that does not know every method of the host language.
-#![allow(clippy::assign_op_pattern, clippy::needless_range_loop, clippy::too_many_arguments)]
+#![allow(
+    clippy::collapsible_if,
+    clippy::assign_op_pattern,
+    clippy::needless_range_loop,
+    clippy::too_many_arguments
+)]
 
 use cubecl::prelude::*;
 

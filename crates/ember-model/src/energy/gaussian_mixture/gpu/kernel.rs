@@ -2,7 +2,12 @@
 //! as many rows as fit. Terms `l_k − ½|x − m_k|²` of the cube's rows, and from them the responsibilities, stand in shared memory, `[K, rows]`.
 
 // Kernels are translated by a macro that does not know every method of the host language.
-#![allow(clippy::assign_op_pattern, clippy::needless_range_loop, clippy::too_many_arguments)]
+#![allow(
+    clippy::if_same_then_else,
+    clippy::assign_op_pattern,
+    clippy::needless_range_loop,
+    clippy::too_many_arguments
+)]
 
 use cubecl::prelude::*;
 
