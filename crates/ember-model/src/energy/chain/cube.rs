@@ -27,7 +27,7 @@ pub struct Steps {
     pub confinement: f32,
     pub noise: Counter,
     pub accept: Counter,
-    /// 0, which no compiler knows; see [`two_sum`].
+    /// 0, which no compiler knows; see [`two_sum()`].
     pub zero: u32,
 }
 
@@ -119,13 +119,13 @@ pub fn followed(grad: f32, steps: &Steps, #[comptime] rule: Rule) -> f32 {
     value
 }
 
-/// `x − h ∇U + s ξ` of one coordinate; `grad` is [`followed`].
+/// `x − h ∇U + s ξ` of one coordinate; `grad` is [`followed()`].
 #[cube]
 pub fn moved(x: f32, grad: f32, noise: f32, steps: &Steps) -> f32 {
     x - steps.step_size * grad + steps.noise_scale * noise
 }
 
-/// A coordinate's part of the work, `(∇U(x) + ∇U(y))·(y − x + (h/2)(∇U(x) − ∇U(y)))`; the gradients are [`followed`].
+/// A coordinate's part of the work, `(∇U(x) + ∇U(y))·(y − x + (h/2)(∇U(x) − ∇U(y)))`; the gradients are [`followed()`].
 #[cube]
 pub fn work_of(x: f32, gx: f32, y: f32, gy: f32, half_step: f32) -> f32 {
     (gx + gy) * (y - x + half_step * (gx - gy))

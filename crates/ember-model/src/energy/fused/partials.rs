@@ -6,6 +6,7 @@
 use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
 
 use crate::energy::WeightedGrads;
@@ -14,6 +15,8 @@ use crate::flat::{Layout, pack};
 /// Numbers that a cube adds up at a time, and the threads that share a number's rows.
 const NUMBERS: usize = 16;
 const SLICES: usize = 16;
+/// Rows that one thread adds up: twice the loads that a thread of more rows makes.
+const FEW: usize = 32;
 /// The most cubes: each goes on with more numbers.
 const CUBES: usize = 4096;
 /// The most cubes of a first launch: two for each processor of a large GPU. A constant, so that sums have one order everywhere.
@@ -78,6 +81,19 @@ fn sum_kernel(rows: &[f32], sums: &mut [f32], count: usize) {
     }
 }
 
+/// The same of a few rows: a thread adds up a number's, so that no cube waits for its threads.
+#[cube(launch)]
+fn few_kernel(rows: &[f32], sums: &mut [f32], count: usize) {
+    let total = sums.len();
+    if ABSOLUTE_POS < total {
+        let mut sum = rows[ABSOLUTE_POS];
+        for row in 1..count {
+            sum += rows[row * total + ABSOLUTE_POS];
+        }
+        sums[ABSOLUTE_POS] = sum;
+    }
+}
+
 /// `rows: [count, total]` → `[total]`, a launch where there is more than one row. `total` is a multiple of 16.
 pub(in crate::energy) fn sum(rows: CubeTensor, count: usize) -> CubeTensor {
     if count == 1 {
@@ -87,6 +103,18 @@ pub(in crate::energy) fn sum(rows: CubeTensor, count: usize) -> CubeTensor {
     let client = rows.client.clone();
     let (shape, device) = (Shape::from([total]), rows.device.clone());
     let sums = empty_device_contiguous_dtype(client.clone(), device, shape, DType::F32);
+    if count <= FEW {
+        let threads = CubeDim::new_1d((NUMBERS * SLICES) as u32);
+        few_kernel::launch(
+            &client,
+            calculate_cube_count_elemwise(&client, total, threads),
+            threads,
+            rows.into_buffer_arg(),
+            sums.clone().into_buffer_arg(),
+            count,
+        );
+        return sums;
+    }
     sum_kernel::launch(
         &client,
         CubeCount::new_1d((total / NUMBERS).min(CUBES) as u32),
