@@ -423,5 +423,5 @@ fn a_pass_of_a_flow() {
     let mut all = Vec::new();
     let work =
         count(&device, 1, || all.push(model.flow().expect("a flow").forward(model.theta(), x.clone())));
-    keeps_within("a draw, RealNVP, 256 rows", &work, 1.0, 1.0, 0);
+    keeps_within("a draw, RealNVP, 256 rows", &work, 1.0, 4.0, 0);
 }
