@@ -93,12 +93,17 @@ fn differences(here: &EnergyModel, there: &EnergyModel, n: usize) -> Vec<(String
 
 #[track_caller]
 fn agree(table: &str, n: usize, device: &Device) {
+    agree_within(TOLERANCE, table, n, device);
+}
+
+#[track_caller]
+fn agree_within(tolerance: f32, table: &str, n: usize, device: &Device) {
     let here = trained(table, &cpu());
     let found = differences(&here, &on(&here, device), n);
     let (_, worst) = found.iter().max_by(|a, b| a.1.total_cmp(&b.1)).expect("something was compared");
     println!("{worst:.1e} at most ({n} rows, {table:?})");
     for (what, difference) in found {
-        assert!(difference <= TOLERANCE, "{what}: off by {difference:.2e} ({n} rows, {table})");
+        assert!(difference <= tolerance, "{what}: off by {difference:.2e} ({n} rows, {table})");
     }
 }
 
@@ -141,7 +146,8 @@ fn many_rows() {
 #[test]
 fn more_rows_than_scratch_holds() {
     let Some(device) = gpu() else { return };
-    agree(&real_nvp(8, 60, &[64], "log_scale_bound = 0.05"), 3_001, &device);
+    // Sixty couplings round fifteen times as often as four do. A part in the wrong place would be off by the whole.
+    agree_within(15.0 * TOLERANCE, &real_nvp(8, 60, &[64], "log_scale_bound = 0.05"), 3_001, &device);
 }
 
 /// Widths that no tile of software Vulkan's shared memory holds, and an activation without a kernel: the tensor form serves.

@@ -418,7 +418,7 @@ kind = "ula"
 step_size = 0.05
 steps_per_update = 1
 [resampling]
-ess_threshold = 0.99
+ess_threshold = 1.0
 [objective]
 kind = "jarzynski"
 [optimizer]
