@@ -366,15 +366,13 @@ impl Trainer {
         }
         let mut terms = vec![(batch, data_weights)];
         if let Some(NegativePhase { moving, weights, .. }) = negative {
-            let negative = |weights: Tensor<1>| if self.is_on_gpu() { weights } else { weights.neg() };
-            let mut walker_weights = negative(weights.clone());
+            let mut walker_weights = weights.clone();
+            if !self.is_on_gpu() {
+                walker_weights = walker_weights.neg();
+            }
             if l2 > 0.0 {
                 let e = regulariser(moving.energy.clone(), moving.position.clone());
-                // A CPU's −W + W e, and its opposite on a GPU.
-                walker_weights = match self.is_on_gpu() {
-                    true => walker_weights - weights.clone() * e,
-                    false => walker_weights + weights.clone() * e,
-                };
+                walker_weights = walker_weights.clone() - walker_weights * e;
             }
             terms.push((moving.position.clone(), walker_weights));
         }

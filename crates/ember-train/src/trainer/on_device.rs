@@ -38,8 +38,8 @@ impl Trainer {
         if self.is_on_gpu() { -1.0 } else { 1.0 }
     }
 
-    /// θ one step further, by a gradient of that sign. On a GPU only while `stats`, the gradient and the gap of the mean energies of data and walkers are as they
-    /// must be.
+    /// θ one step further, by a gradient of that sign. On a GPU only while `stats`, the gradient and the gap of the mean energies of
+    /// data and walkers are as they must be.
     pub(super) fn descend(
         &mut self,
         grads: Vec<Tensor<1>>,
