@@ -105,14 +105,16 @@ impl Ensembles {
         self.log_z_from(&stats.into_iter().map(f64::from).collect::<Vec<_>>())
     }
 
+    /// `log Z` from the banks `[R]` and statistics of before a resampling `[2R]`.
+    pub fn log_z_of(banked: &[f64], stats: &[f64]) -> Estimate {
+        let gains = &stats[banked.len()..];
+        let repeats: Vec<f64> =
+            banked.iter().zip(gains).map(|(banked, log_mean_exp)| banked + log_mean_exp).collect();
+        log_mean_z(&repeats)
+    }
+
     /// [`Ensembles::log_z`] from statistics already read, of before a resampling. One read of the banks on a GPU.
     pub fn log_z_from(&self, stats: &[f64]) -> Estimate {
-        let (banked, repeats) = (self.log_z.values(), self.log_z.len());
-        let repeats: Vec<f64> = banked
-            .iter()
-            .zip(&stats[repeats..])
-            .map(|(banked, log_mean_exp)| banked + log_mean_exp)
-            .collect();
-        log_mean_z(&repeats)
+        Self::log_z_of(&self.log_z.values(), stats)
     }
 }

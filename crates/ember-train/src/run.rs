@@ -5,9 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Instant;
 
-use burn::tensor::Tensor;
-use ember_model::params::download;
-
 use crate::checkpoint::{self, Retention};
 use crate::dataset::Sources;
 use crate::error::Error;
@@ -17,7 +14,7 @@ use crate::metrics::{MetricsLine, MetricsWriter};
 use crate::picture;
 use crate::progress::Progress;
 use crate::record;
-use crate::trainer::{Trainer, UpdateInfo};
+use crate::trainer::{Logged, Trainer, UpdateInfo};
 use crate::watchdog;
 
 /// SIGINT and SIGTERM, noted: the loop finishes its update first.
@@ -149,9 +146,9 @@ impl Run {
         let save = next.is_multiple_of(output.checkpoint_every) || next == trainer.config.steps;
         let info = trainer.update(log)?;
         progress.tick();
-        if log {
+        if let Some(logged) = info.logged {
             let updates_per_s = pace.lap(next);
-            let line = metrics_line(trainer, info, pace.time_s(), updates_per_s);
+            let line = metrics_line(trainer, &info, logged, pace.time_s(), updates_per_s);
             self.metrics.append(&line)?;
             progress.log(&line, updates_per_s);
         }
@@ -198,22 +195,13 @@ impl Run {
     }
 }
 
-fn metrics_line(trainer: &Trainer, info: UpdateInfo, time_s: f64, updates_per_s: f64) -> MetricsLine {
-    // At a log step the energies are there.
-    let missing = || info.grad_norm.full_like(f64::NAN);
-    let energy_data = info.energy_data.unwrap_or_else(missing);
-    let energy_walkers = info.energy_walkers.unwrap_or_else(missing);
-    let mut scalars = vec![energy_data, energy_walkers, info.grad_norm];
-    let has_step_scale = info.step_scale.is_some();
-    scalars.extend(info.step_scale);
-    let optional = [info.moves.accept_rate, info.moves.global_accept_rate, info.jumps];
-    let present = optional.each_ref().map(Option::is_some);
-    scalars.extend(optional.into_iter().flatten());
-    let scalars: Vec<f64> = download(Tensor::cat(scalars, 0)).into_iter().map(f64::from).collect();
-    let mut rest = scalars[3 + usize::from(has_step_scale)..].iter().copied();
-    let [accept_rate, global_accept_rate, jump_rate] =
-        present.map(|present| if present { rest.next() } else { None });
-    let walkers = &trainer.walkers;
+fn metrics_line(
+    trainer: &Trainer,
+    info: &UpdateInfo,
+    logged: Logged,
+    time_s: f64,
+    updates_per_s: f64,
+) -> MetricsLine {
     let moved = trainer.moved_per_update();
     let weighted = trainer.config.objective.as_dyn().carries_weights();
     let modes = trainer.config.dataset.as_dyn().truth().and_then(|truth| truth.modes);
@@ -222,22 +210,22 @@ fn metrics_line(trainer: &Trainer, info: UpdateInfo, time_s: f64, updates_per_s:
     MetricsLine {
         step: trainer.step,
         time_s,
-        energy_data: scalars[0],
-        energy_walkers: scalars[1],
+        energy_data: logged.energy_data,
+        energy_walkers: logged.energy_walkers,
         ess_fraction: match info.reading {
             Some(reading) if weighted => reading.summary.ess / reading.count as f64,
             _ => 1.0,
         },
-        resamplings: walkers.resamplings.read(),
+        resamplings: logged.resamplings,
         log_z_online: info.reading.map_or(f64::NAN, |reading| reading.log_z_online),
-        distinct_ancestors: walkers.distinct_ancestors() as u64,
-        accept_rate,
-        global_accept_rate,
-        jump_rate,
+        distinct_ancestors: logged.distinct_ancestors,
+        accept_rate: logged.accept_rate,
+        global_accept_rate: logged.global_accept_rate,
+        jump_rate: logged.jump_rate,
         step_size: trainer.step_size,
         global_moves: trainer.assist.as_ref().map(|assist| !assist.collapsed),
-        step_scale: scalars.get(3).copied().filter(|_| has_step_scale),
-        grad_norm: scalars[2],
+        step_scale: logged.step_scale,
+        grad_norm: logged.grad_norm,
         learning_rate: info.learning_rate,
         walker_steps_per_s: updates_per_s * trainer.config.kernel.steps_per_update as f64 * moved as f64,
         log_z_audit: info.log_z_audit,

@@ -2,6 +2,7 @@
 
 pub(crate) mod assist;
 mod health;
+mod logged;
 pub(crate) mod moves;
 mod on_device;
 mod walk;
@@ -23,6 +24,8 @@ use crate::optimizer::Optimizer;
 use crate::start;
 use crate::statistics::Estimate;
 pub use assist::Assist;
+use logged::Findings;
+pub use logged::Logged;
 use moves::DeviceModes;
 
 /// Lane of `Purpose::Batch` and `Purpose::Resampling` that belongs to the whole population of walkers where an update
@@ -87,6 +90,8 @@ pub struct UpdateInfo {
     pub reading: Option<Reading>,
     /// `log Z` by the audit, at log steps.
     pub log_z_audit: Option<Estimate>,
+    /// The numbers above in host memory, and what else a metric line says: at log steps.
+    pub logged: Option<Logged>,
 }
 
 /// The walkers' part of an update.
@@ -101,8 +106,7 @@ struct NegativePhase {
     stats: Option<Tensor<1>>,
     info: StepInfo,
     jumps: Option<Tensor<1>>,
-    reading: Option<Reading>,
-    log_z_audit: Option<Estimate>,
+    findings: Findings,
 }
 
 /// The walkers that moved, settled: resampled where their weights ask for it.
@@ -114,8 +118,7 @@ struct Settlement {
     pass_serves: Option<Option<Tensor<1>>>,
     /// Statistics of before, `[4]`, where the device is to look at them.
     stats: Option<Tensor<1>>,
-    reading: Option<Reading>,
-    log_z_audit: Option<Estimate>,
+    findings: Findings,
 }
 
 /// Weights and health of a population, and what they say of log Z.
@@ -297,9 +300,6 @@ impl Trainer {
     /// # Errors
     /// A non-finite energy, gradient or weight: names the step, the walkers and, of a flow, the layer; θ is left as it was.
     pub fn update(&mut self, log: bool) -> Result<UpdateInfo, Error> {
-        if log {
-            self.hear()?;
-        }
         let update = self.step;
         let batch = self.batches.batch(update)?;
         let negative = match self.has_negative_phase() {
@@ -334,7 +334,9 @@ impl Trainer {
             step_scale,
             reading: None,
             log_z_audit: None,
+            logged: None,
         };
+        let mut findings = Findings::default();
         self.watch(&info, &terms)?;
         if let Some(phase) = negative {
             if let (Some(assist), Some(assisted)) =
@@ -343,14 +345,20 @@ impl Trainer {
                 assist.fit(assisted, &phase.moving, &phase.weights, self.config.seed, update)?;
             }
             (info.moves, info.jumps) = (phase.info, phase.jumps);
-            (info.reading, info.log_z_audit) = (phase.reading, phase.log_z_audit);
+            findings = phase.findings;
         }
         if let Some(ema) = &mut self.ema {
             ema.update(&model);
         }
         self.model = model;
         self.step += 1;
-        Ok(info)
+        match log {
+            true => self.read(info, findings),
+            false => {
+                (info.reading, info.log_z_audit) = (findings.reading, findings.log_z_audit);
+                Ok(info)
+            }
+        }
     }
 
     /// The rows of the gradient `G = (1/n) Σ_j ∂_θU(x_j) − Σ_i W_i ∂_θU(X_i)` (Carbone et al. 2023, Alg. 1) and their weights: on a GPU

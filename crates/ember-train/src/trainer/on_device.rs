@@ -9,9 +9,10 @@ use burn::tensor::Tensor;
 use ember_model::descent::{self, Alarm, Cause};
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
-use ember_sampler::{Scheme, Summary, Walkers};
+use ember_sampler::{Scheme, Walkers};
 
-use super::{Reading, Settlement, Trainer};
+use super::logged::{Findings, UnreadWalkers};
+use super::{Settlement, Trainer};
 use crate::error::Error;
 #[cfg(feature = "wgpu")]
 use crate::optimizer::Guarded;
@@ -64,7 +65,7 @@ impl Trainer {
     }
 
     /// `Trainer::settle` on a GPU: statistics, the decision to resample and what follows from it are the device's, for the walkers
-    /// that moved and for the audit. The host reads at log steps, and then once for the walkers.
+    /// that moved and for the audit. The host reads nothing here: `logged.rs` does, at log steps.
     pub(super) fn settle_on_device(&mut self, moving: Walkers, log: bool) -> Result<Settlement, Error> {
         let (threshold, weighted) = (self.config.resampling.ess_threshold, self.carries_weights());
         let resampling = self.config.resampling.scheme.filter(|_| weighted);
@@ -89,37 +90,24 @@ impl Trainer {
             }
         };
         let stats = stats.map(|stats| stats.packed());
-        let mut log_z_audit = None;
-        let report_is_due = log && self.audit_report_is_due();
-        if let Some(audit) = &mut self.audit {
-            log_z_audit = report_is_due.then(|| audit.log_z());
-            audit.resample(
-                resampling.unwrap_or(Scheme::Systematic),
-                threshold,
-                self.config.seed,
-                self.step,
-            )?;
-        }
-        let mut reading = None;
+        let mut findings = Findings::default();
         if let (true, Some(stats)) = (log, &stats) {
             // The bank of before, with the statistics of before.
-            let bank = self.walkers.log_z.packed();
-            let read = Tensor::cat(std::iter::once(stats.clone()).chain(bank).collect(), 0);
-            let read = ember_model::params::download(read);
-            let summary = Summary::unpack(&read[..4]);
-            if !summary.finite {
-                return Err(self.non_finite(&moving));
-            }
-            let log_z_online = match self.log_z_is_known() {
-                true => self.walkers.log_z.resolve(&read[4..])[0] + summary.log_mean_exp,
-                false => f64::NAN,
-            };
-            reading = Some(Reading { summary, count: moving.count(), log_z_online });
+            let bank = self.walkers.log_z.clone();
+            findings.unread.walkers =
+                Some(UnreadWalkers { stats: stats.clone(), bank, count: moving.count() });
+        }
+        let report_is_due = log && self.audit_report_is_due();
+        if let Some(audit) = &mut self.audit {
+            let banks = audit.log_z.clone();
+            let scheme = resampling.unwrap_or(Scheme::Systematic);
+            let stats = audit.resample(scheme, threshold, self.config.seed, self.step)?;
+            findings.unread.audit = report_is_due.then_some((stats, banks));
         }
         // The regulariser's weights are those of the walkers that came out.
         let plain = self.config.objective.as_dyn().energy_l2() == 0.0;
         let pass_serves = before.filter(|_| plain).map(Some);
-        Ok(Settlement { moving, weights, pass_serves, stats, reading, log_z_audit })
+        Ok(Settlement { moving, weights, pass_serves, stats, findings })
     }
 
     /// Reads the alarm of a GPU; nothing elsewhere.
@@ -128,13 +116,21 @@ impl Trainer {
     /// What the alarm says: the trainer is then at the update it names.
     pub(super) fn hear(&mut self) -> Result<(), Error> {
         #[cfg(feature = "wgpu")]
-        if let Some(alarm) =
-            self.alarm.clone().and_then(|alarm| Alarm::unpack(&ember_model::params::download(alarm)))
-        {
-            self.step = alarm.step;
-            return Err(self.told(alarm)?);
+        if let Some(alarm) = self.alarm.clone() {
+            return self.heard(&ember_model::params::download(alarm));
         }
         Ok(())
+    }
+
+    /// What was read of the alarm.
+    ///
+    /// # Errors
+    /// As [`Trainer::hear`].
+    #[cfg(feature = "wgpu")]
+    pub(super) fn heard(&mut self, read: &[f32]) -> Result<(), Error> {
+        let Some(alarm) = Alarm::unpack(read) else { return Ok(()) };
+        self.step = alarm.step;
+        Err(self.told(alarm)?)
     }
 
     /// An alarm in words.

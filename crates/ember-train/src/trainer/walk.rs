@@ -5,6 +5,7 @@ use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
 use ember_sampler::{Noise, Scheme, StepInfo, Summary, Walkers, reduce, resample};
 
+use super::logged::Findings;
 use super::{NegativePhase, Reading, Settlement, Trainer, WALKER_LANE};
 use crate::ensembles::Ensembles;
 use crate::epochs::Epochs;
@@ -34,18 +35,19 @@ impl Trainer {
         }
         let mut info = info.unwrap_or_default();
         let pass = info.pass.take();
-        let Settlement { moving, weights, pass_serves, stats, mut reading, log_z_audit } =
+        let Settlement { moving, weights, pass_serves, stats, mut findings } =
             self.settle(moving, &info, log)?;
         let pass = pass.zip(pass_serves);
         if self.is_partial() {
             self.walkers = self.walkers.clone().with_batch(first, moving.clone());
             if log {
-                reading = Some(self.flush()?);
+                findings.reading = Some(self.flush()?);
+                findings.unread.walkers = None;
             }
         } else {
             self.walkers = moving.clone();
         }
-        Ok(NegativePhase { moving, weights, pass, stats, info, jumps, reading, log_z_audit })
+        Ok(NegativePhase { moving, weights, pass, stats, info, jumps, findings })
     }
 
     /// The walkers this update moves and where they begin: all of them, or the next slice of this epoch's order.
@@ -161,7 +163,8 @@ impl Trainer {
     ) -> Settlement {
         let weights = self.gradient_weights(&moving);
         let pass_serves = (!resampled).then_some(None);
-        Settlement { moving, weights, pass_serves, stats: None, reading, log_z_audit }
+        let findings = Findings { reading, log_z_audit, ..Findings::default() };
+        Settlement { moving, weights, pass_serves, stats: None, findings }
     }
 
     /// Whether the audit's next report falls to this log step: one that came due since the last log step goes into this one's line.
