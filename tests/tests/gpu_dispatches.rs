@@ -11,7 +11,7 @@ use ember_model::reduce::{self, Reduction};
 use ember_model::{Energy, EnergyModel, EnergySpec};
 use ember_sampler::kernel::{Mala, Ula};
 use ember_sampler::weights::LogWeights;
-use ember_sampler::{Banked, Counter, Kernel, Noise, Scheme, Walkers, resample};
+use ember_sampler::{Banked, Counter, Kernel, Noise, Pages, Scheme, Walkers, resample};
 use ember_tests::configs::config;
 use ember_tests::gpu;
 use ember_tests::gpu_work::{Work, alone, count};
@@ -46,6 +46,7 @@ fn keeps_within(what: &str, work: &Work, dispatches: f64, megabytes: f64, reads:
     assert!(work.dispatches() <= dispatches, "{what}: more than {dispatches} launches: {work}");
     assert!(work.bytes_each() <= megabytes * 1e6, "{what}: more than {megabytes} MB: {work}");
     assert_eq!(work.reads, reads, "{what}: reads by the host");
+    assert_eq!(work.allocations, reads, "{what}: buffers allocated, but for those that a read maps");
 }
 
 /// `steps` of a kernel on 4,096 walkers of the MLP.
@@ -139,6 +140,21 @@ fn a_weighted_training_update() {
     let _alone = alone();
     let Some(device) = gpu() else { return };
     keeps_within("training update, MLP, 4,096 + 4,096", &update_of(TRAINING, &device), 8.0, 6.0, 0);
+}
+
+/// All that a log step says comes in one transfer: statistics, bank, counter, ancestors, energies, the alarm and the audit.
+#[test]
+fn a_log_step() {
+    let _alone = alone();
+    let Some(device) = gpu() else { return };
+    let text = format!("{TRAINING}[audit]\nwalkers = 256\nrepeats = 4\nevery = 1\n");
+    let mut trainer = Trainer::new(config(&text), &device).expect("a trainer");
+    let work = count(&device, 4, || {
+        let info = trainer.update(true).expect("an update");
+        assert!(info.logged.is_some() && info.reading.is_some() && info.log_z_audit.is_some());
+    });
+    println!("an update that is logged: {work}");
+    assert_eq!(work.reads, work.repeats, "{work}");
 }
 
 #[test]
@@ -386,6 +402,21 @@ fn a_resampling() {
 }
 
 /// The gradient of a RealNVP training step: θ packed, the chain there and back, the sums. The optimiser is not in it.
+/// A launch for each pair of pages, and every row moved once.
+#[test]
+fn a_gather_across_pages() {
+    let _alone = alone();
+    let Some(device) = gpu() else { return };
+    let (n, dim, rows) = (4_096, 96, 1_500);
+    let pages = Pages::new(normals([n, dim], &device).split(rows, 0));
+    let ancestors = Tensor::arange(0..n as i64, &device).flip([0]);
+    let mut last = None;
+    let work = count(&device, 4, || last = Some(pages.select(&ancestors)));
+    println!("gather across three pages: {work}");
+    assert_eq!(work.kernels.keys().map(String::as_str).collect::<Vec<_>>(), ["GatherPageKernel"], "{work}");
+    assert_eq!((work.dispatches(), work.reads, work.allocations), (9.0, 0, 0), "{work}");
+}
+
 #[test]
 fn a_gradient_of_a_flow() {
     let _alone = alone();

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::params::{download, upload};
 use ember_model::random::{Purpose, Stream};
 use ember_sampler::weights::LogWeights;
-use ember_sampler::{Banked, Counter, Scheme, Settled, Walkers};
+use ember_sampler::{Banked, Counter, Pages, Scheme, Settled, Walkers, resample};
 use ember_tests::{cpu, gpu};
 use ember_train::record;
 use ember_train::trainer::Trainer;
@@ -376,20 +376,40 @@ fn groups_are_settled_each_for_itself() {
     }
 }
 
-/// One read for all of it, the same numbers as asking one by one.
+/// Rows gathered across pages are those of one tensor, to the bit: pages of one row, of all, and a last one that is not full.
 #[test]
-fn a_report_is_one_transfer() {
+fn rows_of_pages() {
     for device in [Some(cpu()), gpu()].into_iter().flatten() {
-        let population = Population::new(500, 2, log_weights("wide", 500));
-        let (walkers, settled) = population.on(&device).settled(Scheme::Systematic, 1.0, stream());
-        let read = download(walkers.report(settled.stats.clone()));
-        assert_eq!(read.len(), walkers.report_len());
-        let report = walkers.reported(&read);
-        assert_eq!(report.summary, settled.stats.read());
-        assert_eq!(report.log_z, walkers.log_z.value());
-        assert_eq!(report.resamplings, RESAMPLINGS + 1);
-        assert_eq!(report.distinct_ancestors as usize, walkers.distinct_ancestors());
+        for (count, dim, rows) in [(1, 3, 1), (7, 1, 1), (100, 5, 100), (1_000, 3, 333), (5_000, 70, 2_048)] {
+            let what = format!("[{count}, {dim}] in pages of {rows}");
+            let all =
+                upload(Stream::new(3, Purpose::Start).normals(count, dim), &device).reshape([count, dim]);
+            let pages = || Pages::new(all.clone().split(rows, 0));
+            let weights = upload(log_weights("wide", count), &device);
+            let ancestors = resample(Scheme::Systematic, weights, stream());
+            let found = pages().select(&ancestors);
+            let expected = all.clone().select(0, ancestors.clone());
+            assert_eq!(
+                (found.count(), found.dim(), found.pages().len()),
+                (count, dim, count.div_ceil(rows)),
+                "{what}"
+            );
+            assert!(download(Tensor::cat(found.pages().to_vec(), 0)) == download(expected), "{what}");
+            let plain = pages().select_reference(&ancestors);
+            for (page, expected) in found.pages().iter().zip(plain.pages()) {
+                assert!(download(page.clone()) == download(expected.clone()), "{what}");
+            }
+            // In any order, and from the pages as they were.
+            let back = Tensor::arange(0..count as i64, &device).flip([0]);
+            assert!(
+                download(Tensor::cat(pages().select(&back).pages().to_vec(), 0))
+                    == download(all.clone().select(0, back)),
+                "{what}"
+            );
+        }
     }
+    assert_eq!(Pages::rows_within(1 << 31, 3_072), 174_762);
+    assert_eq!(Pages::rows_within(3, 10), 1);
 }
 
 const TRAINING: &str = r#"

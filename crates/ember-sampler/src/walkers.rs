@@ -164,6 +164,11 @@ impl Walkers {
         crate::device::is_gpu(&self.position.device())
     }
 
+    /// Starting walkers still represented, `[1]`, for a read shared with other small tensors; exact up to 2²⁴.
+    pub fn represented(&self) -> Tensor<1> {
+        crate::device::distinct(self.ancestor.clone(), self.count()).float()
+    }
+
     /// Starting walkers still represented. One read.
     pub fn distinct_ancestors(&self) -> usize {
         let count = crate::device::distinct(self.ancestor.clone(), self.count());

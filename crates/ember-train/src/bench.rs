@@ -242,12 +242,14 @@ pub fn resampling_need(count: usize, gather: usize) -> Need {
     Need {
         host: bytes,
         device: bytes.saturating_mul(2).saturating_add(positions.saturating_mul(2)),
-        largest: (bytes / 2).max(positions),
+        // Positions may be in pages of their own; a row is not.
+        largest: (bytes / 2).max((gather as u64).saturating_mul(4)),
     }
 }
 
 /// Resamplings per second of `count` log-weights `N(0, 1)`, and how far counts stray from `N·W` computed in f64. With `gather`, also
-/// resamplings that gather positions of as many coordinates, and the rate at which the device copies them.
+/// resamplings that gather positions of as many coordinates, and the rate at which the device copies them. Positions are in pages of
+/// `largest` bytes at most.
 ///
 /// # Errors
 /// The device fails.
@@ -255,6 +257,7 @@ pub fn resampling(
     count: usize,
     scheme: Scheme,
     gather: Option<usize>,
+    largest: u64,
     device: &Device,
 ) -> Result<Value, Error> {
     let log_weights = Stream::new(0, Purpose::Start).normals(count, 1);
@@ -275,7 +278,7 @@ pub fn resampling(
         "per_cpu_s": per_cpu_s, "max_count_deviation": max_deviation,
     });
     if let (Some(dim), Value::Object(result)) = (gather, &mut result)
-        && let Value::Object(gathered) = gather::measure(scheme, &tensor, dim, stream, device)?
+        && let Value::Object(gathered) = gather::measure(scheme, &tensor, dim, largest, stream, device)?
     {
         result.extend(gathered);
     }

@@ -417,6 +417,9 @@ pub struct BenchResampleArgs {
     /// Also gather positions of DIM coordinates by the ancestors: bytes moved per second beside the device's copy rate
     #[arg(long, value_name = "DIM", value_parser = at_least_one)]
     pub gather: Option<usize>,
+    /// Keep those positions in buffers of at most BYTES [default: the largest that the device binds]
+    #[arg(long, value_name = "BYTES", requires = "gather", value_parser = clap::value_parser!(u64).range(1..))]
+    pub page_bytes: Option<u64>,
     /// What every benchmark takes.
     #[command(flatten)]
     pub bench: BenchArgs,

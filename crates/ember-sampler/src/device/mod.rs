@@ -8,6 +8,7 @@
 //! | [`accumulate`] | tensor operations | `cube/accumulate.rs` | `f64` in `tests/tests/weights.rs` |
 //! | [`accumulate_ula`] | the two above | `cube/increment.rs` | the two above |
 //! | [`Walkers::settled`](crate::Walkers::settled) | `settled.rs`, the host decides | `cube/settle/` | the processor's |
+//! | [`Pages::select`](crate::Pages::select) | tensor operations | `cube/paging.rs` | `Pages::select_reference` |
 //! | [`resample`](crate::resampling::resample) | `masses.rs`, `resampling/` | `cube/` | `f64` in `tests/tests/resampling.rs` |
 //!
 //! Tensors given to these functions are off the autodiff tape.
@@ -20,6 +21,8 @@ pub(crate) mod masses;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 pub(crate) mod normals;
+#[cfg(feature = "wgpu")]
+pub(crate) mod paging;
 #[cfg(feature = "wgpu")]
 pub(crate) mod settle;
 

@@ -39,7 +39,8 @@ pub(super) fn run(command: &BenchCommand, start: Instant) -> Result<(), Error> {
             let (count, gather, room) = (args.count as usize, args.gather, selected.room());
             let need = |count| bench::resampling_need(count, gather.unwrap_or(0));
             memory::check_count("--count", count, need, &room)?;
-            (bench::resampling(count, args.scheme, gather, &selected.device)?, args.bench.json)
+            let largest = args.page_bytes.or(room.largest).unwrap_or(u64::MAX);
+            (bench::resampling(count, args.scheme, gather, largest, &selected.device)?, args.bench.json)
         }
         BenchCommand::Flow(args) => {
             let selected = prepare(&args.bench)?;

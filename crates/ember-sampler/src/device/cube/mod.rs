@@ -16,6 +16,7 @@ mod increment;
 mod launch;
 mod masses;
 mod noise;
+pub(crate) mod paging;
 pub(crate) mod resampling;
 mod scan;
 pub(crate) mod settle;

@@ -18,7 +18,7 @@ const COORDINATES: usize = 4;
 const LANES: usize = 64;
 
 /// Threads for each walker.
-pub(super) fn lanes(dim: usize) -> usize {
+pub(in crate::device::cube) fn lanes(dim: usize) -> usize {
     dim.div_ceil(COORDINATES).next_power_of_two().min(LANES)
 }
 
