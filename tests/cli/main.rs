@@ -8,6 +8,7 @@ mod estimators;
 mod features;
 mod gpu_script;
 mod judging;
+mod lost_work;
 mod memory;
 mod report;
 mod resume;

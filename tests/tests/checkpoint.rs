@@ -7,7 +7,8 @@ use std::process::Command;
 
 use ember_model::HostTensor;
 use ember_train::checkpoint::{
-    Checkpoint, Environment, Source, WalkersRecord, discard_after, load, newest_dir, newest_intact, save,
+    Checkpoint, Environment, Source, WalkersRecord, discard_after, load, newest_dir, newest_intact, newest_scheduled,
+    save,
 };
 use proptest::prelude::*;
 
@@ -215,6 +216,84 @@ fn when_none_is_left_each_is_named() {
     assert!(message.contains("0 bytes found"), "{message}");
     let empty = tempfile::tempdir().unwrap();
     assert_eq!(newest_intact(empty.path()).unwrap_err().exit_code(), 2);
+}
+
+/// A file that cannot be opened, whoever asks: a link to itself.
+fn make_unreadable(path: &Path) {
+    fs::remove_file(path).unwrap();
+    std::os::unix::fs::symlink(path.file_name().unwrap(), path).unwrap();
+}
+
+/// Another format, under a checksum that is right.
+fn make_newer(dir: &Path) {
+    let path = dir.join("state.json");
+    let text = fs::read_to_string(&path).unwrap().replace("\"format\": 1,", "\"format\": 99,");
+    let (head, digits) = (text.find(": \"").unwrap() + 3, 64);
+    let zeroed = [&text[..head], &"0".repeat(digits), &text[head + digits..]].concat();
+    let sum = sha256(zeroed.as_bytes());
+    fs::write(&path, [&text[..head], &sum, &text[head + digits..]].concat()).unwrap();
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), bytes).unwrap();
+    let output = Command::new("sha256sum").arg(file.path()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()[..64].to_owned()
+}
+
+#[test]
+fn what_cannot_be_read_is_no_damage_and_nobody_goes_back_behind_it() {
+    let spoil: [(&str, fn(&Path)); 2] =
+        [("cannot be read", |dir| make_unreadable(&dir.join("walkers.safetensors"))), ("format 99", make_newer)];
+    for (words, spoil) in spoil {
+        let run = run();
+        save(run.path(), &checkpoint(10), 3).unwrap();
+        spoil(&save(run.path(), &checkpoint(20), 3).unwrap());
+        for error in [newest_intact(run.path()).unwrap_err(), newest_scheduled(run.path(), 10).unwrap_err()] {
+            let text = error.to_string();
+            assert!(text.contains(words) && text.contains("not damaged") && text.contains("mv "), "{text}");
+            assert_eq!(error.exit_code(), 2);
+        }
+        // What is asked for by its step is another matter.
+        assert_eq!(newest_scheduled(run.path(), 15).unwrap(), None);
+    }
+}
+
+#[test]
+fn nothing_is_deleted_that_was_not_understood() {
+    let run = run();
+    let folder = run.path().join("checkpoints");
+    for step in [10, 20, 30, 40, 50] {
+        save(run.path(), &checkpoint(step), 9).unwrap();
+    }
+    let dir = |step: u64| folder.join(format!("step_{step:08}"));
+    make_unreadable(&dir(10).join("model.safetensors"));
+    make_newer(&dir(30));
+    fs::write(dir(40).join("walkers.safetensors"), b"cut").unwrap();
+    discard_after(run.path(), 20).unwrap();
+    assert_eq!(
+        names(&folder),
+        ["latest", "step_00000010", "step_00000020", "step_00000030.aside", "step_00000040.aside"]
+    );
+    assert_eq!(fs::read(folder.join("step_00000040.aside/walkers.safetensors")).unwrap(), b"cut");
+    // The same step once more, and retention.
+    fs::create_dir(dir(40)).unwrap();
+    save(run.path(), &checkpoint(30), 1).unwrap();
+    let found = names(&folder);
+    assert!(found.contains(&"step_00000040.aside-2".to_owned()), "{found:?}");
+    assert!(found.contains(&"step_00000010.aside".to_owned()), "{found:?}");
+    assert!(!found.contains(&"step_00000020".to_owned()), "{found:?}");
+    assert_eq!(newest_intact(run.path()).unwrap().1.step, 30);
+}
+
+#[test]
+fn the_newest_complete_one_counts_whatever_latest_says() {
+    let run = run();
+    for step in [10, 20] {
+        save(run.path(), &checkpoint(step), 9).unwrap();
+    }
+    fs::write(run.path().join("checkpoints/latest"), "step_00000010\n").unwrap();
+    assert_eq!(newest_intact(run.path()).unwrap().1.step, 20);
 }
 
 #[test]

@@ -28,7 +28,8 @@ Example: train the one-dimensional toy, look at it, continue it, draw from it
   ember sample runs/toy --count 1000 --out toy.npz
 
 Results go to stdout, everything else to stderr. RUST_LOG sets what is logged, RAYON_NUM_THREADS the threads.
-Exit codes: 0 done, 1 the run failed, 2 bad usage, config, data or checkpoint, 130 / 143 after SIGINT / SIGTERM.";
+Exit codes: 0 done, 1 the run failed, 2 bad usage, config, data or checkpoint, 129 / 130 / 143 after SIGHUP /
+SIGINT / SIGTERM.";
 
 /// The commands.
 #[derive(Clone, Debug, Subcommand)]

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use ember_model::ModelError;
 
+use crate::shell;
+
 /// A failure of the program.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -81,6 +83,14 @@ pub enum Error {
         /// What was found and what was expected.
         message: String,
     },
+    /// A checkpoint that is not as it was written: a file that is missing, cut short, or of another checksum.
+    #[error("{}: {message}", path.display())]
+    Damaged {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was found and what was expected.
+        message: String,
+    },
     /// An energy that cannot be built, or weights that do not fit it.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -99,6 +109,18 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Another process is training in the run folder.
+    #[error(
+        "{}: in use by {owner}, which is training there; nothing was changed. Wait for it, or end it with SIGTERM \
+         (it writes a checkpoint first). Then go on with: {}",
+        path.display(), shell::resume(path)
+    )]
+    RunInUse {
+        /// The run folder.
+        path: PathBuf,
+        /// What the lock says, such as `pid 4711 on node3`.
+        owner: String,
     },
     /// A device that is not there, or not in this build.
     #[error("--device {spec}: {message}\nDevices of this build and machine:\n{}", bullets(available))]
@@ -163,9 +185,11 @@ impl Error {
             | Self::Read { .. }
             | Self::Data { .. }
             | Self::Checkpoint { .. }
+            | Self::Damaged { .. }
             | Self::Model(_)
             | Self::OutputExists { .. }
             | Self::OutputUnwritable { .. }
+            | Self::RunInUse { .. }
             | Self::Device { .. } => 2,
             Self::Io { .. } | Self::NonFinite { .. } | Self::Diverged { .. } | Self::Failed { .. } => 1,
             Self::Interrupted { signal } => u8::try_from(128 + signal).unwrap_or(1),
@@ -208,6 +232,11 @@ impl Error {
         Self::Checkpoint { path: path.into(), offset: None, message: message.into() }
     }
 
+    /// A checkpoint that is not as it was written: an earlier one may serve.
+    pub fn damaged(path: impl Into<PathBuf>, message: impl Into<String>) -> Self {
+        Self::Damaged { path: path.into(), message: message.into() }
+    }
+
     /// As [`Error::checkpoint`], naming the byte where the file goes wrong.
     pub fn checkpoint_at(path: impl Into<PathBuf>, offset: u64, message: impl Into<String>) -> Self {
         Self::Checkpoint { path: path.into(), offset: Some(offset), message: message.into() }
@@ -221,6 +250,14 @@ impl Error {
     /// An output that cannot be created; exit code 2.
     pub fn unwritable(path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::OutputUnwritable { path: path.into(), source }
+    }
+
+    /// The same failure where no run has begun: an output that cannot be written; exit code 2.
+    pub(crate) fn before_the_run(self) -> Self {
+        match self {
+            Self::Io { path, source } => Self::unwritable(path, source),
+            other => other,
+        }
     }
 
     /// The run failed; exit code 1.
@@ -265,8 +302,10 @@ fn diverged(what: &str, walkers: &[usize], count: usize) -> String {
     format!("{what} {shown}{rest} is not finite; a smaller learning rate or step size may help")
 }
 
-fn signal_name(signal: i32) -> String {
+/// `SIGINT` and so on.
+pub(crate) fn signal_name(signal: i32) -> String {
     match signal {
+        1 => "SIGHUP".to_owned(),
         2 => "SIGINT".to_owned(),
         15 => "SIGTERM".to_owned(),
         other => format!("signal {other}"),

@@ -13,7 +13,8 @@ use burn::tensor::Device;
 
 use crate::checkpoint;
 use crate::error::Error;
-use crate::run::{Run, resume_command};
+use crate::run::Run;
+use crate::shell;
 use crate::trainer::Trainer;
 
 /// What `f` gives, or the text of the panic it ended in. The caller uses nothing that `f` was changing.
@@ -73,9 +74,12 @@ fn failure(device: &Device) -> Option<String> {
 fn way_on(run: &Path) -> String {
     let found = match checkpoint::newest_intact(run) {
         Ok((dir, _)) => format!("The last intact checkpoint is {}", dir.display()),
-        Err(_) => "There is no checkpoint yet, so that it begins again".to_owned(),
+        Err(_) if checkpoint::has_any(run).is_ok_and(|any| !any) => {
+            "There is no checkpoint yet, so that it begins again".to_owned()
+        }
+        Err(error) => error.to_string(),
     };
-    format!("{found}; go on with: {}", resume_command(run))
+    format!("{found}; go on with: {}", shell::resume(run))
 }
 
 fn text(panic: &(dyn Any + Send)) -> String {

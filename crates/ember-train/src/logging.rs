@@ -1,6 +1,7 @@
-//! Log lines on stderr, as `RUST_LOG` asks for them.
+//! Log lines on stderr, as `RUST_LOG` asks for them. Nobody may be reading, or the disk they go to is full: a write that fails is not an
+//! error of the run, and is passed over.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
 
@@ -17,6 +18,13 @@ pub fn init() {
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
+        // It would be said on stderr, by a macro that panics where that fails.
+        .log_internal_errors(false)
         .try_init();
     drop(started);
+}
+
+/// A line on stderr whatever `RUST_LOG` says.
+pub fn note(message: &str) {
+    let _ = writeln!(io::stderr(), "{message}");
 }

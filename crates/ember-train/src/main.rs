@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use ember_train::{cli::Cli, commands, faults};
+use ember_train::{cli::Cli, commands, faults, logging};
 
 // Tensors come and go by the megabyte: an allocator that keeps its pages spares the system a fault for each of them.
 #[global_allocator]
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     match result.unwrap_or_else(|panic| Err(faults::of_command(&panic))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            logging::note(&format!("error: {error}"));
             ExitCode::from(error.exit_code())
         }
     }

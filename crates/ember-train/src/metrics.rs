@@ -1,6 +1,6 @@
 //! `metrics.jsonl` and `eval.jsonl`: one JSON object a line, each written in one piece.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -91,26 +91,22 @@ impl MetricsWriter {
     /// The file exists, or any I/O error.
     pub fn create(run: &Path) -> Result<Self, Error> {
         let path = run.join(METRICS);
-        let file = File::create_new(&path).map_err(|source| Error::io(&path, source))?;
+        let io = |source| Error::io(&path, source);
+        let file = File::create_new(&path).map_err(io)?;
+        atomic::sync_folder(run).map_err(io)?;
         Ok(Self { path, file })
     }
 
-    /// Continues after `step`: later lines and a half-written last one are cut, and the rest is left byte for byte.
+    /// Continues after `step`: later lines and a half-written last one are cut, and the rest is left byte for byte. A line that
+    /// is none of ours goes to `metrics.jsonl.dropped`.
     ///
     /// # Errors
     /// Any I/O error; the file is then as it was.
     pub fn resume(run: &Path, step: u64) -> Result<Self, Error> {
         let path = run.join(METRICS);
         let io = |source| Error::io(&path, source);
-        match File::open(&path) {
-            Ok(old) => {
-                let mut old = BufReader::new(old);
-                atomic::write_file(&path, |out| copy_until(&mut old, out, step))?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                File::create(&path).map_err(io)?;
-            }
-            Err(error) => return Err(io(error)),
+        if !cut(&path, step)? {
+            return Self::create(run);
         }
         let file = OpenOptions::new().append(true).open(&path).map_err(io)?;
         Ok(Self { path, file })
@@ -133,21 +129,67 @@ impl MetricsWriter {
     }
 }
 
-/// Copies complete lines up to `step`, one line in memory at a time.
-fn copy_until(old: &mut impl BufRead, out: &mut impl Write, step: u64) -> io::Result<()> {
+/// Cuts from `eval.jsonl` what was found at updates beyond `step`, whose trajectory is given up.
+///
+/// # Errors
+/// Any I/O error; the file is then as it was.
+pub(crate) fn cut_evaluations(run: &Path, step: u64) -> Result<(), Error> {
+    let path = run.join(EVAL);
+    let text = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        text => text.map_err(|source| Error::read(&path, source))?,
+    };
+    // The file is replaced only where it has to be: somebody may be appending to it.
+    match text
+        .split_inclusive(|&byte| byte == b'\n')
+        .any(|line| step_of(line).is_ok_and(|found| found > step))
+    {
+        true => cut(&path, step).map(drop),
+        false => Ok(()),
+    }
+}
+
+/// Replaces a file of lines by its complete lines up to `step`; false where there is no such file. Lines that are none of ours are
+/// appended to `….dropped` beside it.
+fn cut(path: &Path, step: u64) -> Result<bool, Error> {
+    let old = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        old => old.map_err(|source| Error::read(path, source))?,
+    };
+    let aside = path.with_extension("jsonl.dropped");
+    atomic::write_file(path, |out| {
+        let dropped = copy_until(&mut BufReader::new(old), out, step)?;
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!("{}: damaged lines are moved to {}", path.display(), aside.display());
+        let mut file = OpenOptions::new().append(true).create(true).open(&aside)?;
+        file.write_all(&dropped)?;
+        file.sync_all()
+    })?;
+    Ok(true)
+}
+
+/// The update of a line.
+fn step_of(line: &[u8]) -> serde_json::Result<u64> {
     #[derive(Deserialize)]
     struct Step {
         step: u64,
     }
-    let mut line = Vec::new();
+    serde_json::from_slice::<Step>(line).map(|found| found.step)
+}
+
+/// Copies complete lines up to `step`, one line in memory at a time, and returns those that are none of ours.
+fn copy_until(old: &mut impl BufRead, out: &mut impl Write, step: u64) -> io::Result<Vec<u8>> {
+    let (mut line, mut dropped) = (Vec::new(), Vec::new());
     loop {
         line.clear();
         if old.read_until(b'\n', &mut line)? == 0 {
-            return Ok(());
+            return Ok(dropped);
         }
         let complete = line.ends_with(b"\n");
-        match serde_json::from_slice::<Step>(&line) {
-            Ok(found) if found.step > step => {}
+        match step_of(&line) {
+            Ok(found) if found > step => {}
             Ok(_) => {
                 out.write_all(&line)?;
                 if !complete {
@@ -157,7 +199,7 @@ fn copy_until(old: &mut impl BufRead, out: &mut impl Write, step: u64) -> io::Re
             }
             // What a crash cut short; by its place the last line.
             Err(_) if !complete => {}
-            Err(error) => tracing::warn!("{METRICS}: a damaged line is dropped: {error}"),
+            Err(_) => dropped.extend_from_slice(&line),
         }
     }
 }
@@ -226,7 +268,9 @@ fn try_append_line(path: &Path, value: &impl Serialize) -> io::Result<()> {
         }
     }
     write_line(&mut file, value)?;
-    file.sync_all()
+    file.sync_all()?;
+    // The file may be new.
+    atomic::sync_folder(&atomic::folder_of(path))
 }
 
 /// One line in one write.

@@ -6,7 +6,7 @@ use ember_model::energy::Mixture;
 use ember_model::params::download;
 use ember_model::{Energy, EnergyModel, SampleShape};
 
-use crate::checkpoint::dir_name;
+use crate::checkpoint::{dir_name, step_of};
 use crate::dataset::Truth;
 use crate::error::Error;
 use crate::grid::EnergyGrid;
@@ -61,6 +61,27 @@ pub fn samples(trainer: &Trainer, run: &Path) -> Result<PathBuf, Error> {
         plot::population(&path, &title, &cloud, Some(&data), &known)?;
     }
     Ok(path)
+}
+
+/// Removes the pictures of updates beyond `step`, whose trajectory is given up. Files of other names are not the run's.
+///
+/// # Errors
+/// Any I/O error.
+pub(crate) fn discard_after(run: &Path, step: u64) -> Result<(), Error> {
+    let folder = run.join("samples");
+    let io = |source| Error::io(&folder, source);
+    let entries = match std::fs::read_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(io)?,
+    };
+    for entry in entries {
+        let name = entry.map_err(io)?.file_name();
+        let found = name.to_str().and_then(|name| step_of(name.strip_suffix(".png")?));
+        if found.is_some_and(|found| found > step) {
+            std::fs::remove_file(folder.join(name)).map_err(io)?;
+        }
+    }
+    Ok(())
 }
 
 type BoxedDensity<'a> = Box<dyn Fn(&[f64]) -> Vec<f64> + 'a>;

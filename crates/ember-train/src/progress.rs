@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::logging;
 use crate::metrics::MetricsLine;
 
 /// Shows how a run goes.
@@ -77,8 +78,7 @@ impl Progress {
     pub fn note(&self, message: &str) {
         match &self.bar {
             Some(bar) => bar.println(message),
-            // Not a log line: it must be seen whatever RUST_LOG says.
-            None => eprintln!("{message}"),
+            None => logging::note(message),
         }
     }
 

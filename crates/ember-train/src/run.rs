@@ -1,8 +1,6 @@
 //! Driving a run: updates, metric lines, checkpoints, pictures, signals.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::checkpoint::{self, Retention};
@@ -14,40 +12,10 @@ use crate::metrics::{MetricsLine, MetricsWriter};
 use crate::picture;
 use crate::progress::Progress;
 use crate::record;
+use crate::shell;
+pub use crate::signals::Signals;
 use crate::trainer::{Logged, Trainer, UpdateInfo};
 use crate::watchdog;
-
-/// SIGINT and SIGTERM, noted: the loop finishes its update first.
-#[derive(Clone, Debug, Default)]
-pub struct Signals(Arc<AtomicI32>);
-
-impl Signals {
-    /// Listens from now on. A second signal, of either kind, ends the program at once.
-    ///
-    /// # Errors
-    /// The system refuses a handler.
-    pub fn listen() -> Result<Self, Error> {
-        let signals = Self::default();
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            let seen = signals.0.clone();
-            let mut pending = signal_hook::iterator::Signals::new([signal])
-                .map_err(|error| Error::failed(format!("cannot listen for signals: {error}")))?;
-            std::thread::spawn(move || {
-                for signal in pending.forever() {
-                    if seen.swap(signal, Ordering::SeqCst) != 0 {
-                        let _ = signal_hook::low_level::emulate_default_handler(signal);
-                    }
-                }
-            });
-        }
-        Ok(signals)
-    }
-
-    /// The signal that came, if any.
-    pub fn seen(&self) -> Option<i32> {
-        Some(self.0.load(Ordering::SeqCst)).filter(|&signal| signal != 0)
-    }
-}
 
 /// How fast a run goes.
 struct Pace {
@@ -105,13 +73,16 @@ impl Run {
         let progress = Progress::new(trainer.step, trainer.config.steps);
         let mut pace = Pace::new(self.time_before, trainer.step);
         let mut result = Ok(());
+        signals.defer();
         while result.is_ok() && trainer.step < trainer.config.steps {
             // burn reports a device that failed by a panic, where the host next reads from it.
             result = faults::caught(|| self.guarded_update(trainer, signals, &progress, &mut pace))
                 .unwrap_or_else(|panic| Err(faults::of_update(self, trainer, &panic)));
         }
         progress.finish();
-        result
+        result?;
+        let run = shell::quoted(&self.dir);
+        signals.end_at_once(format!("the run is complete and saved; evaluate it with: ember eval {run}"))
     }
 
     /// One update, and what follows where it diverges or a signal came.
@@ -167,14 +138,14 @@ impl Run {
             "{}: the data set is not as it was when the run read it: {found}. A checkpoint is written; once the file is back, go on \
              with: {}",
             path.display(),
-            resume_command(&self.dir)
+            shell::resume(&self.dir)
         )))
     }
 
     /// A checkpoint and the command that goes on from it. A signal wants an end now: no picture.
     fn interrupted(&self, trainer: &mut Trainer, signal: i32, progress: &Progress) -> Result<(), Error> {
         self.save(trainer)?;
-        let (step, command) = (trainer.step, resume_command(&self.dir));
+        let (step, command) = (trainer.step, shell::resume(&self.dir));
         progress.note(&format!("checkpoint of step {step} written; go on with: {command}"));
         Err(Error::Interrupted { signal })
     }
@@ -232,9 +203,4 @@ fn metrics_line(
         flushes: Some(trainer.flushes).filter(|&flushes| flushes > 0),
         mode_weights,
     }
-}
-
-/// The command that goes on with a run.
-pub fn resume_command(run: &Path) -> String {
-    format!("ember resume {}", run.display())
 }

@@ -49,34 +49,33 @@ pub fn exact_draws(model: &EnergyModel, count: usize, seed: u64, update: u64) ->
     })
 }
 
-/// A tilted energy on its base: the parameters of a checkpoint, or those that `[pretrain]` fits to the data.
+/// The base of a tilted energy: the parameters of a checkpoint, or those that `[pretrain]` fits to the data.
 ///
 /// # Errors
 /// A checkpoint that cannot be opened or is no longer the flow it was, or as [`pretrain::fit`].
-pub fn with_base(
+pub fn base(
     config: &Config,
-    model: EnergyModel,
+    model: &EnergyModel,
     data: &Data,
     device: &Device,
 ) -> Result<EnergyModel, Error> {
     let flow =
         model.flow_part().ok_or_else(|| Error::usage("a tilted energy at temperature 1 was expected"))?;
-    let flow = match &config.energy {
+    match &config.energy {
         EnergyConfig::Tilted(Tilted { base_from: Some(path), .. }) => {
             let found = record::open(Path::new(path), device)?.model;
             if found.spec() != flow.spec() {
                 let message = "it is not the flow that energy.base describes: the run's base was another";
                 return Err(Error::checkpoint(Path::new(path), message));
             }
-            found
+            Ok(found)
         }
         _ => {
             let pretrain = config.pretraining();
             let mut batches = pretrain_batches(config, data, device)?;
-            pretrain::fit(flow, &pretrain, "fitting the base to the data", |update| batches.batch(update))?
+            pretrain::fit(flow, &pretrain, "fitting the base to the data", |update| batches.batch(update))
         }
-    };
-    Ok(model.with_base(flow.theta()))
+    }
 }
 
 /// Batches of `[pretrain]`.

@@ -154,13 +154,32 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::new`].
     pub fn start(config: Config, data: Arc<Data>, device: &Device) -> Result<Self, Error> {
+        Self::start_on(config, data, None, device)
+    }
+
+    /// The state before the first update once more, from the data and, of a tilted energy, the base in memory.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`].
+    pub fn restart(&self) -> Result<Self, Error> {
+        let base = matches!(self.config.energy, EnergyConfig::Tilted(_)).then(|| self.model.flow_part());
+        Self::start_on(self.config.clone(), self.data.clone(), base.flatten(), &self.device)
+    }
+
+    fn start_on(
+        config: Config,
+        data: Arc<Data>,
+        base: Option<EnergyModel>,
+        device: &Device,
+    ) -> Result<Self, Error> {
         let mut model = EnergyModel::init(config.energy_spec(), config.seed, device)?;
         if model.has_gaussian_base() {
             let fit = GaussianFit::of_noisy(&data, config.dataset.as_dyn().augmentation())?;
             model = model.with_gaussian_base(fit.mean(), fit.precision());
         }
         if matches!(config.energy, EnergyConfig::Tilted(_)) {
-            model = start::with_base(&config, model, &data, device)?;
+            let base = base.map_or_else(|| start::base(&config, &model, &data, device), Ok)?;
+            model = model.with_base(base.theta());
         } else if model.has_data_init() {
             let rows = batches(&config, &data, device)?.batch(0)?;
             model = model.with_data_init(rows);

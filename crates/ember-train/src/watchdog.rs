@@ -5,6 +5,7 @@
 //! rollbacks so far, which the next checkpoint records: a run killed in between diverges and rolls back again the same way.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint;
 use crate::error::Error;
 use crate::metrics::{self, MetricsWriter};
+use crate::picture;
 use crate::record;
 use crate::run::Run;
 use crate::trainer::Trainer;
@@ -50,13 +52,14 @@ pub(crate) fn roll_back(run: &mut Run, trainer: &mut Trainer, error: Error) -> R
     }
     let (config, data, device) = (trainer.config.clone(), trainer.data.clone(), trainer.device().clone());
     let step = trainer.step;
-    *trainer = match checkpoint::newest_scheduled(&run.dir, config.output.checkpoint_every)? {
-        None => Trainer::start(config, data, &device)?,
+    let found = checkpoint::newest_scheduled(&run.dir, config.output.checkpoint_every)
+        .map_err(|cause| Error::failed(format!("{error}, and the run cannot be rolled back: {cause}")))?;
+    *trainer = match found {
+        None => trainer.restart()?,
         Some((origin, found)) => record::trainer_on(config, data, &found, &origin, &device)?,
     };
     trainer.roll_back_to(rollbacks);
-    // What was saved since belongs to a trajectory that is given up.
-    checkpoint::discard_after(&run.dir, trainer.step)?;
+    give_up_after(&run.dir, trainer.step)?;
     run.metrics = MetricsWriter::resume(&run.dir, trainer.step)?;
     let event = Event {
         step,
@@ -75,13 +78,27 @@ pub(crate) fn roll_back(run: &mut Run, trainer: &mut Trainer, error: Error) -> R
     metrics::append_line(&run.dir.join(EVENTS), &event)
 }
 
+/// Takes away what belongs to a trajectory that is given up: checkpoints, evaluations and pictures of updates beyond `step`. Killed in
+/// between, the next resume takes away the rest.
+///
+/// # Errors
+/// Any I/O error.
+pub(crate) fn give_up_after(run: &Path, step: u64) -> Result<(), Error> {
+    checkpoint::discard_after(run, step)?;
+    metrics::cut_evaluations(run, step)?;
+    picture::discard_after(run, step)
+}
+
 /// Cuts events that a checkpoint with this many rollbacks does not know of: they happen again.
 ///
 /// # Errors
 /// Any I/O error.
 pub fn resume(run: &Path, rollbacks: u32) -> Result<(), Error> {
     let path = run.join(EVENTS);
-    let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        text => text.map_err(|source| Error::read(&path, source))?,
+    };
     let kept: String = text.split_inclusive('\n').take(rollbacks as usize).collect();
     checkpoint::atomic::write_file(&path, |out| std::io::Write::write_all(out, kept.as_bytes()))
 }

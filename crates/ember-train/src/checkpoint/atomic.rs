@@ -88,6 +88,29 @@ pub(crate) fn commit_folder(temp: TempDir, path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Renames a temporary folder to `path`, where nothing is yet.
+pub(crate) fn commit_new_folder(temp: TempDir, path: &Path) -> io::Result<()> {
+    sync_folder(temp.path())?;
+    fs::rename(temp.path(), path)?;
+    let _ = temp.keep();
+    sync_folder(&folder_of(path))
+}
+
+/// Makes a folder and those above it, where they are not there yet, and their names durable.
+pub(crate) fn create_folders(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = folder_of(path);
+    create_folders(&parent)?;
+    match fs::create_dir(path) {
+        // Another process made it in between.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made?,
+    }
+    sync_folder(&parent)
+}
+
 /// Removes what killed processes left half-written in `folder`.
 pub(crate) fn remove_stale(folder: &Path) -> Result<(), Error> {
     let io = |source| Error::io(folder, source);
@@ -112,7 +135,8 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn folder_of(path: &Path) -> PathBuf {
+/// The folder that `path` lies in.
+pub(crate) fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
@@ -137,15 +161,23 @@ fn exchange(new: &Path, old: &Path) -> io::Result<()> {
     exchange_by_renames(new, old)
 }
 
-/// The plain twin of the exchange: between its renames `old` is absent, and earlier checkpoints are what is left.
+/// The plain twin of the exchange: between its renames `old` is absent, and has the name of what was set aside: nothing removes that.
 fn exchange_by_renames(new: &Path, old: &Path) -> io::Result<()> {
-    let aside = new.with_extension("old");
+    let aside = free_name(&old.with_extension("aside"));
     fs::rename(old, &aside)?;
     if let Err(error) = fs::rename(new, old) {
         fs::rename(&aside, old)?;
         return Err(error);
     }
     fs::rename(&aside, new)
+}
+
+/// `path`, or with the first number that makes it a name not taken.
+pub(crate) fn free_name(path: &Path) -> PathBuf {
+    let numbered = (2..).map(|n| PathBuf::from(format!("{}-{n}", path.display())));
+    let mut names = std::iter::once(path.to_owned()).chain(numbered);
+    // There is always a next number.
+    names.find(|name| name.symlink_metadata().is_err()).unwrap_or_else(|| path.to_owned())
 }
 
 /// `mode` less the umask, where the system has modes: temporary files are private by default, results should not be.

@@ -1,16 +1,15 @@
 //! Reading checkpoints, and finding the newest one that is intact.
 
-use std::fs;
+use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::hashing::Hashing;
+use super::hashing::{Fingerprint, Hashing};
 use super::layout;
 use super::state::State;
-use super::{
-    AUDIT, CHECKPOINTS, Checkpoint, LATEST, MODEL, OPTIMIZER, STATE, WALKERS, dir_name, step_of, steps,
-};
+use super::{AUDIT, CHECKPOINTS, Checkpoint, MODEL, OPTIMIZER, STATE, WALKERS, dir_name, steps};
 use crate::error::Error;
+use crate::shell;
 use crate::tensor_file::{TensorFile, open};
 
 /// A longer `state.json` is not one of ours.
@@ -66,75 +65,116 @@ pub fn load(dir: &Path) -> Result<Checkpoint, Error> {
 /// other steps is passed over, so that a run finds the same one however often it was interrupted.
 ///
 /// # Errors
-/// A folder that cannot be read.
+/// As [`newest_intact`], but for damaged checkpoints.
 pub fn newest_scheduled(run: &Path, every: u64) -> Result<Option<(PathBuf, Checkpoint)>, Error> {
-    let checkpoints = run.join(CHECKPOINTS);
-    if !checkpoints.is_dir() {
-        return Ok(None);
-    }
-    let scheduled = steps(&checkpoints)?.into_iter().rev().filter(|step| step.is_multiple_of(every));
-    let dirs = scheduled.map(|step| checkpoints.join(dir_name(step)));
-    Ok(dirs.into_iter().find_map(|dir| load(&dir).ok().map(|checkpoint| (dir, checkpoint))))
+    let mut dirs = candidates(run)?;
+    dirs.retain(|&(step, _)| step.is_multiple_of(every));
+    Ok(first_intact(&dirs)?.map_err(|_| ()).ok())
 }
 
-/// The newest checkpoint of a run that is intact: the one `latest` names, else the others from newest to oldest. Damaged ones are
-/// skipped with a warning.
+/// The newest checkpoint of a run that is intact. Damaged ones are skipped with a warning.
 ///
 /// # Errors
-/// None is intact: the message says what is wrong with each.
+/// None is intact: the message says what is wrong with each. One newer than the newest intact one cannot be read, or is of another
+/// format: that is no damage, and going back would give up what is in it.
 pub fn newest_intact(run: &Path) -> Result<(PathBuf, Checkpoint), Error> {
+    let dirs = at_least_one(run)?;
+    first_intact(&dirs)?.map_err(|wrong| {
+        let wrong: String = wrong.iter().map(|error| format!("\n  {error}")).collect();
+        Error::checkpoint(run.join(CHECKPOINTS), format!("no checkpoint is intact:{wrong}"))
+    })
+}
+
+/// The first that is intact, else what is wrong with each.
+fn first_intact(dirs: &[(u64, PathBuf)]) -> Result<Result<(PathBuf, Checkpoint), Vec<Error>>, Error> {
     let mut wrong = Vec::new();
-    for dir in candidates(run)? {
-        match load(&dir) {
-            Ok(checkpoint) => return Ok((dir, checkpoint)),
-            Err(error) => {
+    for (_, dir) in dirs {
+        match load(dir) {
+            Ok(checkpoint) => return Ok(Ok((dir.clone(), checkpoint))),
+            Err(error @ Error::Damaged { .. }) => {
                 tracing::warn!("skipping a damaged checkpoint: {error}");
-                wrong.push(format!("\n  {error}"));
+                wrong.push(error);
+            }
+            Err(error) => {
+                let quoted = shell::quoted(dir);
+                let message = format!(
+                    "the newest checkpoint is not damaged, but it cannot be used: {error}. Nothing was changed. To go back to an \
+                     earlier one, move it away first: mv {quoted} {quoted}.aside"
+                );
+                return Err(Error::checkpoint(dir, message));
             }
         }
     }
-    Err(Error::checkpoint(run.join(CHECKPOINTS), format!("no checkpoint is intact:{}", wrong.concat())))
+    Ok(Err(wrong))
 }
 
 /// The checkpoint [`newest_intact`] tries first, without reading it.
 ///
 /// # Errors
-/// The run has no checkpoint at all.
+/// The run has no checkpoint at all, or its folder cannot be read.
 pub fn newest_dir(run: &Path) -> Result<PathBuf, Error> {
-    let dirs = candidates(run)?;
-    let complete = dirs.iter().find(|dir| dir.join(STATE).is_file());
-    // `candidates` never returns an empty list.
-    Ok(complete.unwrap_or(&dirs[0]).clone())
+    let dirs = at_least_one(run)?;
+    let complete = dirs.iter().find(|(_, dir)| dir.join(STATE).is_file());
+    Ok(complete.unwrap_or(&dirs[0]).1.clone())
 }
 
-/// Checkpoint folders in the order to try them; at least one.
-fn candidates(run: &Path) -> Result<Vec<PathBuf>, Error> {
+/// Whether there is a checkpoint, intact or not.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn has_any(run: &Path) -> Result<bool, Error> {
+    Ok(!candidates(run)?.is_empty())
+}
+
+fn at_least_one(run: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
+    let dirs = candidates(run)?;
+    if !dirs.is_empty() {
+        return Ok(dirs);
+    }
     let checkpoints = run.join(CHECKPOINTS);
-    if !checkpoints.is_dir() {
-        return Err(Error::checkpoint(run, "no run folder: there is no folder `checkpoints` in it"));
-    }
-    let mut steps = steps(&checkpoints)?;
-    steps.reverse();
-    let latest = fs::read_to_string(checkpoints.join(LATEST)).unwrap_or_default();
-    if let Some(latest) = step_of(latest.trim())
-        && let Some(found) = steps.iter().position(|&step| step == latest)
-    {
-        steps[..=found].rotate_right(1);
-    }
-    if steps.is_empty() {
-        return Err(Error::checkpoint(
+    Err(match checkpoints.is_dir() {
+        false => Error::checkpoint(run, "no run folder: there is no folder `checkpoints` in it"),
+        true => Error::checkpoint(
             checkpoints,
             "the run has no checkpoint yet: a folder such as step_00001000 was expected",
-        ));
+        ),
+    })
+}
+
+/// Steps and folders of a run's checkpoints, newest first. `latest` is for people and scripts: a crash may have left it behind the
+/// newest one, which is as complete, for it got its name last.
+fn candidates(run: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
+    let checkpoints = run.join(CHECKPOINTS);
+    let mut steps = steps(&checkpoints)?;
+    steps.reverse();
+    Ok(steps.into_iter().map(|step| (step, checkpoints.join(dir_name(step)))).collect())
+}
+
+/// Whether a folder is a checkpoint of this format and has all its files at their lengths; no tensor is read.
+pub(super) fn is_complete(dir: &Path) -> Result<(), Error> {
+    let state = read_state(dir)?;
+    state.files.iter().try_for_each(|(name, expected)| {
+        let path = dir.join(name);
+        let (_, len) = open_part(&path)?;
+        same_length(path, len, expected)
+    })
+}
+
+fn same_length(path: PathBuf, found: u64, expected: &Fingerprint) -> Result<(), Error> {
+    match found == expected.bytes {
+        true => Ok(()),
+        false => Err(Error::damaged(
+            path,
+            format!("damaged: {found} bytes found; {} were expected", expected.bytes),
+        )),
     }
-    Ok(steps.into_iter().map(|step| checkpoints.join(dir_name(step))).collect())
 }
 
 fn read_state(dir: &Path) -> Result<State, Error> {
     let path = dir.join(STATE);
-    let (file, len) = open(&path)?;
+    let (file, len) = open_part(&path)?;
     if len > MAX_STATE {
-        return Err(Error::checkpoint(path, format!("{len} bytes found; a state has at most {MAX_STATE}")));
+        return Err(Error::damaged(path, format!("{len} bytes found; a state has at most {MAX_STATE}")));
     }
     let mut bytes = Vec::with_capacity(len as usize);
     file.take(MAX_STATE).read_to_end(&mut bytes).map_err(|source| Error::read(&path, source))?;
@@ -147,23 +187,28 @@ fn read_checked(dir: &Path, name: &str, state: &State) -> Result<TensorFile, Err
     let Some(expected) = state.files.get(name) else {
         return Err(Error::checkpoint(dir.join(STATE), format!("`files` has no entry for {name}")));
     };
-    let (file, len) = open(&path)?;
-    if len != expected.bytes {
-        return Err(Error::checkpoint(
-            path,
-            format!("damaged: {len} bytes found; {} were expected", expected.bytes),
-        ));
-    }
+    let (file, len) = open_part(&path)?;
+    same_length(path.clone(), len, expected)?;
     let mut input = Hashing::new(BufReader::with_capacity(1 << 20, file));
     let content = TensorFile::read_from(&mut input, len, &path);
     // What a failed read left over still counts for the checksum.
     io::copy(&mut input, &mut io::sink()).map_err(|source| Error::read(&path, source))?;
     let (_, found) = input.finish();
     if found != *expected {
-        return Err(Error::checkpoint(
+        return Err(Error::damaged(
             path,
             format!("damaged: its SHA-256 is {}; {} was expected", found.sha256, expected.sha256),
         ));
     }
     content
+}
+
+/// Opens a file of a checkpoint. One that is not there is damage; one that cannot be opened now is not.
+fn open_part(path: &Path) -> Result<(File, u64), Error> {
+    open(path).map_err(|error| match error {
+        Error::Read { path, source } if source.kind() == io::ErrorKind::NotFound => {
+            Error::damaged(path, format!("damaged: {source}"))
+        }
+        other => other,
+    })
 }

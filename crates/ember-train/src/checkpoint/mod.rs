@@ -9,7 +9,8 @@
 //! RUN/checkpoints/latest                               the name of the newest complete one
 //! ```
 //! A save writes into a temporary folder beside, syncs, and renames; killed at any moment it leaves the earlier ones as they were. A load
-//! compares every byte with `state.json`, and `state.json` with its own checksum.
+//! compares every byte with `state.json`, and `state.json` with its own checksum. A checkpoint is removed only once it was found to be one;
+//! what is not understood is renamed aside, to `step_00001000.aside`, and left to the user.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,7 +28,7 @@ mod save;
 mod source;
 mod state;
 
-pub use load::{load, newest_dir, newest_intact, newest_scheduled};
+pub use load::{has_any, load, newest_dir, newest_intact, newest_scheduled};
 pub use save::{Retention, discard_after, save};
 pub use source::Source;
 
@@ -110,17 +111,21 @@ pub fn dir_name(step: u64) -> String {
 }
 
 /// The step in a checkpoint's folder name.
-fn step_of(name: &str) -> Option<u64> {
+pub(crate) fn step_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("step_")?;
     let step = digits.parse().ok()?;
     (dir_name(step) == name).then_some(step)
 }
 
-/// Steps of the checkpoint folders in a folder, oldest first. Nothing is opened.
+/// Steps of the checkpoint folders in a folder, oldest first; none where it is not there. Nothing is opened.
 fn steps(checkpoints: &Path) -> Result<Vec<u64>, Error> {
     let read = |source| Error::read(checkpoints, source);
     let mut steps = Vec::new();
-    for entry in std::fs::read_dir(checkpoints).map_err(read)? {
+    let entries = match std::fs::read_dir(checkpoints) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(steps),
+        entries => entries.map_err(read)?,
+    };
+    for entry in entries {
         let entry = entry.map_err(read)?;
         if let Some(step) = step_of(&entry.file_name().to_string_lossy())
             && entry.path().is_dir()

@@ -5,9 +5,12 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::atomic::{commit_folder, remove_stale, temp_folder, write_file};
+use super::atomic::{
+    commit_folder, create_folders, folder_of, free_name, remove_stale, sync_folder, temp_folder, write_file,
+};
 use super::hashing::{Fingerprint, Hashing};
 use super::layout::{self, Content};
+use super::load::{is_complete, load};
 use super::state::State;
 use super::{CHECKPOINTS, Checkpoint, LATEST, STATE, dir_name, steps};
 use crate::error::Error;
@@ -29,7 +32,8 @@ impl From<usize> for Retention {
 }
 
 /// Writes `RUN/checkpoints/step_…` and names it in `latest`, then removes all that `retention` does not keep.
-/// A checkpoint of the same step is replaced in one step; those of later steps belong to a trajectory that was given up, and go.
+/// A checkpoint of the same step is replaced in one step; those of later steps belong to a trajectory that was given up, and go. What
+/// is no checkpoint of ours is not removed, but renamed aside.
 ///
 /// Returns the checkpoint's folder.
 ///
@@ -37,7 +41,7 @@ impl From<usize> for Retention {
 /// Any I/O error, a full disk for example: the earlier checkpoints are as they were and nothing half-written is left.
 pub fn save(run: &Path, checkpoint: &Checkpoint, retention: impl Into<Retention>) -> Result<PathBuf, Error> {
     let checkpoints = run.join(CHECKPOINTS);
-    fs::create_dir_all(&checkpoints).map_err(|source| Error::io(&checkpoints, source))?;
+    create_folders(&checkpoints).map_err(|source| Error::io(&checkpoints, source))?;
     remove_stale(&checkpoints)?;
 
     let name = dir_name(checkpoint.step);
@@ -63,7 +67,7 @@ pub fn save(run: &Path, checkpoint: &Checkpoint, retention: impl Into<Retention>
 }
 
 /// Forgets the checkpoints after `step`, whose trajectory is given up (a rollback), and lets `latest` name that of `step` if there is
-/// one.
+/// one. Those that are not intact are renamed aside.
 ///
 /// # Errors
 /// Any I/O error.
@@ -83,28 +87,40 @@ fn write_latest(checkpoints: &Path, name: &str) -> Result<(), Error> {
     write_file(&checkpoints.join(LATEST), |out| writeln!(out, "{name}"))
 }
 
-/// Removes the checkpoints after `current` and those up to it that `retention` does not keep.
+/// Removes the checkpoints after `current`, newest first, and those up to it that `retention` does not keep.
 fn prune(checkpoints: &Path, current: u64, retention: Retention) -> Result<(), Error> {
     let steps = steps(checkpoints)?;
     let (past, future) = steps.split_at(steps.partition_point(|&step| step <= current));
     let kept = retention.keep.max(1).min(past.len());
     let is_scheduled = |step: &u64| retention.scheduled_every.is_some_and(|every| step.is_multiple_of(every));
     let scheduled = past.iter().rfind(|step| is_scheduled(step));
-    let old = past[..past.len() - kept].iter().filter(|&step| Some(step) != scheduled);
-    for &step in old.chain(future) {
-        remove_checkpoint(&checkpoints.join(dir_name(step)))?;
+    // Of those that lie ahead every byte is looked at. There are some after a rollback or a skipped checkpoint only.
+    for &step in future.iter().rev() {
+        let folder = checkpoints.join(dir_name(step));
+        retire(&folder, load(&folder).map(drop))?;
+    }
+    for &step in past[..past.len() - kept].iter().filter(|&step| Some(step) != scheduled) {
+        let folder = checkpoints.join(dir_name(step));
+        retire(&folder, is_complete(&folder))?;
     }
     Ok(())
 }
 
-/// Removes `state.json` first: what is left when killed in between is no checkpoint.
-fn remove_checkpoint(folder: &Path) -> Result<(), Error> {
+/// Removes a checkpoint that was found to be one, and renames aside what was not.
+fn retire(folder: &Path, found: Result<(), Error>) -> Result<(), Error> {
     let io = |source| Error::io(folder, source);
-    match fs::remove_file(folder.join(STATE)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
-        _ => {}
+    let parent = folder_of(folder);
+    if let Err(error) = found {
+        let aside = free_name(&folder.with_extension("aside"));
+        tracing::warn!("{error}: renamed to {}, not deleted", aside.display());
+        fs::rename(folder, &aside).map_err(io)?;
+        return sync_folder(&parent).map_err(io);
     }
-    fs::remove_dir_all(folder).map_err(io)
+    // Killed in between, what is left has the name of something half-written.
+    let temp = temp_folder(&parent, "old")?;
+    fs::rename(folder, temp.path()).map_err(io)?;
+    sync_folder(&parent).map_err(io)?;
+    temp.close().map_err(io)
 }
 
 fn write_content(path: &Path, (_, tensors, metadata): Content<'_>) -> std::io::Result<Fingerprint> {

@@ -78,19 +78,20 @@ impl State {
     /// Reads and checks the text; `path` is for messages.
     pub(super) fn from_text(bytes: Vec<u8>, path: &Path) -> Result<Self, Error> {
         let bad = |message: String| Error::checkpoint(path, message);
+        let damaged = |message: String| Err(Error::damaged(path, message));
         let mut zeroed = bytes;
         let digits = HEAD.len()..HEAD.len() + DIGITS;
         if !zeroed.starts_with(HEAD.as_bytes()) || zeroed.len() < digits.end {
-            return Err(bad(format!(
+            return damaged(format!(
                 "damaged or not a checkpoint's: {} bytes found that do not start with a checksum",
                 zeroed.len()
-            )));
+            ));
         }
         let stated = String::from_utf8_lossy(&zeroed[digits.clone()]).into_owned();
         zeroed[digits].fill(b'0');
         let found = sha256_hex(&zeroed);
         if found != stated {
-            return Err(bad(format!("damaged: its SHA-256 is {found}; {stated} was expected")));
+            return damaged(format!("damaged: its SHA-256 is {found}; {stated} was expected"));
         }
         #[derive(Deserialize)]
         struct Version {
@@ -99,7 +100,10 @@ impl State {
         let json = |error: serde_json::Error| bad(format!("not a checkpoint's state: {error}"));
         let Version { format } = serde_json::from_slice(&zeroed).map_err(json)?;
         if format != FORMAT {
-            return Err(bad(format!("checkpoint format {format} found; this program reads {FORMAT}")));
+            return Err(bad(format!(
+                "checkpoint format {format} found; this program, version {}, reads {FORMAT}: take the version that wrote it",
+                env!("CARGO_PKG_VERSION")
+            )));
         }
         serde_json::from_slice(&zeroed).map_err(json)
     }

@@ -1,5 +1,6 @@
 //! `ember resume`: on from the newest intact checkpoint, bit for bit.
 
+use std::io;
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -8,25 +9,31 @@ use crate::checkpoint;
 use crate::cli::ResumeArgs;
 use crate::config::{Config, Overrides};
 use crate::error::Error;
+use crate::lock::RunLock;
 use crate::metrics::{self, MetricsWriter};
 use crate::run::{Run, Signals};
 use crate::trainer::Trainer;
-use crate::{device, logging, memory, record, watchdog};
+use crate::{device, logging, memory, record, shell, watchdog};
 
 pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
     logging::init();
     let dir = &args.run;
     let path = dir.join("config.toml");
-    if !path.is_file() {
-        let message = "no config.toml in it: this is no run folder (`ember train` makes one)";
-        return Err(Error::checkpoint(dir, message));
+    match std::fs::metadata(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(Error::read(path, source)),
+        Ok(about) if about.is_file() => {}
+        _ => {
+            let message = "no config.toml in it: this is no run folder (`ember train` makes one)";
+            return Err(Error::checkpoint(dir, message));
+        }
     }
+    let _lock = RunLock::take(dir)?;
     let overrides = Overrides { steps: args.steps, ..Overrides::default() };
     let config = Config::load(&path, &overrides)?.config;
     let selected = device::select(&args.device.device)?;
     selected.check_precision(config.precision, &path)?;
     memory::check(&config, &selected.room(), &path)?;
-    let signals = Signals::listen()?;
+    let signals = Signals::listen(format!("nothing is lost; go on with: {}", shell::resume(dir)))?;
     let mut trainer = restore(dir, config, &selected.device, &selected.label)?;
     let sources = trainer.config.dataset.as_dyn().sources()?;
     if trainer.step > trainer.config.steps {
@@ -38,14 +45,11 @@ pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
         )));
     }
     if args.steps.is_some() {
-        write_config(&path, &trainer.config)?;
+        trainer.config.write(&path)?;
     }
-    checkpoint::discard_after(dir, trainer.step)?;
+    watchdog::give_up_after(dir, trainer.step)?;
     watchdog::resume(dir, trainer.rollbacks)?;
-    let metrics = match dir.join(metrics::METRICS).exists() {
-        true => MetricsWriter::resume(dir, trainer.step)?,
-        false => MetricsWriter::create(dir)?,
-    };
+    let metrics = MetricsWriter::resume(dir, trainer.step)?;
     let time_before = metrics::read(dir)?.last().map_or(0.0, |line| line.time_s);
     if trainer.step == trainer.config.steps {
         tracing::info!("already at update {}; `--steps N` trains on", trainer.step);
@@ -66,7 +70,7 @@ pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
 
 /// The state of the newest intact checkpoint, or that before the first update where none was written yet.
 fn restore(dir: &Path, config: Config, device: &Device, label: &str) -> Result<Trainer, Error> {
-    if checkpoint::newest_dir(dir).is_err() {
+    if !checkpoint::has_any(dir)? {
         tracing::info!("no checkpoint yet: starting from update 0");
         return Trainer::new(config, device);
     }
@@ -84,11 +88,4 @@ fn restore(dir: &Path, config: Config, device: &Device, label: &str) -> Result<T
         );
     }
     record::trainer(config, &found, &origin, device)
-}
-
-fn write_config(path: &Path, config: &Config) -> Result<(), Error> {
-    let io = |error| Error::io(path, error);
-    let staging = path.with_extension("toml.new");
-    std::fs::write(&staging, config.to_toml()).map_err(io)?;
-    std::fs::rename(&staging, path).map_err(io)
 }

@@ -1,14 +1,16 @@
 //! `ember train`: a new run folder, from the config to the masses it found.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::checkpoint::{self, atomic};
 use crate::cli::TrainArgs;
 use crate::config::{Config, Loaded};
 use crate::error::Error;
+use crate::lock::RunLock;
 use crate::metrics::MetricsWriter;
-use crate::run::{Run, Signals, resume_command};
+use crate::run::{Run, Signals};
 use crate::trainer::Trainer;
-use crate::{device, logging, memory};
+use crate::{device, logging, memory, record, shell};
 
 pub(super) fn run(args: &TrainArgs) -> Result<(), Error> {
     logging::init();
@@ -16,17 +18,16 @@ pub(super) fn run(args: &TrainArgs) -> Result<(), Error> {
     let dir =
         args.out.clone().unwrap_or_else(|| Path::new("runs").join(format!("{name}-seed{}", config.seed)));
     if dir.symlink_metadata().is_ok() {
-        let hint = format!("Continue it with `{}`, or give another --out.", resume_command(&dir));
-        return Err(Error::OutputExists { path: dir, hint });
+        return Err(exists(&dir));
     }
     let selected = device::select(&args.device.device)?;
     selected.check_precision(config.precision, &args.config)?;
     memory::check(&config, &selected.room(), &args.config)?;
-    let signals = Signals::listen()?;
+    let signals = Signals::listen("nothing was written")?;
     // Everything that can be wrong with the config is found before anything is written.
     let mut trainer = Trainer::new(config, &selected.device)?;
     let sources = trainer.config.dataset.as_dyn().sources()?;
-    create(&dir, &trainer.config)?;
+    let _lock = create(&dir, &mut trainer, &selected.label)?;
     tracing::info!(run = %dir.display(), device = %selected.name, parameters = trainer.model.param_count(), "training");
     let mut run = Run {
         metrics: MetricsWriter::create(&dir)?,
@@ -40,17 +41,27 @@ pub(super) fn run(args: &TrainArgs) -> Result<(), Error> {
     super::summary::print(&run.dir, trainer)
 }
 
-/// The run folder with its config appears whole or not at all.
-fn create(dir: &Path, config: &Config) -> Result<(), Error> {
+/// The run folder with its config appears whole or not at all, and is this process's from the start. A start that took more than the config
+/// and the data, a flow of another run or one that was fitted first, is in it as a checkpoint: the run never needs the other one again.
+fn create(dir: &Path, trainer: &mut Trainer, device_label: &str) -> Result<RunLock, Error> {
     let unwritable = |source| Error::unwritable(dir, source);
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(unwritable)?;
-    let staging = tempfile::Builder::new().prefix(".ember-run-").tempdir_in(parent).map_err(unwritable)?;
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(staging.path(), readable).map_err(unwritable)?;
-    std::fs::write(staging.path().join("config.toml"), config.to_toml()).map_err(unwritable)?;
-    std::fs::rename(staging.path(), dir).map_err(unwritable)?;
-    // Renamed away: there is nothing left to remove.
-    let _: PathBuf = staging.keep();
-    Ok(())
+    let parent = atomic::folder_of(dir);
+    atomic::create_folders(&parent).map_err(unwritable)?;
+    let staging = atomic::temp_folder(&parent, "run").map_err(Error::before_the_run)?;
+    let lock = RunLock::take(staging.path())?;
+    trainer.config.write(&staging.path().join("config.toml")).map_err(Error::before_the_run)?;
+    if trainer.config.starts_from_flows() {
+        trainer.check()?;
+        checkpoint::save(staging.path(), &record::checkpoint(trainer, device_label), 1)?;
+    }
+    match atomic::commit_new_folder(staging, dir) {
+        // Another process was faster.
+        Err(_) if dir.symlink_metadata().is_ok() => Err(exists(dir)),
+        committed => committed.map(|()| lock).map_err(unwritable),
+    }
+}
+
+fn exists(dir: &Path) -> Error {
+    let hint = format!("Continue it with `{}`, or give another --out.", shell::resume(dir));
+    Error::OutputExists { path: dir.to_owned(), hint }
 }

@@ -66,6 +66,11 @@ impl Config {
         self.pretrains_base() || assisted.is_some_and(|assisted| assisted.proposal.is_some())
     }
 
+    /// Whether the start takes more than config and data give at once: a flow of another run, or one fitted first.
+    pub fn starts_from_flows(&self) -> bool {
+        matches!(self.energy, EnergyConfig::Tilted(_)) || self.needs_pretraining()
+    }
+
     /// How flows, kernels and objectives go together.
     pub(super) fn check_flows(&self) -> Result<(), Error> {
         self.check_assisted()?;

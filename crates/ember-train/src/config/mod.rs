@@ -11,11 +11,13 @@ mod overrides;
 mod tables;
 mod validate;
 
+use std::io::Write;
 use std::path::Path;
 
 use ember_model::{EnergyConfig, EnergySpec, Precision};
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::atomic;
 use crate::dataset::DatasetConfig;
 use crate::error::Error;
 use crate::objective::ObjectiveConfig;
@@ -164,6 +166,14 @@ impl Config {
         // A table prints its plain keys before its sub-tables; every value here has a TOML form, for
         // `validate` has seen that the integers fit 63 bits.
         toml::Table::try_from(self).map(|table| table.to_string()).unwrap_or_default()
+    }
+
+    /// Writes [`Config::to_toml`] to `path`: afterwards the file is complete and on disk, or as it was before.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), Error> {
+        atomic::write_file(path, |out| out.write_all(self.to_toml().as_bytes()))
     }
 
     /// The energy with the shape of the data set's samples, at the kernel's temperature and on the kernel's support,
