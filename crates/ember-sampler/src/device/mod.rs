@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | [`langevin_proposal`] | `normals.rs` | `cube/noise.rs` | [`langevin_proposal_reference`] |
 //! | [`standard_normal`], [`uniform`] | `normals.rs` | `cube/noise.rs` | [`Stream::normals`], [`Stream::uniforms`] |
+//! | [`open_uniform`] | `uniform`, moved and capped | the same | [`Stream::open_uniforms`] |
 //! | [`ula_log_weight_increment`] | `increment.rs` | `cube/increment.rs` | [`ula_log_weight_increment_reference`] |
 //! | [`accumulate`] | tensor operations | `cube/accumulate.rs` | `f64` in `tests/tests/weights.rs` |
 //! | [`accumulate_ula`] | the two above | `cube/increment.rs` | the two above |
@@ -26,7 +27,7 @@ pub(crate) mod settle;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Device, Int, Tensor, TensorData, assert_shape};
-use ember_model::random::Stream;
+use ember_model::random::{HALF_CELL, LARGEST_OPEN, Stream};
 
 use crate::resampling::Scheme;
 
@@ -147,6 +148,12 @@ pub fn standard_normal([walkers, dim]: [usize; 2], stream: Stream, device: &Devi
 }
 
 /// A uniform number in `[0, 1)` for each walker, `[walkers]`: column 0 of [`Stream::uniforms`], equal bits.
+/// A uniform number inside `(0, 1)` for each walker, `[walkers]`, of which a logarithm may be taken: column 0 of
+/// [`Stream::open_uniforms`], equal bits.
+pub fn open_uniform(walkers: usize, stream: Stream, device: &Device) -> Tensor<1> {
+    uniform(walkers, stream, device).add_scalar(HALF_CELL).clamp_max(LARGEST_OPEN)
+}
+
 pub fn uniform(walkers: usize, stream: Stream, device: &Device) -> Tensor<1> {
     assert!(u32::try_from(walkers).is_ok(), "{walkers} walkers do not fit a 32-bit counter word");
     let like = Tensor::<1>::empty([walkers], device);

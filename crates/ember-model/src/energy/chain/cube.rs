@@ -137,7 +137,7 @@ pub fn log_ratio(ux: f32, uy: f32, work: f32) -> f32 {
     ux - uy + 0.5 * work
 }
 
-/// Whether MALA takes the proposal: `log u < log a`, and never where the ratio is NaN or the energy not finite. By bits: a driver may
+/// Whether MALA takes the proposal: `log u < log a` with u inside `(0, 1)`, and never where the ratio is NaN or the energy not finite. By bits: a driver may
 /// take it that there are no NaN.
 #[cube]
 pub fn is_taken(uniform: f32, log_ratio: f32, energy: f32) -> bool {
