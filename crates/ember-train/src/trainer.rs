@@ -63,6 +63,8 @@ pub struct Trainer {
     alarm: Option<Tensor<1>>,
     /// Where the data's modes are, where that is known.
     modes: Option<DeviceModes>,
+    /// Whether it was said that the audit's log Z is not finite.
+    audit_is_lost: bool,
     device: Device,
 }
 
@@ -226,6 +228,7 @@ impl Trainer {
             data,
             batches,
             alarm: None,
+            audit_is_lost: false,
             device: device.clone(),
         };
         let n = trainer.config.dataset.as_dyn().batch_size();

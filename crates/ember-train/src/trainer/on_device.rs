@@ -100,6 +100,7 @@ impl Trainer {
                 self.step,
             )?;
         }
+        self.look_at_audit(log_z_audit);
         let mut reading = None;
         if let (true, Some(stats)) = (log, &stats) {
             // The bank of before, with the statistics of before.
