@@ -156,7 +156,9 @@ fn a_flow_trained_on_data_alone_is_judged_and_drawn() {
 /// A weight file names no kernel, but the support of its model: samples stay on the cube while they move.
 #[test]
 fn samples_of_a_model_on_a_cube_stay_on_it() {
-    let scratch = Scratch::new(&MLP.replace("step_size = 0.1", "step_size = 0.1\nboundary = \"reflect\""));
+    let inside =
+        MLP.replace("means = [[-1.5], [1.5]]", "means = [[-0.5], [0.5]]").replace("std = 0.5", "std = 0.05");
+    let scratch = Scratch::new(&inside.replace("step_size = 0.1", "step_size = 0.1\nboundary = \"reflect\""));
     scratch.ok(&["train", "toy.toml", "--out", "run", "--device", "flex"]);
     scratch.ok(&["export", "run", "--out", "m.safetensors"]);
     let draw =

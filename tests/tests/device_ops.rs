@@ -3,8 +3,8 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::random::{Purpose, Stream};
 use ember_sampler::device::{
-    accumulate, accumulate_ula, langevin_proposal, langevin_proposal_reference, standard_normal,
-    ula_log_weight_increment, ula_log_weight_increment_reference, uniform,
+    accumulate, accumulate_ula, langevin_proposal, langevin_proposal_reference, open_uniform,
+    standard_normal, ula_log_weight_increment, ula_log_weight_increment_reference, uniform,
 };
 use ember_tests::{cpu, gpu};
 use proptest::prelude::*;
@@ -57,6 +57,11 @@ fn uniforms_are_the_references_bits() {
             assert_eq!(
                 floats(uniform(walkers, stream, &device)),
                 stream.uniforms(walkers, 1),
+                "{device:?} {walkers}"
+            );
+            assert_eq!(
+                floats(open_uniform(walkers, stream, &device)),
+                stream.open_uniforms(walkers, 1),
                 "{device:?} {walkers}"
             );
         }

@@ -4,12 +4,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
+use ember_model::energy::gaussian_mixture::GaussianMixture;
+use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
+use ember_model::{EnergyConfig, EnergyModel, EnergySpec, SampleShape};
 use ember_tests::{assert_beyond_se, assert_within_se, cpu, gpu, mean_se};
 use ember_train::dataset::{Rows, pixel};
 use ember_train::features::{
-    FEATURES, FeatureNetwork, FeatureOptions, Moments, frechet, judge, kernel_distance, units,
+    FEATURES, FeatureNetwork, FeatureOptions, Moments, clean, frechet, judge, kernel_distance, units,
 };
 use ember_train::tensor_file::{NamedTensor, TensorFile, Values};
 
@@ -188,6 +191,7 @@ fn judging_states_what_it_compared() {
         subset_size: Some(3),
         seed: 5,
         reference: "the training data (test)".to_owned(),
+        treatment: "as they are".to_owned(),
     };
     let rows = Rows::U8(reference.clone());
     // The reference itself, as coordinates: the same images once rounded, in another order.
@@ -343,4 +347,35 @@ fn kid_is_unbiased() {
             assert_within_se(excess, 0.0, se, 4.0);
         }
     }
+}
+
+/// A model that knows the law of data and noise, four far points with unit noise, is no distance from the clean data once its exact samples
+/// are denoised; as they are, they are off by the noise's variance in every direction.
+#[test]
+fn samples_of_a_model_of_noisy_data_are_denoised() {
+    let points = [[-9.0, -9.0, 3.0], [9.0, -9.0, -3.0], [-9.0, 9.0, 0.0], [9.0, 9.0, 6.0]];
+    let means: Vec<Vec<f64>> = points.iter().map(|point| point.to_vec()).collect();
+    let energy = EnergyConfig::GaussianMixture(GaussianMixture {
+        means,
+        means_noise: 0.0,
+        train_means: true,
+        logit_learning_rate_scale: 1.0,
+    });
+    let model =
+        EnergyModel::init(EnergySpec::new(SampleShape::Flat(3), energy), 0, &cpu()).expect("a mixture");
+    // Exact draws of its law, as many of each point.
+    let n = 4_000;
+    let data: Vec<f32> = (0..n).flat_map(|i| points[i % 4].map(|x| x as f32)).collect();
+    let noise = Stream::new(3, Purpose::Sample).normals(n, 3);
+    let draws: Vec<f32> = data.iter().zip(noise).map(|(x, noise)| x + noise).collect();
+    let noisy = Tensor::from_data(TensorData::new(draws.clone(), [n, 3]), &cpu());
+    let moments = |values: &[f32]| Moments::of(values, 3).expect("finite");
+    let distance = |values: &[f32]| frechet(&moments(values), &moments(&data)).expect("finite");
+    let (position, treatment) = clean(&model, noisy.clone(), 1.0);
+    assert_eq!(treatment, "denoised by the model, for its data had noise of 1");
+    let (found, as_they_are) = (distance(&download(position)), distance(&draws));
+    println!("Fréchet distance {found:.4} denoised, {as_they_are:.4} as they are");
+    // As they are: (√(v + 1) − √v)² of each variance v, 81, 81 and 11.
+    assert!(found < 1e-3 && as_they_are > 0.02, "{found} {as_they_are}");
+    assert_eq!(download(clean(&model, noisy, 0.0).0), draws);
 }

@@ -50,7 +50,7 @@ fn flow_mh_decides_as_the_reference() {
     let (proposed, _) = flow.sample(count, NOISE.stream(Purpose::Proposal));
     let (here, there) =
         (log_weights(&model, &flow, before.position.clone()), log_weights(&model, &flow, proposed.clone()));
-    let uniforms = NOISE.stream(Purpose::Accept).uniforms(count, 1);
+    let uniforms = NOISE.stream(Purpose::Accept).open_uniforms(count, 1);
     let rows = [before.position, proposed, after.position].map(download);
     let mut taken = 0;
     for i in 0..count {
@@ -76,7 +76,7 @@ fn i_sir_picks_as_the_reference() {
     let (proposed, _) = flow.sample(count * (candidates - 1), NOISE.stream(Purpose::Proposal));
     let (here, there) =
         (log_weights(&model, &flow, before.position.clone()), log_weights(&model, &flow, proposed.clone()));
-    let uniforms = NOISE.stream(Purpose::Accept).uniforms(count * candidates, 1);
+    let uniforms = NOISE.stream(Purpose::Accept).open_uniforms(count * candidates, 1);
     let [before, proposed, after] = [before.position, proposed, after.position].map(download);
     let mut moved = 0;
     for i in 0..count {
@@ -292,6 +292,28 @@ fn the_gpu_path_moves_as_the_cpu() {
             assert_close(here.0, there.0, 1e-4);
             assert_close(here.1, there.1, 1e-3);
             assert!((here.2 - there.2).abs() < 1e-4);
+        }
+    }
+}
+
+/// A uniform number whose 24 bits are all 0 is none that takes everything: `log 0` lies below any finite ratio.
+#[test]
+fn a_word_of_zeros_takes_no_hopeless_proposal() {
+    let noise = Noise { seed: 0, lane: 0, step: 1_054_365 };
+    assert_eq!(noise.stream(Purpose::Accept).uniforms(1, 1), [0.0], "the word this test is about");
+    let kernels: [Box<dyn Kernel>; 2] =
+        [Box::new(Mala::new(50.0)), Box::new(Hmc { step_size: 6.0, leapfrog_steps: 3 })];
+    for device in std::iter::once(cpu()).chain(gpu()) {
+        for kernel in &kernels {
+            let (model, walkers) = start(1, &device);
+            let before = download(walkers.position.clone());
+            let (after, info) = kernel.step(&model, walkers, &noise);
+            assert_eq!(
+                download(after.position),
+                before,
+                "{device:?}: a proposal of probability e^-1000 was taken"
+            );
+            assert_eq!(download(info.accept_rate.expect("it rejects")), [0.0]);
         }
     }
 }

@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, activation};
 use ember_model::params::download;
 use ember_model::random::Purpose;
 use ember_model::{Energy, EnergyModel};
-use ember_sampler::device::{standard_normal, uniform};
+use ember_sampler::device::{open_uniform, standard_normal};
 use ember_sampler::kernel::{Ex2Mcmc, FlowMh, Hmc, ISir, Mala, Neutra};
 use ember_sampler::{FlowProposal, Kernel, Noise, Proposals, Walkers};
 use ember_tests::proposals::{Estimate, Target, estimates, line, skewed_flow};
@@ -172,7 +172,7 @@ fn acceptance_without_the_flows_density_is_wrong() {
         let found = at_fixed_theta(target, 10, &|energy, walkers, noise| {
             let (y, _) = flow.sample(walkers.count(), noise.stream(Purpose::Proposal));
             let log_ratio = walkers.energy.clone() - energy.energy(y.clone());
-            let u = uniform(walkers.count(), noise.stream(Purpose::Accept), &cpu());
+            let u = open_uniform(walkers.count(), noise.stream(Purpose::Accept), &cpu());
             taken(walkers, y, u.log().lower(log_ratio), energy)
         });
         wrong("no ρ_α", &found);
@@ -188,7 +188,7 @@ fn a_choice_without_the_current_point_is_wrong() {
             let (n, draws) = (walkers.count(), 3);
             let (y, log_q) = flow.sample(n * draws, noise.stream(Purpose::Proposal));
             let log_w = (energy.energy(y.clone()).neg() - log_q).reshape([n, draws]);
-            let u = uniform(n * draws, noise.stream(Purpose::Accept), &cpu()).reshape([n, draws]);
+            let u = open_uniform(n * draws, noise.stream(Purpose::Accept), &cpu()).reshape([n, draws]);
             let index = (activation::log_softmax(log_w, 1) - u.log().neg().log()).argmax(1);
             let index = index + Tensor::arange(0..n as i64, &cpu()).mul_scalar(draws as i64).reshape([n, 1]);
             let position = y.select(0, index.reshape([n]));

@@ -10,7 +10,7 @@ use ember_model::energy::gaussian_mixture::GaussianMixture;
 use ember_model::params::{download, upload};
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyConfig, EnergyModel, EnergySpec, SampleShape};
-use ember_sampler::device::{ula_log_weight_increment, uniform};
+use ember_sampler::device::{open_uniform, ula_log_weight_increment};
 use ember_sampler::kernel::{Boundary, Mala, Ula};
 use ember_sampler::{Kernel, Noise, Walkers};
 use ember_tests::{assert_within_se, cpu, four_se, gpu, mean_se, ratio_se};
@@ -208,7 +208,8 @@ fn mala_with_plain_alpha(ula: Ula) -> impl Fn(&dyn Energy, Walkers, &Noise) -> W
     move |energy, walkers, noise| {
         let walkers = walkers.reweight(energy);
         let (moved, log_ratio) = plain_increment(&ula, energy, &walkers, noise);
-        let threshold = uniform(walkers.count(), noise.stream(Purpose::Accept), &log_ratio.device()).log();
+        let threshold =
+            open_uniform(walkers.count(), noise.stream(Purpose::Accept), &log_ratio.device()).log();
         let accept = threshold.lower(log_ratio);
         let rows = accept.clone().reshape([walkers.count(), 1]);
         Walkers {

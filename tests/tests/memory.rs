@@ -96,6 +96,23 @@ fn the_key_that_has_to_change_the_least_is_named_and_the_advice_fits() {
     }
 }
 
+/// Between the floor and the peak a run starts, and is told of a size that surely fits.
+#[test]
+fn a_run_whose_peak_may_not_fit_is_warned_of() {
+    let room = cpu(2 * GIB);
+    let config = |count: &str| with(&[("count = 1000", &format!("count = {count}"))]);
+    let advice = refused(&config("1000000"), &room, &["walkers.count"]).parse::<f64>().expect("a number");
+    // 2.9 times what is advised is not refused: the floor fits, the peak may not.
+    let large = config(&format!("{:.0}", 2.9 * advice));
+    check(&large, &room).expect("the floor fits");
+    let warning = memory::tight(&large, &room).expect("the peak may not fit");
+    for word in ["walkers.count = ", "up to ", "and 2.0 GiB are available", &format!("about {advice}")] {
+        assert!(warning.contains(word), "no `{word}` in: {warning}");
+    }
+    assert_eq!(memory::tight(&config(&format!("{advice}")), &room), None);
+    assert_eq!(memory::tight(&large, &Room::default()), None, "nothing is known");
+}
+
 /// 64 × 32 × 32 numbers come out of the first layer for every walker that moves and every row of the batch.
 #[test]
 fn the_largest_tensor_of_a_gpu_is_a_limit_of_its_own() {

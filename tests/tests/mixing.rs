@@ -6,7 +6,7 @@ use ember_model::energy::gaussian_mixture::GaussianMixture;
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{EnergyConfig, EnergyModel, EnergySpec, SampleShape};
-use ember_sampler::kernel::{Mala, Ula};
+use ember_sampler::kernel::{Hmc, Mala, Ula};
 use ember_sampler::{Kernel, Noise, Walkers};
 use ember_tests::{assert_beyond_se, assert_within_se, cpu, four_se, mean_se};
 use ember_train::chains::statistics::{
@@ -31,7 +31,7 @@ fn autoregression(phi: f64, chains: usize, steps: usize, seed: u64) -> Vec<Vec<f
 
 #[test]
 fn the_autocorrelation_time_of_an_autoregression() {
-    for (set, phi) in [0.0, 0.5, 0.9].into_iter().enumerate() {
+    for (set, phi) in [0.0, 0.5, 0.9, -0.4, -0.6].into_iter().enumerate() {
         let exact = (1.0 + phi) / (1.0 - phi);
         let times: Vec<f64> = (0..32)
             .map(|seed| {
@@ -48,6 +48,43 @@ fn the_autocorrelation_time_of_an_autoregression() {
             assert_beyond_se(0.5 * (mean + 1.0), exact, se, 10.0);
         }
     }
+}
+
+/// Successive values on opposite sides: `1 + 2ρ_1` is negative, the time is not.
+#[test]
+fn the_time_of_anticorrelated_chains_is_positive() {
+    let exact = 0.1 / 1.9;
+    let found: Vec<_> =
+        (0..32).map(|seed| autocorrelation_time(&autoregression(-0.9, 4, 8_000, 900 + seed))).collect();
+    assert!(found.iter().all(|time| time.window_reached && !time.resolved && time.steps > 0.0), "{found:?}");
+    let (mean, se) = mean_se(&found.iter().map(|time| time.steps).collect::<Vec<_>>());
+    println!("φ = −0.9: {mean:.4} ± {se:.4} (exact {exact:.4})");
+    // The running minimum is biased towards 0 by about the deviation of one estimate.
+    assert!((mean - exact).abs() < se * (four_se(32) + 32f64.sqrt()), "{mean} ± {se}, exact {exact}");
+    // Too few values for a sum above 0: the shortest time that is ever said.
+    let flips: Vec<Vec<f32>> = vec![(0..400).map(|s| if s % 2 == 0 { 1.0 } else { -1.0 }).collect()];
+    let time = autocorrelation_time(&flips);
+    assert!(!time.resolved && (time.steps - 1.0 / 400f64.log10()).abs() < 1e-12, "{time:?}");
+}
+
+/// HMC whose trajectories end beyond the middle of a Gaussian: an autoregression with `φ = cos(L arccos(1 − ε²/2))`, but for its few rejections.
+#[test]
+fn the_time_of_hmc_on_a_gaussian() {
+    let (model, leapfrog_steps, step_size) = (mixture(0.0), 8u64, 0.3f64);
+    let phi = (leapfrog_steps as f64 * (1.0 - 0.5 * step_size * step_size).acos()).cos();
+    let exact = (1.0 + phi) / (1.0 - phi);
+    let times: Vec<f64> = (0..8)
+        .map(|seed| {
+            let hmc = Hmc { step_size, leapfrog_steps };
+            let seen =
+                along(&model, &hmc, draws(&model, 64, 70 + seed), None, 500, 80 + seed).expect("finite");
+            assert!(seen.accept_rate.expect("it rejects") > 0.98);
+            autocorrelation_time(&seen.coordinates[0]).steps
+        })
+        .collect();
+    let (mean, se) = mean_se(&times);
+    println!("HMC: {mean:.3} ± {se:.3} (exact {exact:.3})");
+    assert!((mean - exact).abs() < four_se(8) * se + 0.02, "{mean} ± {se}, exact {exact} without rejections");
 }
 
 #[test]

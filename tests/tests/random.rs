@@ -142,6 +142,23 @@ fn uniforms_stay_below_one() {
     assert!((0..100_000).all(|i| (0.0..1.0).contains(&stream.uniform_f64(i))));
 }
 
+/// The words whose 24 bits are all 0 or all 1, where a logarithm of u, or of −log u, would be infinite.
+#[test]
+fn open_uniforms_never_reach_the_ends() {
+    let at = |step| Stream::new(0, Purpose::Accept).at(step).expect("small");
+    assert_eq!(
+        (at(ZERO_WORD).uniforms(1, 1)[0], at(ZERO_WORD).open_uniforms(1, 1)[0]),
+        (0.0, (-25f32).exp2())
+    );
+    let largest = 1.0 - (-24f32).exp2();
+    assert_eq!((at(ONES_WORD).uniforms(1, 1)[0], at(ONES_WORD).open_uniforms(1, 1)[0]), (largest, largest));
+    let (u, open) = (at(1).uniforms(500, 40), at(1).open_uniforms(500, 40));
+    assert!(u.iter().zip(&open).all(|(u, open)| (f64::from(*open) - f64::from(*u)).abs() < (-23f64).exp2()));
+}
+/// Steps at which the first word of seed 0's acceptances has 24 zeros, and 24 ones, in front.
+const ZERO_WORD: u64 = 1_054_365;
+const ONES_WORD: u64 = 9_698_461;
+
 fn assert_uncorrelated(a: &[f32], b: &[f32], what: &str) {
     let n = a.len() as f64;
     let correlation = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() / n;

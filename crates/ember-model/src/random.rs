@@ -149,6 +149,16 @@ impl Stream {
         self.fill(walkers, dim, |words| words.map(|word| (word >> 8) as f32 * (-24f32).exp2()))
     }
 
+    /// [`Stream::uniforms`] at the middles of their cells, `(w + ½)·2⁻²⁴` of the 24 bits w and at most `1 − 2⁻²⁴`: inside
+    /// `(0, 1)`, so that a logarithm may be taken of them and of `−log u`.
+    ///
+    /// # Panics
+    /// If `walkers` exceeds 2³² or `dim` exceeds 2³⁴.
+    pub fn open_uniforms(&self, walkers: usize, dim: usize) -> Vec<f32> {
+        let open = |u: f32| (u + HALF_CELL).min(LARGEST_OPEN);
+        self.uniforms(walkers, dim).into_iter().map(open).collect()
+    }
+
     /// A uniform number in `[0, 1)` with 53 bits, from words 0 and 1 of block 0 of walker `index`.
     pub fn uniform_f64(&self, index: u32) -> f64 {
         (self.uniform_u64(index) >> 11) as f64 * (-53f64).exp2()
@@ -246,6 +256,11 @@ pub const PHILOX_ROUNDS: u32 = 10;
 pub const PHILOX_M: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 /// Key increments of the Philox rounds: the golden ratio and `√3 − 1`.
 pub const PHILOX_W: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+
+/// Half of a cell of a 24-bit uniform number, `2⁻²⁵`: what [`Stream::open_uniforms`] adds.
+pub const HALF_CELL: f32 = 1.0 / 33_554_432.0;
+/// The largest of [`Stream::open_uniforms`], `1 − 2⁻²⁴`: the middle of the last cell would round to 1.
+pub const LARGEST_OPEN: f32 = 1.0 - 1.0 / 16_777_216.0;
 
 /// `value` as a counter word; panics, naming `what`, where it does not fit.
 fn counter_word(value: usize, what: &str) -> u32 {

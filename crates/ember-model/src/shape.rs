@@ -43,6 +43,23 @@ pub enum Support {
 }
 
 impl Support {
+    /// Whether a point lies in it; one with a coordinate that is not a number lies in none but all of `ℝ^d`.
+    pub fn contains(self, x: &[f32]) -> bool {
+        match self {
+            Self::Unbounded => true,
+            Self::Cube => x.iter().all(|x| x.abs() <= 1.0),
+        }
+    }
+
+    /// The part of `(low, high)` that one coordinate can be in: all of the coordinate's range where they do not meet.
+    pub fn meet(self, (low, high): (f64, f64)) -> (f64, f64) {
+        match self {
+            Self::Unbounded => (low, high),
+            Self::Cube if low < 1.0 && high > -1.0 => (low.max(-1.0), high.min(1.0)),
+            Self::Cube => (-1.0, 1.0),
+        }
+    }
+
     /// `log ∫ e^{−½ c x²} dx` of one coordinate over the support.
     pub fn gaussian_log_z(self, precision: f64) -> f64 {
         match self {

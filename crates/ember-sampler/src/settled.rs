@@ -5,7 +5,7 @@
 //! statistics, decision, ancestors, gather, bank and weights (`device/cube/settle/`). Both take the same decision from the same
 //! statistics, `ess < threshold · N`, and the same ancestors from the same log-weights, to the bit.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Bool, Int, Tensor, TensorData};
 use ember_model::params::download;
 use ember_model::random::Stream;
 
@@ -13,7 +13,7 @@ use crate::banked::Banked;
 use crate::device;
 use crate::resampling::{Scheme, resample};
 use crate::walkers::Walkers;
-use crate::weights::{LogWeights, Summary, WeightStats, grouped_stats};
+use crate::weights::{Summary, WeightStats, grouped_stats};
 
 /// What settling a population found.
 #[derive(Clone, Debug)]
@@ -146,23 +146,21 @@ impl Walkers {
         let size = self.count() / due.len();
         let device = self.position.device();
         let log_weights = self.log_weights.value();
-        let (mut ancestors, mut kept) = (Vec::new(), Vec::new());
+        let mut ancestors = Vec::new();
         for (r, (&due, stream)) in due.iter().zip(streams).enumerate() {
             let first = r * size;
-            let ones = Tensor::<1>::ones([size], &device);
             if due {
                 let slice = log_weights.clone().narrow(0, first, size);
                 ancestors.push(resample(scheme, slice, stream).add_scalar(first as i64));
-                kept.push(ones.zeros_like());
             } else {
                 ancestors.push(Tensor::<1, Int>::arange(first as i64..(first + size) as i64, &device));
-                kept.push(ones);
             }
         }
-        let (ancestors, kept) = (Tensor::cat(ancestors, 0), Tensor::cat(kept, 0));
-        let old = self.log_weights.clone();
-        // Groups that were not due keep their log-weights: they kept their walkers in place.
-        let log_weights = LogWeights::from_parts(old.value() * kept.clone(), old.compensation() * kept);
+        let ancestors = Tensor::cat(ancestors, 0);
+        let replaced: Vec<bool> = due.iter().flat_map(|&due| std::iter::repeat_n(due, size)).collect();
+        let replaced = Tensor::<1, Bool>::from_data(TensorData::new(replaced, [self.count()]), &device);
+        // Groups that were not due keep their log-weights: they kept their walkers in place. A mask, for −∞·0 is NaN.
+        let log_weights = self.log_weights.map(|part| part.mask_fill(replaced.clone(), 0.0));
         Self { log_weights, ..self.resampled(ancestors, 0.0) }
     }
 }

@@ -4,6 +4,7 @@
 //! R repeats gives an unbiased `Z` and their spread an honest standard error. One gradient call moves all repeats.
 
 use burn::tensor::{Device, Tensor};
+use ember_model::params::upload;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
 use ember_sampler::weights::grouped_stats;
@@ -80,6 +81,31 @@ impl Ensembles {
         grouped_stats(self.walkers.log_weights.value(), self.log_z.len())
     }
 
+    /// One population of all repeats, each with the mass of its own Z: `A += log Z_r`, up to a constant. Draws by weight of one repeat's
+    /// log-weights alone would forget what it banked at its resamplings.
+    pub fn pooled(self) -> Walkers {
+        let banked = self.log_z.values();
+        let most = banked.iter().copied().filter(|log_z| log_z.is_finite()).fold(f64::NEG_INFINITY, f64::max);
+        let per_repeat = self.walkers.count() / banked.len();
+        let gains = banked.iter().flat_map(|log_z| std::iter::repeat_n((log_z - most) as f32, per_repeat));
+        let gains = upload(gains.collect(), &self.walkers.position.device());
+        Walkers { log_weights: self.walkers.log_weights.clone().accumulate(gains), ..self.walkers }
+    }
+
+    /// The repeats whose `log Z` is not finite, of statistics already read: a walker whose log-weight is none leaves none to its repeat.
+    pub fn lost(&self, stats: &[f64]) -> Vec<usize> {
+        let repeats = Self::repeats_of(&self.log_z.values(), stats);
+        (0..repeats.len()).filter(|&r| !repeats[r].is_finite()).collect()
+    }
+
+    /// What is wrong, where some repeat's `log Z` is not finite. One read.
+    pub fn fault(&self) -> Option<String> {
+        let stats: Vec<f64> =
+            ember_model::params::download(self.stats()).into_iter().map(f64::from).collect();
+        let (lost, repeats) = (self.lost(&stats).len(), self.log_z.len());
+        (lost > 0).then(|| format!("the log-weights of {lost} of its {repeats} repeats are not finite"))
+    }
+
     /// Resamples the repeats whose ess is below `threshold · M`, and banks their mean weights; what [`Ensembles::stats`] said before,
     /// still on the device, `[2R]`.
     ///
@@ -105,16 +131,17 @@ impl Ensembles {
         self.log_z_from(&stats.into_iter().map(f64::from).collect::<Vec<_>>())
     }
 
-    /// `log Z` from the banks `[R]` and statistics of before a resampling `[2R]`.
-    pub fn log_z_of(banked: &[f64], stats: &[f64]) -> Estimate {
-        let gains = &stats[banked.len()..];
-        let repeats: Vec<f64> =
-            banked.iter().zip(gains).map(|(banked, log_mean_exp)| banked + log_mean_exp).collect();
-        log_mean_z(&repeats)
+    /// Each repeat's `log Z`, `[R]`, from the banks `[R]` and statistics of before a resampling `[2R]`.
+    pub fn repeats_of(banked: &[f64], stats: &[f64]) -> Vec<f64> {
+        banked
+            .iter()
+            .zip(&stats[banked.len()..])
+            .map(|(banked, log_mean_exp)| banked + log_mean_exp)
+            .collect()
     }
 
     /// [`Ensembles::log_z`] from statistics already read, of before a resampling. One read of the banks on a GPU.
     pub fn log_z_from(&self, stats: &[f64]) -> Estimate {
-        Self::log_z_of(&self.log_z.values(), stats)
+        log_mean_z(&Self::repeats_of(&self.log_z.values(), stats))
     }
 }

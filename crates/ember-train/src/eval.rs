@@ -17,7 +17,7 @@ use crate::eval_options::EvalOptions;
 use crate::features::FeatureDistances;
 use crate::grid::EnergyGrid;
 use crate::likelihood::{self, BitsPerDim};
-use crate::log_z::{Found, Independent, LogZ, LogZEstimate, log_z};
+use crate::log_z::{Failure, Found, Independent, LogZ, LogZEstimate, log_z};
 use crate::masses::{self, Masses};
 use crate::ood::{self, Against, OutOfDistribution};
 use crate::record::Opened;
@@ -39,6 +39,9 @@ pub struct Evaluation {
     /// The same by each estimator that was had, to see whether they agree; see [`crate::log_z`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub log_z_estimates: Vec<LogZEstimate>,
+    /// Estimators of log Z that gave no finite value; the next one took their place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log_z_failures: Vec<Failure>,
     /// `log Z` over a grid that holds the data: one and two dimensions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_z_grid: Option<f64>,
@@ -129,7 +132,8 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         subject.config.as_ref().map(|config| config.dataset.as_dyn().generate(config.seed)).transpose()?;
     let flows = subject.proposals();
     let flow = flows.as_ref().map(|flows| &flows.flows()[0]);
-    let Found { log_z, estimates, independent } = log_z(model, subject.audit.as_ref(), flow, options)?;
+    let Found { log_z, estimates, independent, failures } =
+        log_z(model, subject.audit.as_ref(), flow, options)?;
     let walkers = independent.as_ref().map(|(ensembles, _)| ensembles);
     let two_sided = options.ais.map(|ais| ais::of_model(model, walkers, ais)).transpose()?;
     let mut evaluation = Evaluation {
@@ -137,6 +141,7 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         cross_entropy: None,
         log_z,
         log_z_estimates: estimates,
+        log_z_failures: failures,
         log_z_grid: None,
         mode_weights: None,
         mode_weights_method: None,

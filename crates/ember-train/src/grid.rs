@@ -18,8 +18,10 @@ pub struct EnergyGrid {
 }
 
 impl EnergyGrid {
-    /// The model on `cells` cells an axis over `range`; `None` beyond two dimensions.
+    /// The model on `cells` cells an axis over the part of `range` that lies in its support; `None` beyond two dimensions.
     pub fn new(model: &EnergyModel, range: Vec<(f64, f64)>, cells: usize) -> Option<Self> {
+        let support = model.spec().support;
+        let range: Vec<(f64, f64)> = range.into_iter().map(|range| support.meet(range)).collect();
         let centres: Vec<f32> = match range.len() {
             1 => (0..cells).map(|i| centre(range[0], cells, i) as f32).collect(),
             2 => (0..cells * cells)
@@ -82,7 +84,7 @@ impl EnergyGrid {
     }
 
     /// `KL(ρ* ‖ ρ_θ) = Σ p (log p − log q)` over the cells, nats: both densities as masses of cells that sum to 1, so that it is not
-    /// negative, whatever the grid leaves out. Midpoint rule: too coarse where a density changes within a cell.
+    /// negative, whatever the grid leaves out: on a cube, of the law within it. Midpoint rule: too coarse where a density changes within a cell.
     pub fn divergence(&self, truth: &Truth) -> f64 {
         let log_p: Vec<f64> =
             (0..self.energy.len()).into_par_iter().map(|i| truth.log_prob(&self.centre(i))).collect();

@@ -1,7 +1,7 @@
 //! log Z by every estimator that can be had, and the one that is reported as the model's.
 //!
 //! The order is exact > `audit` > `smc` > `importance`; the on-line value of the training walkers is biased low and never counts
-//! (ALGORITHMS 1.6). With a flow, importance and bridge sampling cost a few thousand energies and stand beside the first one.
+//! (ALGORITHMS 1.6). An estimator whose value is not finite gives way to the next, and says so. With a flow, importance and bridge sampling cost a few thousand energies and stand beside the first one.
 
 use burn::tensor::{Tensor, TensorData};
 use clap::ValueEnum;
@@ -174,6 +174,17 @@ pub struct Found {
     pub estimates: Vec<LogZEstimate>,
     /// The walkers behind `log_z` where it is an estimate by walkers.
     pub independent: Option<Independent>,
+    /// Estimators that were tried and gave no finite value, each with what was found.
+    pub failures: Vec<Failure>,
+}
+
+/// An estimator of log Z that was tried and failed: the next one took its place.
+#[derive(Clone, Debug, Serialize)]
+pub struct Failure {
+    /// `audit`, `smc`, `importance` or `bridge`.
+    pub method: &'static str,
+    /// What was found.
+    pub message: String,
 }
 
 /// log Z of a model, with its audit and with a flow that covers it where there are such.
@@ -191,17 +202,23 @@ pub fn log_z(
     let exact = model.log_z();
     let wanted =
         |estimator| options.estimators.contains(&Estimator::All) || options.estimators.contains(&estimator);
-    let mut estimates = Vec::new();
+    let (mut estimates, mut failures) = (Vec::new(), Vec::new());
+    let named = |estimator| options.estimators.contains(&estimator);
     let mut log_z = exact.map(LogZ::exact);
     let mut independent: Option<Independent> = None;
     if let Some(audit) = audit {
         let mut audit = audit.clone();
         audit.walkers = audit.walkers.reweight(model);
-        let ancestors = audit.walkers.distinct_ancestors();
-        let estimate = LogZEstimate::of_ensembles(&audit, "audit", ancestors);
-        log_z.get_or_insert(LogZ { distinct_ancestors: Some(ancestors), ..LogZ::of(&estimate) });
-        estimates.push(estimate);
-        independent = Some((audit, "audit"));
+        match audit.fault() {
+            Some(fault) => failed(&mut failures, Estimator::Audit, format!("the [audit]: {fault}"), &named)?,
+            None => {
+                let ancestors = audit.walkers.distinct_ancestors();
+                let estimate = LogZEstimate::of_ensembles(&audit, "audit", ancestors);
+                log_z.get_or_insert(LogZ { distinct_ancestors: Some(ancestors), ..LogZ::of(&estimate) });
+                estimates.push(estimate);
+                independent = Some((audit, "audit"));
+            }
+        }
     }
     let smc_wanted = wanted(Estimator::Smc);
     if has_start && (log_z.is_none() || smc_wanted) {
@@ -217,8 +234,10 @@ pub fn log_z(
                 estimates.push(estimate);
                 independent.get_or_insert((result.ensembles, "smc"));
             }
-            // A flow gives another estimate.
-            Err(error) if !smc_wanted && flow.is_some() => tracing::warn!("no tempered SMC: {error}"),
+            // A flow gives another estimate, and what is exact needs none.
+            Err(error) if !named(Estimator::Smc) && (log_z.is_some() || flow.is_some()) => {
+                failed(&mut failures, Estimator::Smc, error.to_string(), &named)?;
+            }
             Err(error) => return Err(error),
         }
     }
@@ -235,9 +254,8 @@ pub fn log_z(
         };
         match found {
             Some(Ok(found)) => estimates.push(LogZEstimate::of_flow(estimator, &found)),
-            Some(Err(error)) if options.estimators.contains(&estimator) => return Err(error),
-            Some(Err(error)) => tracing::warn!("no log Z by {} sampling: {error}", estimator.name()),
-            None if options.estimators.contains(&estimator) => {
+            Some(Err(error)) => failed(&mut failures, estimator, error.to_string(), &named)?,
+            None if named(estimator) => {
                 return Err(Error::usage(
                     "--estimators bridge: bridge sampling needs samples of the model beside a flow: an [audit], a tractable \
                      start for tempered SMC, or exact draws",
@@ -251,7 +269,32 @@ pub fn log_z(
     }
     // Exact: nothing has to be judged by walkers.
     let independent = independent.filter(|_| exact.is_none());
-    Ok(Found { log_z: log_z.ok_or_else(no_start)?, estimates, independent })
+    let log_z = log_z.ok_or_else(|| none_left(&failures))?;
+    Ok(Found { log_z, estimates, independent, failures })
+}
+
+/// Notes that an estimator failed, and warns: the next one takes its place. An error where it was named.
+fn failed(
+    failures: &mut Vec<Failure>,
+    estimator: Estimator,
+    message: String,
+    named: &impl Fn(Estimator) -> bool,
+) -> Result<(), Error> {
+    if named(estimator) {
+        return Err(Error::failed(format!("--estimators {}: {message}", estimator.name())));
+    }
+    tracing::warn!("no log Z by `{}`: {message}", estimator.name());
+    failures.push(Failure { method: estimator.name(), message });
+    Ok(())
+}
+
+/// Why there is no log Z at all.
+fn none_left(failures: &[Failure]) -> Error {
+    if failures.is_empty() {
+        return no_start();
+    }
+    let found: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
+    Error::failed(format!("no estimator of log Z gave a finite value: {}", found.join("; ")))
 }
 
 /// An estimator that was named and has nothing to work on.

@@ -70,11 +70,15 @@ impl Run {
     /// A non-finite state, an I/O error or a device that is lost (the last good checkpoint is kept); a signal, or a data set that
     /// is gone: a checkpoint is written first.
     pub fn train(&mut self, trainer: &mut Trainer, signals: &Signals) -> Result<(), Error> {
-        let progress = Progress::new(trainer.step, trainer.config.steps);
+        let steps = trainer.config.steps;
+        if let Some(message) = trainer.config.optimizer.idle(steps).filter(|_| trainer.step < steps) {
+            tracing::warn!("{message}");
+        }
+        let progress = Progress::new(trainer.step, steps);
         let mut pace = Pace::new(self.time_before, trainer.step);
         let mut result = Ok(());
         signals.defer();
-        while result.is_ok() && trainer.step < trainer.config.steps {
+        while result.is_ok() && trainer.step < steps {
             // burn reports a device that failed by a panic, where the host next reads from it.
             result = faults::caught(|| self.guarded_update(trainer, signals, &progress, &mut pace))
                 .unwrap_or_else(|panic| Err(faults::of_update(self, trainer, &panic)));

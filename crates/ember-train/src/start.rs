@@ -5,6 +5,7 @@ use std::path::Path;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ember_model::energy::tilted::Tilted;
 use ember_model::random::{Purpose, Stream};
+use ember_model::shape::Support;
 use ember_model::{Energy, EnergyConfig, EnergyModel};
 use ember_sampler::weights::LogWeights;
 use ember_sampler::{Banked, Counter, Walkers};
@@ -76,6 +77,28 @@ pub fn base(
             pretrain::fit(flow, &pretrain, "fitting the base to the data", |update| batches.batch(update))
         }
     }
+}
+
+/// Checks that all data lie in the support: a density that is 0 at one of them has an infinite cross-entropy, and a walker that starts there
+/// has no transition density. Bytes of images always do.
+///
+/// # Errors
+/// The first row outside, with its coordinate.
+pub fn check_support(support: Support, data: &Data) -> Result<(), Error> {
+    let dim = data.shape.dim();
+    for (set, rows) in [("training", &data.train), ("held-out", &data.test)] {
+        let Rows::F32(values) = rows else { continue };
+        let outside = |row: &&[f32]| !support.contains(row);
+        let Some(row) = values.chunks_exact(dim).position(|row| outside(&row)) else { continue };
+        let (all, lost) = (values.len() / dim, values.chunks_exact(dim).filter(outside).count());
+        let at = values[row * dim..][..dim].iter().position(|x| !support.contains(&[*x])).unwrap_or(0);
+        return Err(Error::usage(format!(
+            "dataset: coordinate {at} of row {row} of the {set} set is {}, outside the cube [−1, 1]^{dim} that kernel.boundary = \
+             \"reflect\" keeps walkers in ({lost} of {all} rows are outside): scale the data into it, or leave kernel.boundary out",
+            values[row * dim + at]
+        )));
+    }
+    Ok(())
 }
 
 /// Batches of `[pretrain]`.

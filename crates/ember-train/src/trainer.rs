@@ -66,6 +66,8 @@ pub struct Trainer {
     alarm: Option<Tensor<1>>,
     /// Where the data's modes are, where that is known.
     modes: Option<DeviceModes>,
+    /// Whether it was said that the audit's log Z is not finite.
+    audit_is_lost: bool,
     device: Device,
 }
 
@@ -173,6 +175,7 @@ impl Trainer {
         device: &Device,
     ) -> Result<Self, Error> {
         let mut model = EnergyModel::init(config.energy_spec(), config.seed, device)?;
+        start::check_support(model.spec().support, &data)?;
         if model.has_gaussian_base() {
             let fit = GaussianFit::of_noisy(&data, config.dataset.as_dyn().augmentation())?;
             model = model.with_gaussian_base(fit.mean(), fit.precision());
@@ -248,6 +251,7 @@ impl Trainer {
             data,
             batches,
             alarm: None,
+            audit_is_lost: false,
             device: device.clone(),
         };
         let n = trainer.config.dataset.as_dyn().batch_size();
@@ -444,13 +448,15 @@ impl Trainer {
     }
 }
 
-/// `U_θ` of rows in host memory, row-major `[n, dim]`, in blocks of 16,384.
+/// `U_θ` of rows in host memory, row-major `[n, dim]`, in blocks of 16,384: +∞ outside the model's support, where it has no density.
 pub fn energies(model: &EnergyModel, rows: &[f32]) -> Vec<f32> {
-    let dim = model.dim();
+    let (dim, support) = (model.dim(), model.spec().support);
     rows.chunks(16_384 * dim)
         .flat_map(|block| {
             let x = burn::tensor::TensorData::new(block.to_vec(), [block.len() / dim, dim]);
-            ember_model::params::download(model.energy(Tensor::from_data(x, model.device())))
+            let u = ember_model::params::download(model.energy(Tensor::from_data(x, model.device())));
+            let inside = block.chunks_exact(dim).map(move |x| support.contains(x));
+            u.into_iter().zip(inside).map(|(u, inside)| if inside { u } else { f32::INFINITY })
         })
         .collect()
 }

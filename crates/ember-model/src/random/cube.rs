@@ -5,7 +5,7 @@
 
 use cubecl::prelude::*;
 
-use super::{PHILOX_M, PHILOX_ROUNDS, PHILOX_W, Stream};
+use super::{HALF_CELL, LARGEST_OPEN, PHILOX_M, PHILOX_ROUNDS, PHILOX_W, Stream};
 
 /// The four words of a block.
 #[derive(CubeType, Clone, Copy)]
@@ -139,6 +139,13 @@ pub fn normals(block: u32, walker: u32, counter: &Counter) -> Normals {
 pub fn uniform(walker: u32, counter: &Counter) -> f32 {
     let words = philox(0u32, walker, counter);
     f32::cast_from(words.a >> 8u32) * comptime!(1.0f32 / 16_777_216.0)
+}
+
+/// A uniform number inside `(0, 1)`, of which a logarithm may be taken: column 0 of [`Stream::open_uniforms`].
+#[cube]
+pub fn open_uniform(walker: u32, counter: &Counter) -> f32 {
+    let u = uniform(walker, counter) + comptime!(HALF_CELL);
+    select(u < comptime!(LARGEST_OPEN), u, comptime!(LARGEST_OPEN))
 }
 
 /// A cosine and a sine.

@@ -9,6 +9,7 @@ use ember_model::random::Stream;
 use super::DeviceOps;
 use super::increment::Step;
 use super::normals;
+use super::two_sum::two_sums;
 use crate::resampling::Scheme;
 
 /// The values of a contiguous tensor, row-major.
@@ -64,6 +65,18 @@ impl DeviceOps for Flex {
             step_size,
         };
         FlexTensor::from_data(TensorData::new(step.increments(), ux.shape()))
+    }
+
+    fn accumulate(
+        hi: FloatTensor<Self>,
+        lo: FloatTensor<Self>,
+        delta: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let [hi, lo, delta] = [hi, lo, delta].map(|tensor| tensor.to_contiguous());
+        let shape = hi.shape();
+        let (hi, lo) = two_sums(values(&hi), values(&lo), values(&delta));
+        let tensor = |values| FlexTensor::from_data(TensorData::new(values, shape.clone()));
+        (tensor(hi), tensor(lo))
     }
 
     fn resample(log_weights: FloatTensor<Self>, scheme: Scheme, stream: Stream) -> IntTensor<Self> {

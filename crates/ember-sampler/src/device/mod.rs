@@ -4,8 +4,9 @@
 //! |---|---|---|---|
 //! | [`langevin_proposal`] | `normals.rs` | `cube/noise.rs` | [`langevin_proposal_reference`] |
 //! | [`standard_normal`], [`uniform`] | `normals.rs` | `cube/noise.rs` | [`Stream::normals`], [`Stream::uniforms`] |
+//! | [`open_uniform`] | `uniform`, moved and capped | the same | [`Stream::open_uniforms`] |
 //! | [`ula_log_weight_increment`] | `increment.rs` | `cube/increment.rs` | [`ula_log_weight_increment_reference`] |
-//! | [`accumulate`] | tensor operations | `cube/accumulate.rs` | `f64` in `tests/tests/weights.rs` |
+//! | [`accumulate`] | `two_sum.rs` | `cube/accumulate.rs` | `f64` in `tests/tests/weights.rs` |
 //! | [`accumulate_ula`] | the two above | `cube/increment.rs` | the two above |
 //! | [`Walkers::settled`](crate::Walkers::settled) | `settled.rs`, the host decides | `cube/settle/` | the processor's |
 //! | [`Pages::select`](crate::Pages::select) | tensor operations | `cube/paging.rs` | `Pages::select_reference` |
@@ -25,11 +26,12 @@ pub(crate) mod normals;
 pub(crate) mod paging;
 #[cfg(feature = "wgpu")]
 pub(crate) mod settle;
+mod two_sum;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Device, Int, Tensor, TensorData, assert_shape};
-use ember_model::random::Stream;
+use ember_model::random::{HALF_CELL, LARGEST_OPEN, Stream};
 
 use crate::resampling::Scheme;
 
@@ -68,14 +70,7 @@ pub trait DeviceOps: Backend {
         hi: FloatTensor<Self>,
         lo: FloatTensor<Self>,
         delta: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let b = Self::float_add(delta, lo);
-        let sum = Self::float_add(hi.clone(), b.clone());
-        let b_seen = Self::float_sub(sum.clone(), hi.clone());
-        let a_seen = Self::float_sub(sum.clone(), b_seen.clone());
-        let lo = Self::float_add(Self::float_sub(hi, a_seen), Self::float_sub(b, b_seen));
-        (sum, lo)
-    }
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// See [`accumulate_ula`].
     // An operation takes tensors, nothing that holds them.
@@ -154,6 +149,12 @@ pub fn uniform(walkers: usize, stream: Stream, device: &Device) -> Tensor<1> {
     assert!(u32::try_from(walkers).is_ok(), "{walkers} walkers do not fit a 32-bit counter word");
     let like = Tensor::<1>::empty([walkers], device);
     Tensor::from_dispatch(<Dispatch as DeviceOps>::uniform(like.into_dispatch(), stream))
+}
+
+/// A uniform number inside `(0, 1)` for each walker, `[walkers]`, of which a logarithm may be taken: column 0 of
+/// [`Stream::open_uniforms`], equal bits.
+pub fn open_uniform(walkers: usize, stream: Stream, device: &Device) -> Tensor<1> {
+    uniform(walkers, stream, device).add_scalar(HALF_CELL).clamp_max(LARGEST_OPEN)
 }
 
 /// What an unadjusted Langevin step from `x` to `y` adds to the log-weights,

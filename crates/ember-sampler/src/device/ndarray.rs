@@ -9,6 +9,7 @@ use ember_model::random::Stream;
 use super::DeviceOps;
 use super::increment::Step;
 use super::normals;
+use super::two_sum::two_sums;
 use crate::resampling::Scheme;
 
 type Device = <NdArray as burn::backend::BackendTypes>::Device;
@@ -68,6 +69,16 @@ impl DeviceOps for NdArray {
         let [x, y, ux, gx, uy, gy] = [x, y, ux, gx, uy, gy].map(values);
         let step = Step { from: (&x, &ux, &gx), to: (&y, &uy, &gy), dim, step_size };
         float(step.increments(), shape, &Device::default())
+    }
+
+    fn accumulate(
+        hi: FloatTensor<Self>,
+        lo: FloatTensor<Self>,
+        delta: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (shape, device) = (hi.shape(), Device::default());
+        let (hi, lo) = two_sums(&values(hi), &values(lo), &values(delta));
+        (float(hi, shape.clone(), &device), float(lo, shape, &device))
     }
 
     fn resample(log_weights: FloatTensor<Self>, scheme: Scheme, stream: Stream) -> IntTensor<Self> {

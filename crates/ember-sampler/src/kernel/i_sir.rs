@@ -3,7 +3,7 @@
 //!
 //! N − 1 draws `x_j = T(z_j)` and the current point `x_0`: one of the N is picked with probability `∝ w_j`,
 //! `w = p/ρ_α`. The choice is the largest of `log w_j − log(−log u_j)` (Gumbel-max), so that nothing is summed along
-//! an axis or read by the host; `u` has 24 bits, which shifts probabilities by less than 1e-6. Per step and walker: N
+//! an axis or read by the host; `u` has 24 bits and is never 0 or 1, which shifts probabilities by less than 1e-6. Per step and walker: N
 //! − 1 energies, draws and their densities, one `log ρ_α`, and one gradient, at the point picked. Memory:
 //! `(N − 1)·walkers·dim` latent numbers; all else is done in blocks of rows. Leaves `ρ_θ` invariant given α
 //! (`global.rs`), for every N ≥ 2. A draw of weight that is not finite is never picked; a current point whose weight
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::global::{FlowKernel, then_local};
 use super::metropolis::{fraction, is_finite, is_finite_row, replaced};
 use super::{BadValue, StepInfo};
-use crate::device::{standard_normal, uniform};
+use crate::device::{open_uniform, standard_normal};
 use crate::noise::Noise;
 use crate::proposal::{FlowProposal, Proposals, joined, narrow};
 use crate::walkers::Walkers;
@@ -109,7 +109,7 @@ impl Choice {
         let ([n, dim], device) = (walkers.position.dims(), walkers.position.device());
         let stream = noise.stream(Purpose::Proposal);
         let latents = standard_normal([n * (candidates - 1), dim], stream, &device);
-        let uniforms = uniform(n * candidates, noise.stream(Purpose::Accept), &device);
+        let uniforms = open_uniform(n * candidates, noise.stream(Purpose::Accept), &device);
         // −log(−log u)
         let gumbels = uniforms.log().neg().log().neg().reshape([n, candidates]);
         Self { latents, gumbels }

@@ -3,7 +3,7 @@
 use burn::tensor::{Bool, Tensor};
 use ember_model::random::Purpose;
 
-use crate::device::uniform;
+use crate::device::open_uniform;
 use crate::noise::Noise;
 use crate::walkers::Walkers;
 
@@ -18,7 +18,8 @@ pub(super) fn metropolis(
     log_ratio: Tensor<1>,
     noise: &Noise,
 ) -> (Walkers, Tensor<1, Bool>) {
-    let uniforms = uniform(walkers.count(), noise.stream(Purpose::Accept), &log_ratio.device());
+    // u > 0: log 0 would take a proposal of any finite ratio.
+    let uniforms = open_uniform(walkers.count(), noise.stream(Purpose::Accept), &log_ratio.device());
     // A NaN ratio compares false: rejected.
     let accept = uniforms.log().lower(log_ratio).bool_and(is_finite(proposed.1.clone()));
     (replaced(walkers, proposed, accept.clone()), accept)

@@ -44,7 +44,8 @@ pub struct Quantity {
     pub autocorrelation_time: f64,
     /// Independent values that one chain gives in one step: `1/τ`.
     pub ess_per_step: f64,
-    /// Whether the chains are too short for that, fewer than 50 times as long: the time is then a lower bound.
+    /// Whether the chains are too short for that: fewer than 50 times as long, where the time is a lower bound, or of anticorrelated
+    /// values too few to tell how much shorter than a step it is.
     pub doubtful: bool,
 }
 
@@ -62,7 +63,7 @@ impl Quantity {
             r_hat,
             autocorrelation_time: time.steps,
             ess_per_step: time.steps.recip(),
-            doubtful: !time.window_reached || steps < LENGTHS * time.steps,
+            doubtful: !time.window_reached || !time.resolved || steps < LENGTHS * time.steps,
         })
     }
 

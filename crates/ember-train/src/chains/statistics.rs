@@ -2,20 +2,23 @@
 //!
 //! R-hat is the rank-normalised split R-hat of Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021): the larger of that of the
 //! ranks and of the ranks of `|x − median|`, so that heavy tails and chains of different widths are seen. The autocorrelation
-//! time `τ = 1 + 2 Σ_{t≥1} ρ_t` is summed up to Sokal's window (1997), the smallest `W ≥ 5 τ(W)`, with ρ_t about the
+//! time `τ = 1 + 2 Σ_{t≥1} ρ_t` is that of Geyer's initial monotone sequence (1992): pairs `Γ_k = ρ_{2k} + ρ_{2k+1}` are positive and
+//! fall with k in a reversible chain, so they are summed while they are positive, each at most as large as the one before. That
+//! holds for anticorrelated chains too (`τ < 1`), whose `1 + 2ρ_1` alone is negative. ρ_t is about the
 //! mean of *all* chains: chains that stay in different modes then have a time as long as they are, not a short one each.
-//! Cost: a sort, and `chains · steps · W` products.
-
-/// Sokal's c in `W ≥ c τ(W)`.
-const WINDOW: f64 = 5.0;
+//! Cost: a sort, and `chains · steps · W` products, with W the last lag of the sum.
+//! Where `τ` is far below 1 the running minimum is biased towards 0, by about the standard deviation of one estimate.
 
 /// An integrated autocorrelation time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AutocorrelationTime {
-    /// τ in steps; at least 1 for independent values. NaN for a constant.
+    /// τ in steps, > 0: 1 for independent values, less for anticorrelated ones. NaN for a constant.
     pub steps: f64,
-    /// Whether the window was reached within half of a chain: else `steps` is too small.
+    /// Whether the sum ended within half of a chain: else `steps` is too small.
     pub window_reached: bool,
+    /// Whether so many values can tell so short a time. Not below `1/log₁₀ n` of all n values, the shortest that Stan reports; where
+    /// the sum is not even positive, `steps` is that bound.
+    pub resolved: bool,
 }
 
 /// τ of chains about their common mean.
@@ -33,14 +36,20 @@ pub fn autocorrelation_time(chains: &[Vec<f32>]) -> AutocorrelationTime {
         products.sum::<f64>() / (centred.len() * (steps - lag)) as f64
     };
     let variance = covariance(0);
-    let mut tau = 1.0;
-    for lag in 1..=steps / 2 {
-        tau += 2.0 * covariance(lag) / variance;
-        if lag as f64 >= WINDOW * tau {
-            return AutocorrelationTime { steps: tau, window_reached: true };
+    // τ = −1 + 2 Σ_k min(Γ_0, …, Γ_k), up to the first Γ_k ≤ 0
+    let (mut tau, mut least, mut window_reached) = (-1.0, f64::INFINITY, false);
+    for lag in (0..steps / 2).step_by(2) {
+        let pair = (covariance(lag) + covariance(lag + 1)) / variance;
+        window_reached = pair <= 0.0;
+        if window_reached {
+            break;
         }
+        least = pair.min(least);
+        tau += 2.0 * least;
     }
-    AutocorrelationTime { steps: tau, window_reached: false }
+    let shortest = count.log10().recip();
+    let resolved = tau.is_nan() || tau >= shortest;
+    AutocorrelationTime { steps: if tau <= 0.0 { shortest } else { tau }, window_reached, resolved }
 }
 
 /// Rank-normalised split R-hat. Infinite where no chain moves and they differ; NaN where nothing differs at all.

@@ -9,7 +9,7 @@ use super::sample::by_weight;
 use crate::cli::EvalArgs;
 use crate::config::Config;
 use crate::error::Error;
-use crate::features::{DEFAULT_SAMPLES, FeatureDistances, FeatureNetwork, FeatureOptions, judge};
+use crate::features::{DEFAULT_SAMPLES, FeatureDistances, FeatureNetwork, FeatureOptions, clean, judge};
 use crate::record::Opened;
 use crate::start::exact_draws;
 use crate::trainer::walkers_at_theta;
@@ -31,7 +31,7 @@ pub(super) fn open(
     FeatureNetwork::read(path, device).map(Some)
 }
 
-/// Judges a systematic draw of the walkers by weight, at the model's θ.
+/// Judges a systematic draw of the walkers by weight, at the model's θ, denoised where the data had noise.
 ///
 /// # Errors
 /// Data that cannot be read, features that are not finite.
@@ -55,13 +55,16 @@ pub(super) fn distances(
     let walkers = walkers_at_theta(&subject.model, walkers, subject.is_weighted());
     let samples = by_weight(walkers, count, Stream::new(config.seed, Purpose::Sample));
     let data = config.dataset.as_dyn().generate(config.seed)?;
+    let noise = config.dataset.as_dyn().augmentation().noise;
+    let (position, treatment) = clean(&subject.model, samples.position, noise);
     let options = FeatureOptions {
         samples: asked.unwrap_or(count),
         subset_size: None,
         seed: config.seed,
         reference: format!("the training data ({})", config.dataset.kind()),
+        treatment,
     };
-    judge(network, &download(samples.position), image_shape(config)?, &data.train, &options)
+    judge(network, &download(position), image_shape(config)?, &data.train, &options)
 }
 
 fn image_shape(config: &Config) -> Result<[usize; 3], Error> {

@@ -112,7 +112,7 @@ fn draw(subject: &Opened, args: &SampleArgs) -> Result<Walkers, Error> {
     let options =
         SmcOptions { walkers: args.count.max(1_000), seed: args.seed, repeats: 2, ..SmcOptions::default() };
     let result = tempered(model, options)?;
-    Ok(by_weight(result.ensembles.walkers, args.count, stream))
+    Ok(by_weight(result.ensembles.pooled(), args.count, stream))
 }
 
 fn at(model: &EnergyModel, values: Vec<f32>) -> Walkers {

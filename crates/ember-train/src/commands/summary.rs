@@ -87,6 +87,9 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
     if let Some(caveat) = log_z.caveat {
         let _ = writeln!(text, "           ({caveat})");
     }
+    for failure in &evaluation.log_z_failures {
+        let _ = writeln!(text, "           (not by `{}`: {})", failure.method, failure.message);
+    }
     text += &estimates(&evaluation.log_z_estimates);
     if let Some(grid) = evaluation.log_z_grid {
         let _ = writeln!(text, "log Z grid {grid:.4}");

@@ -134,7 +134,26 @@ impl Schedule {
     }
 }
 
+impl Schedule {
+    /// The update from which on the learning rate is 0, so that θ no longer changes.
+    fn rest(&self) -> Option<u64> {
+        match *self {
+            Self::Linear { end, horizon } | Self::Cosine { end, horizon } if end == 0.0 => Some(horizon),
+            _ => None,
+        }
+    }
+}
+
 impl OptimizerConfig {
+    /// What to say of a run of `steps` updates, of which the last ones change nothing; `None` where all do.
+    pub fn idle(&self, steps: u64) -> Option<String> {
+        let horizon = self.schedule().rest().filter(|&horizon| horizon < steps)?;
+        Some(format!(
+            "optimizer.schedule.horizon = {horizon} comes before steps = {steps}: from update {horizon} on the learning rate is 0 and θ \
+             stays as it is. A longer horizon or optimizer.schedule.end > 0 trains on"
+        ))
+    }
+
     /// The `kind` of this optimiser.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
 //! How far samples are from data in the features of a network the user supplies: FID and KID.
 //!
 //! A figure means something only together with the network, the reference set, the number of samples and the treatment of
-//! pixels: [`FeatureDistances`] states them all, and what it cannot be used for. Samples are rounded to bytes first, as
+//! pixels, noise in the data among it: [`FeatureDistances`] states them all, and what it cannot be used for. Samples are rounded to bytes first, as
 //! published figures are; data that are not bytes are rounded the same way. Cost: 11 GFLOP an image.
 
 mod distance;
@@ -12,10 +12,13 @@ mod resize;
 use std::collections::HashSet;
 use std::fmt::Write;
 
+use burn::tensor::Tensor;
+use ember_model::Energy;
 use ember_model::random::{Purpose, Stream};
 use serde::Serialize;
 
 use crate::dataset::{Rows, byte};
+use crate::denoise::denoised;
 use crate::error::Error;
 use crate::statistics::Estimate;
 pub use distance::{KernelDistance, Moments, frechet, kernel_distance};
@@ -43,6 +46,20 @@ pub struct FeatureOptions {
     pub seed: u64,
     /// What the reference is.
     pub reference: String,
+    /// What was done to the model's samples: what [`clean`] says.
+    pub treatment: String,
+}
+
+/// Samples of the model to be compared with clean data, and what was done to them. Where the data had noise of standard deviation σ the
+/// model has the law of data *and* noise: its samples, `position: [n, dim]`, are denoised, `E[x | y] = y − σ² ∇U(y)`.
+pub fn clean(model: &dyn Energy, position: Tensor<2>, sigma: f64) -> (Tensor<2>, String) {
+    match sigma > 0.0 {
+        true => {
+            let treatment = format!("denoised by the model, for its data had noise of {sigma}");
+            (denoised(model, position, sigma), treatment)
+        }
+        false => (position, "as they are".to_owned()),
+    }
 }
 
 /// FID and KID with all that they depend on.
@@ -62,6 +79,8 @@ pub struct FeatureDistances {
     pub reference_count: usize,
     /// Images of the model.
     pub sample_count: usize,
+    /// What was done to them: denoised where the model learnt data with noise, for the reference has none.
+    pub sample_treatment: String,
     /// How many of those differ from one another.
     pub distinct_samples: usize,
     /// From the values of samples to those the network gets.
@@ -114,6 +133,7 @@ pub fn judge(
         reference: options.reference.clone(),
         reference_count,
         sample_count,
+        sample_treatment: options.treatment.clone(),
         distinct_samples,
         pixel_range: "[-1, 1] cut and rounded to bytes 0..=255, as v/255 in [0, 1]",
         channels: (shape[0] == 1).then_some("1, repeated to 3"),
@@ -167,8 +187,13 @@ impl FeatureDistances {
         );
         let _ = writeln!(
             text,
-            "           ({} samples, {} distinct, against {} of {}; {})",
-            self.sample_count, self.distinct_samples, self.reference_count, self.reference, self.network
+            "           ({} samples, {}, {} distinct, against {} of {}; {})",
+            self.sample_count,
+            self.sample_treatment,
+            self.distinct_samples,
+            self.reference_count,
+            self.reference,
+            self.network
         );
         let channels = self.channels.map(|channels| format!("; channels: {channels}")).unwrap_or_default();
         let _ = writeln!(text, "           (pixels: {}{channels})", self.pixel_range);

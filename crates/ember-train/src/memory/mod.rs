@@ -2,7 +2,8 @@
 //!
 //! [`Sizes::need`] counts what a run holds at one time whatever the kernel and the order of operations, and leaves out what comes and
 //! goes: a floor. The measured peak is larger, by no more than [`PEAK`] where walkers, data or parameters are the bulk
-//! (`tests/cli/memory.rs`), and on the CPU by the activations kept for a gradient, 256 MiB at most. A run is refused only where even the floor does not fit; what is suggested instead fits with that factor.
+//! (`tests/cli/memory.rs`), and on the CPU by the activations kept for a gradient, 256 MiB at most. A run is refused only where even the
+//! floor does not fit; what is suggested instead fits with that factor. Between the two a run starts, with a warning.
 
 mod room;
 mod sizes;
@@ -31,15 +32,44 @@ const KEYS: &[Key] = &[
     ("walkers", "moved_per_update", |sizes| &mut sizes.moved),
 ];
 
-/// Checks that a run fits, at best. `origin` is the config's file.
+/// Checks that a run fits, at best, and warns where its peak may not. `origin` is the config's file.
 ///
 /// # Errors
 /// [`Error::Config`] at the key that has to change the least, with what is needed, what there is and the largest value that fits.
 pub fn check(config: &Config, room: &Room, origin: &Path) -> Result<(), Error> {
-    let origin = origin.display();
     let sizes = Sizes::of(config);
-    let Some(message) = excess(sizes.need(room), room, 1.0) else { return Ok(()) };
-    // The key whose value has to shrink by the smallest factor.
+    let Some(message) = excess(sizes.need(room), room, 1.0) else {
+        if let Some(message) = tight(config, room) {
+            tracing::warn!("{}: {message}", origin.display());
+        }
+        return Ok(());
+    };
+    let origin = origin.display();
+    let Some((section, key, found, value)) = smaller(&sizes, room) else {
+        let message = format!(
+            "{message}, and no one size made smaller would do: take a smaller energy, and fewer rows"
+        );
+        return Err(Error::config(origin, "energy", "", message));
+    };
+    let message = format!("found {found}, and {message}: the largest that fits is about {value}");
+    Err(Error::config(origin, section, key, message))
+}
+
+/// What to say of a run that is not refused and whose peak may still be more than there is; `None` where all fits.
+pub fn tight(config: &Config, room: &Room) -> Option<String> {
+    let sizes = Sizes::of(config);
+    let message = excess(sizes.need(room), room, PEAK)?;
+    let advice = match smaller(&sizes, room) {
+        Some((section, key, found, value)) => {
+            format!("{section}.{key} = {found} is more than surely fits, which is about {value}")
+        }
+        None => "a smaller energy and fewer rows surely fit".to_owned(),
+    };
+    Some(format!("the run may end for want of memory: {message}; {advice}"))
+}
+
+/// The key whose value has to shrink by the smallest factor, its value and the largest that fits at the peak.
+fn smaller(sizes: &Sizes, room: &Room) -> Option<(&'static str, &'static str, usize, usize)> {
     let shrunk = |&(section, key, size): &Key| {
         let found = *size(&mut sizes.clone());
         let fits = |value| {
@@ -51,27 +81,25 @@ pub fn check(config: &Config, room: &Room, origin: &Path) -> Result<(), Error> {
         Some((value as f64 / found as f64, section, key, found, value))
     };
     let least = KEYS.iter().filter_map(shrunk).max_by(|a, b| a.0.total_cmp(&b.0));
-    let Some((_, section, key, found, value)) = least else {
-        let message = format!(
-            "{message}, and no one size made smaller would do: take a smaller energy, and fewer rows"
-        );
-        return Err(Error::config(origin, "energy", "", message));
-    };
-    let message = format!("found {found}, and {message}: the largest that fits is about {value}");
-    Err(Error::config(origin, section, key, message))
+    least.map(|(_, section, key, found, value)| (section, key, found, value))
 }
 
-/// Checks that what a command was asked for fits; `flag` asked for `count`.
+/// Checks that what a command was asked for fits, and warns where its peak may not; `flag` asked for `count`.
 ///
 /// # Errors
 /// [`Error::Usage`] with what is needed, what there is and the largest count that fits.
 pub fn check_count(flag: &str, count: usize, need: impl Fn(usize) -> Need, room: &Room) -> Result<(), Error> {
-    let Some(message) = excess(need(count), room, 1.0) else { return Ok(()) };
-    let advice = match largest(count, |n| excess(need(n), room, PEAK).is_none()) {
+    let advice = || match largest(count, |n| excess(need(n), room, PEAK).is_none()) {
         Some(n) => format!("the largest that fits is about {n}"),
         None => "not even 1 fits".to_owned(),
     };
-    Err(Error::usage(format!("{flag} {count}: {message}: {advice}")))
+    if let Some(message) = excess(need(count), room, 1.0) {
+        return Err(Error::usage(format!("{flag} {count}: {message}: {}", advice())));
+    }
+    if let Some(message) = excess(need(count), room, PEAK) {
+        tracing::warn!("{flag} {count} may end for want of memory: {message}: {}", advice());
+    }
+    Ok(())
 }
 
 /// What is needed and what there is, where `factor` times the need is too much.
@@ -82,13 +110,14 @@ fn excess(need: Need, room: &Room, factor: f64) -> Option<String> {
         return Some(format!("a tensor of {needed} is needed, and {device} holds none larger than {there}"));
     }
     let times = |bytes: u64| (bytes as f64 * factor) as u64;
+    let least = if factor > 1.0 { "up to" } else { "at least" };
     if let Some(there) = on_device.filter(|&there| times(need.device) > there) {
-        let (needed, there) = (bytes(need.device), bytes(there));
-        return Some(format!("at least {needed} are needed on {device}, which has {there}"));
+        let (needed, there) = (bytes(times(need.device)), bytes(there));
+        return Some(format!("{least} {needed} are needed on {device}, which has {there}"));
     }
     let host = need.host.saturating_add(if *shared { need.device } else { 0 });
     let there = available.filter(|&there| times(host) > there)?;
-    Some(format!("at least {} of memory are needed, and {} are available", bytes(host), bytes(there)))
+    Some(format!("{least} {} of memory are needed, and {} are available", bytes(times(host)), bytes(there)))
 }
 
 /// The largest of 1 to `most` that fits, where all up to it do; two digits of it, for it is an estimate.

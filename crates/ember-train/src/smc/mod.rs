@@ -85,7 +85,7 @@ pub fn tempered(model: &EnergyModel, options: SmcOptions) -> Result<SmcResult, E
 /// `log Z` of the energy at the end of a path.
 ///
 /// # Errors
-/// As [`pilot`].
+/// As [`pilot`]; log-weights that are not finite at its end.
 pub fn along(path: &AnnealedPath<'_>, options: SmcOptions) -> Result<SmcResult, Error> {
     let rungs = pilot(path, options)?;
     let count = options.walkers * options.repeats;
@@ -103,6 +103,11 @@ pub fn along(path: &AnnealedPath<'_>, options: SmcOptions) -> Result<SmcResult, 
         milestones.reach((t + 1) as f64 / rungs.len() as f64, || {
             format!("temperature {} of {}", t + 1, rungs.len())
         });
+    }
+    if let Some(fault) = ensembles.fault() {
+        return Err(Error::failed(format!(
+            "tempered SMC: {fault}, so log Z cannot be estimated by it: the energy is not finite where its walkers went"
+        )));
     }
     Ok(SmcResult { log_z: ensembles.log_z(), temperatures: rungs.len(), ensembles })
 }

@@ -33,9 +33,12 @@ pub fn pilot(path: &AnnealedPath<'_>, options: SmcOptions) -> Result<Vec<Rung>, 
             )));
         }
         let gaps = path.gap(pilot.walkers.position.clone());
-        if gaps.iter().any(|gap| gap.is_nan()) {
+        let lost = gaps.iter().filter(|gap| !gap.is_finite()).count();
+        if lost > 0 {
             return Err(Error::failed(format!(
-                "the energy is not finite at walkers of β = {beta:.4} on the annealed path: log Z cannot be estimated"
+                "tempered SMC: the energy is not finite at {lost} of {} walkers of β = {beta:.4} on the annealed path, so log Z cannot \
+                 be estimated by it",
+                gaps.len()
             )));
         }
         let weights: Vec<f64> = download(pilot.walkers.weights()).into_iter().map(f64::from).collect();

@@ -9,7 +9,7 @@ use ember_sampler::{Banked, Summary};
 use super::{Reading, Trainer, UpdateInfo};
 use crate::ensembles::Ensembles;
 use crate::error::Error;
-use crate::statistics::Estimate;
+use crate::statistics::{Estimate, log_mean_z};
 
 /// The numbers of a metric line that the device has.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +131,8 @@ impl Trainer {
         }
         if let Some((stats, bank, banks)) = audit {
             let stats: Vec<f64> = read[stats].iter().map(|&v| f64::from(v)).collect();
-            log_z_audit = Some(Ensembles::log_z_of(&banks.resolve(slice(bank)), &stats));
+            log_z_audit = Some(log_mean_z(&Ensembles::repeats_of(&banks.resolve(slice(bank)), &stats)));
+            self.look_at_audit(log_z_audit, self.step);
         }
         let one = |range: Option<Range<usize>>| range.map(|range| f64::from(read[range.start]));
         let logged = Logged {

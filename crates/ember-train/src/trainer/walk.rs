@@ -150,6 +150,7 @@ impl Trainer {
                 self.step,
             )?;
         }
+        self.look_at_audit(estimate, self.step + 1);
         Ok(self.settled_by_host(moved, due.is_some(), Some(reading), estimate))
     }
 
@@ -165,6 +166,21 @@ impl Trainer {
         let pass_serves = (!resampled).then_some(None);
         let findings = Findings { reading, log_z_audit, ..Findings::default() };
         Settlement { moving, weights, pass_serves, stats: None, findings }
+    }
+
+    /// Warns once where the audit's log Z is not finite: the run goes on, for θ does not depend on the audit.
+    pub(super) fn look_at_audit(&mut self, estimate: Option<Estimate>, step: u64) {
+        if self.audit_is_lost || estimate.is_none_or(|estimate| estimate.value.is_finite()) {
+            return;
+        }
+        self.audit_is_lost = true;
+        let fault = self.audit.as_ref().and_then(Ensembles::fault);
+        tracing::warn!(
+            step,
+            "the [audit] has no finite log Z: {}. Training goes on without it, and `ember eval` estimates log Z otherwise; a smaller \
+             kernel.step_size keeps its walkers",
+            fault.unwrap_or_else(|| "its log-weights were not finite before they were resampled".into())
+        );
     }
 
     /// Whether the audit's next report falls to this log step: one that came due since the last log step goes into this one's line.

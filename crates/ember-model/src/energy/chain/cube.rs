@@ -137,8 +137,8 @@ pub fn log_ratio(ux: f32, uy: f32, work: f32) -> f32 {
     ux - uy + 0.5 * work
 }
 
-/// Whether MALA takes the proposal: `log u < log a`, and never where the ratio is NaN or the energy not finite. By bits: a driver may
-/// take it that there are no NaN.
+/// Whether MALA takes the proposal: `log u < log a` with u inside `(0, 1)`, and never where the ratio is NaN or the energy not finite.
+/// By bits: a driver may take it that there are no NaN.
 #[cube]
 pub fn is_taken(uniform: f32, log_ratio: f32, energy: f32) -> bool {
     let ratio_bits = u32::reinterpret(log_ratio) & 0x7FFF_FFFFu32;
@@ -160,14 +160,18 @@ pub struct Pair {
     pub lo: f32,
 }
 
-/// `hi + lo + delta`, Knuth's two-sum of `hi` and `delta + lo`.
+/// `hi + lo + delta`, Knuth's two-sum of `hi` and `delta + lo`. A sum that is not finite has no compensation, and a walker without weight,
+/// `hi = −∞`, stays without. By bits: a driver may take it that there are no infinities.
 #[cube]
 pub fn two_sum(hi: f32, lo: f32, delta: f32, zero: u32) -> Pair {
     let b = opaque(delta + lo, zero);
     let sum = opaque(hi + b, zero);
     let b_seen = opaque(sum - hi, zero);
     let a_seen = opaque(sum - b_seen, zero);
-    Pair { hi: sum, lo: opaque(hi - a_seen, zero) + opaque(b - b_seen, zero) }
+    let rest = opaque(hi - a_seen, zero) + opaque(b - b_seen, zero);
+    let is_dead = u32::reinterpret(hi) == 0xFF80_0000u32;
+    let is_finite = (u32::reinterpret(sum) & 0x7FFF_FFFFu32) < 0x7F80_0000u32;
+    Pair { hi: select(is_dead, hi, sum), lo: select(is_finite && !is_dead, rest, 0.0f32) }
 }
 
 /// Threads that add up the counts of a chain.

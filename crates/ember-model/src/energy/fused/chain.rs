@@ -20,7 +20,7 @@ use crate::energy::chain::cube::{
     self, Rule, Steps, accept_at, followed, is_taken, log_ratio, moved, noise_at, tempered_energy,
     tempered_grad, two_sum, work_of,
 };
-use crate::random::cube::{normals, uniform};
+use crate::random::cube::{normals, open_uniform};
 
 /// The most cubes: each goes on with another tile, so that scratch stays small.
 const CUBES: usize = 1024;
@@ -262,7 +262,7 @@ fn chain_kernel<N: Size>(
                 let counter = accept_at(steps, step);
                 let mut walker = thread;
                 while walker < size {
-                    uniforms[walker] = uniform((first_row + walker) as u32, &counter);
+                    uniforms[walker] = open_uniform((first_row + walker) as u32, &counter);
                     walker += threads;
                 }
             }

@@ -18,7 +18,7 @@ use crate::energy::chain::cube::{
     tempered_grad, two_sum, work_of,
 };
 use crate::energy::fused::partials::ROUNDS;
-use crate::random::cube::{normals, uniform};
+use crate::random::cube::{normals, open_uniform};
 
 /// The most cubes: each goes on with other walkers, so that scratch stays small.
 const CUBES: usize = 1024;
@@ -253,7 +253,7 @@ fn mixture_chain_kernel(
                 }
                 if comptime!(rule.rejects()) {
                     let counter = accept_at(steps, step);
-                    let takes = is_taken(uniform(row as u32, &counter), ratio, after);
+                    let takes = is_taken(open_uniform(row as u32, &counter), ratio, after);
                     last_count = select(takes && is_row && lane == 0, 1u32, 0u32);
                     all_count += last_count;
                     own_energy = select(takes, after, own_energy);

@@ -1,0 +1,88 @@
+//! Models on the cube `[−1, 1]^d`: no density outside, on grids, in masses and for data.
+
+use ember_model::params::download;
+use ember_model::{Energy, EnergyModel};
+use ember_tests::cpu;
+use ember_train::config::Config;
+use ember_train::dataset::{Modes, Truth};
+use ember_train::error::Error;
+use ember_train::grid::EnergyGrid;
+use ember_train::masses;
+use ember_train::trainer::{Trainer, energies};
+
+fn config(dim: usize, means: &str, std: f64) -> Config {
+    let text = format!(
+        "steps = 1\n[dataset]\nkind = \"gaussian_mixture\"\ndim = {dim}\nmeans = {means}\nweights = [0.5, 0.5]\nstd = {std}\n\
+         train_size = 200\ntest_size = 100\n[energy]\nkind = \"mlp\"\nhidden = [8]\nconfinement = 1.0\n[walkers]\ncount = 20\n\
+         [kernel]\nkind = \"mala\"\nstep_size = 0.1\nboundary = \"reflect\"\n[objective]\nkind = \"jarzynski\"\n[optimizer]\n\
+         kind = \"sgd\"\nlearning_rate = 0.1\n"
+    );
+    Config::from_toml(&text, "c.toml").expect("a config")
+}
+
+fn start(dim: usize) -> Trainer {
+    Trainer::new(config(dim, "[[-0.5], [0.5]]", 0.05), &cpu()).expect("inside")
+}
+
+/// A network's start is the Gaussian cut to the cube, whose log Z is known.
+#[test]
+fn a_grid_stays_in_the_cube() {
+    for dim in [1, 2] {
+        let model = start(dim).model;
+        let exact = Energy::log_z(&model).expect("a cut Gaussian");
+        for range in [(-5.0, 5.0), (-0.999, 9.0), (-1.0, 1.0)] {
+            let grid = EnergyGrid::new(&model, vec![range; dim], 400).expect("at most two dimensions");
+            assert!((grid.log_z() - exact).abs() < 2e-3, "{dim}, {range:?}: {} for {exact}", grid.log_z());
+        }
+    }
+}
+
+#[test]
+fn energies_outside_the_cube_are_infinite() {
+    let model = start(2).model;
+    let found = energies(&model, &[0.0, 0.5, 1.0, -1.0, 1.001, 0.0, 0.0, f32::NAN]);
+    let plain = |x: [f32; 2]| {
+        let x = burn::tensor::Tensor::<2>::from_floats([x], &cpu());
+        download(EnergyModel::energy(&model, x))[0]
+    };
+    assert_eq!(found[..2], [plain([0.0, 0.5]), plain([1.0, -1.0])]);
+    assert_eq!(found[2..], [f32::INFINITY; 2]);
+}
+
+/// Draws of the law that lie outside the cube weigh nothing: three quarters of the second mode do.
+#[test]
+fn masses_by_importance_leave_out_what_is_outside() {
+    let model = start(2).model;
+    let outside = config(2, "[[-0.5, 0.0], [1.2, 0.0]]", 0.2);
+    let truth: Truth = outside.dataset.as_dyn().truth().expect("a known law");
+    let modes: &Modes = truth.modes.as_ref().expect("two modes");
+    let found = masses::by_importance(&model, &truth, modes, 1);
+    // Masses of the cut Gaussian on either side of the middle of the centres, x = .35.
+    let density = |x: f64| (-0.5 * x * x).exp();
+    let sum = |from: f64, to: f64| -> f64 {
+        (0..2_000).map(|i| density(from + (to - from) * (f64::from(i) + 0.5) / 2_000.0)).sum::<f64>()
+            * (to - from)
+    };
+    let exact = sum(0.35, 1.0) / (sum(-1.0, 0.35) + sum(0.35, 1.0));
+    println!("{:?} for {exact}, ess {}", found.masses, found.ess_fraction);
+    let error = found.masses.standard_error.expect("estimated")[1];
+    assert!(found.masses.value[1] < exact + 4.0 * error.max(0.02), "{:?} for {exact}", found.masses.value);
+}
+
+#[test]
+fn data_outside_the_cube_are_refused_with_row_and_coordinate() {
+    let Err(error) = Trainer::new(config(3, "[[-0.5], [0.0, 1.4]]", 0.05), &cpu()) else {
+        panic!("half of the rows are outside")
+    };
+    assert!(matches!(error, Error::Usage { .. }) && error.exit_code() == 2, "{error}");
+    let text = error.to_string();
+    for word in [
+        "coordinate 1 of row ",
+        "of the training set is 1.",
+        "cube [−1, 1]^3",
+        " of 200 rows",
+        "kernel.boundary",
+    ] {
+        assert!(text.contains(word), "no `{word}` in: {text}");
+    }
+}
