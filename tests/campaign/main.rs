@@ -1,0 +1,55 @@
+//! Long tests of `ember`, for anyone to run: `cargo run --release -p ember-tests --bin campaign -- kills 1000`.
+
+mod kills;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+campaign kills [COUNT] [SEED]    COUNT kills (1,000) of runs at random moments, against runs never killed
+
+The program is `ember` beside this one, or what EMBER names. Scratch is in TMPDIR. Ends with 1 if anything is lost.";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let number = |i: usize, otherwise: u64| match args.get(i) {
+        None => Some(otherwise),
+        Some(text) => text.parse().ok(),
+    };
+    match (args.first().map(String::as_str), number(1, 1_000), number(2, 1)) {
+        (Some("kills"), Some(count), Some(seed)) => kills(count as usize, seed),
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn ember() -> PathBuf {
+    let beside = || std::env::current_exe().expect("this program has a path").with_file_name("ember");
+    std::env::var_os("EMBER").map_or_else(beside, PathBuf::from)
+}
+
+fn kills(count: usize, seed: u64) -> ExitCode {
+    let folder = std::env::temp_dir().join(format!("ember-kills-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a scratch folder");
+    let options = kills::Options { ember: ember(), kills: count, seed, folder: folder.clone() };
+    let outcome = kills::campaign(&options, |name, outcome| {
+        println!("{} kills, {} runs, {} lost: {name}", outcome.kills, outcome.runs, outcome.lost.len());
+    });
+    println!(
+        "{} kills ({} before a first checkpoint, {} while something was being written) of {} runs: {} lost",
+        outcome.kills,
+        outcome.before_first,
+        outcome.while_writing,
+        outcome.runs,
+        outcome.lost.len()
+    );
+    if outcome.lost.is_empty() {
+        std::fs::remove_dir_all(&folder).expect("a scratch folder can be removed");
+        return ExitCode::SUCCESS;
+    }
+    outcome.lost.iter().for_each(|what| println!("lost: {what}"));
+    println!("the folders are in {}", folder.display());
+    ExitCode::FAILURE
+}
