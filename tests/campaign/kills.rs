@@ -210,6 +210,14 @@ pub fn campaign(options: &Options, mut tell: impl FnMut(&str, &Outcome)) -> Outc
     outcome
 }
 
+/// Whether a run holds what another does, or where it first differs.
+///
+/// # Errors
+/// What differs, or cannot be read.
+pub fn compare(expected: &Path, found: &Path) -> Result<(), String> {
+    Content::of(expected)?.differs_from(&Content::of(found)?)
+}
+
 /// A run never killed.
 struct Reference {
     name: &'static str,
@@ -323,7 +331,7 @@ fn has_temporary(folder: &Path) -> bool {
     entries.flatten().any(|entry| {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        name.starts_with('.') || name.contains("tmp") || entry.path().is_dir() && has_temporary(&entry.path())
+        name.starts_with(".tmp-") || entry.path().is_dir() && has_temporary(&entry.path())
     })
 }
 

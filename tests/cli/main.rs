@@ -8,6 +8,8 @@ mod estimators;
 mod features;
 mod gpu_script;
 mod judging;
+#[path = "../campaign/kills.rs"]
+mod kills;
 mod lost_work;
 mod memory;
 mod report;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::kills;
 use crate::support::{FLOW, MLP, Scratch, TOY, metrics, model_bytes, stderr};
 
 fn assert_same_run(scratch: &Scratch, run: &str, steps: u64) {
@@ -21,41 +22,21 @@ fn a_resumed_run_equals_one_never_interrupted() {
     }
 }
 
+/// A twentieth of `campaign kills`, which is a command of its own.
 #[test]
-fn a_run_killed_at_random_moments_equals_one_never_interrupted() {
-    let toy =
-        TOY.replace("steps = 60", "steps = 1500").replace("checkpoint_every = 20", "checkpoint_every = 50");
-    killed_at_random_moments(&toy);
-    let flow =
-        FLOW.replace("steps = 20", "steps = 1500").replace("checkpoint_every = 10", "checkpoint_every = 50");
-    killed_at_random_moments(&flow);
-}
-
-/// 1,500 updates, killed up to twenty times.
-fn killed_at_random_moments(config: &str) {
-    let scratch = Scratch::new(config);
-    let start = Instant::now();
-    scratch.ok(&["train", "toy.toml", "--out", "whole", "--device", "flex"]);
-    let whole = start.elapsed();
-    let mut args = vec!["train", "toy.toml", "--out", "parts", "--device", "flex"];
-    let mut random: u64 = 0x9e37_79b9;
-    for _ in 0..20 {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let wait = whole.mul_f64(0.02 + 0.2 * ((random >> 40) as f64 / (1u64 << 24) as f64));
-        let mut child = scratch.command(&args).spawn().expect("ember starts");
-        std::thread::sleep(wait.max(Duration::from_millis(5)));
-        let done = child.try_wait().expect("a child").is_some();
-        child.kill().expect("killed");
-        child.wait().expect("reaped");
-        if scratch.path("parts").exists() {
-            args = vec!["resume", "parts", "--device", "flex"];
-        }
-        if done {
-            break;
-        }
-    }
-    scratch.ok(&args);
-    assert_same_run(&scratch, "parts", 1500);
+fn runs_killed_at_random_moments_equal_those_never_interrupted() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let (ember, folder) = (env!("CARGO_BIN_EXE_ember").into(), scratch.path().to_owned());
+    let options = kills::Options { ember, kills: 50, seed: 1, folder };
+    let outcome = kills::campaign(&options, |name, outcome| println!("{} kills: {name}", outcome.kills));
+    assert!(outcome.lost.is_empty() && outcome.runs >= kills::RUNS.len(), "{outcome:?}");
+    // What differs is seen.
+    let scratch = Scratch::new(TOY);
+    scratch.ok(&["train", "toy.toml", "--out", "one", "--device", "flex"]);
+    scratch.ok(&["train", "toy.toml", "--out", "again", "--device", "flex"]);
+    scratch.ok(&["train", "toy.toml", "--out", "other", "--device", "flex", "--seed", "4"]);
+    assert_eq!(kills::compare(&scratch.path("one"), &scratch.path("again")), Ok(()));
+    assert!(kills::compare(&scratch.path("one"), &scratch.path("other")).is_err());
 }
 
 #[test]
