@@ -14,3 +14,4 @@ mod report;
 mod resume;
 mod support;
 mod watchdog;
+mod wrong_input;

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use ember_model::HostTensor;
 use ember_train::checkpoint::{
-    Checkpoint, Environment, Source, WalkersRecord, discard_after, load, newest_dir, newest_intact, newest_scheduled,
-    save,
+    Checkpoint, Environment, Source, WalkersRecord, discard_after, load, newest_dir, newest_intact,
+    newest_scheduled, save,
 };
 use proptest::prelude::*;
 
@@ -243,8 +243,10 @@ fn sha256(bytes: &[u8]) -> String {
 
 #[test]
 fn what_cannot_be_read_is_no_damage_and_nobody_goes_back_behind_it() {
-    let spoil: [(&str, fn(&Path)); 2] =
-        [("cannot be read", |dir| make_unreadable(&dir.join("walkers.safetensors"))), ("format 99", make_newer)];
+    let spoil: [(&str, fn(&Path)); 2] = [
+        ("cannot be read", |dir| make_unreadable(&dir.join("walkers.safetensors"))),
+        ("format 99", make_newer),
+    ];
     for (words, spoil) in spoil {
         let run = run();
         save(run.path(), &checkpoint(10), 3).unwrap();
