@@ -16,3 +16,4 @@ mod report;
 mod resume;
 mod support;
 mod watchdog;
+mod wrong_input;

@@ -66,7 +66,10 @@ fn the_page_holds_everything_and_needs_nothing() {
     assert!(html.contains("no estimate of the model&#39;s log Z"), "the on-line value is labelled");
     assert!(html.contains("audit ± 2 s.e."));
     assert!(html.contains("60 of 60, done") && html.contains("flex"));
-    assert!(html.contains("Last metrics"), "no evaluation yet");
+    assert!(
+        html.contains("<h2>Figures</h2>") && html.contains("at update 60"),
+        "what `train` printed at its end"
+    );
     // Every picture of the run, as it is; the newest first.
     let shown = pictures(&html);
     let read = |step: u64| {

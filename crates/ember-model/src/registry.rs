@@ -138,6 +138,10 @@ impl EnergySpec {
         let metadata = |message: String| ModelError::Metadata(message);
         let mut table: toml::Table =
             text.parse().map_err(|error: toml::de::Error| metadata(error.message().to_owned()))?;
+        // Building an energy multiplies sizes.
+        if let Some(size) = table.values().find_map(too_large) {
+            return Err(metadata(format!("the size {size} is beyond {}", i32::MAX)));
+        }
         let side = |value: &toml::Value| {
             value.as_integer().and_then(|side| usize::try_from(side).ok()).filter(|&side| side > 0)
         };
@@ -175,5 +179,15 @@ impl EnergySpec {
             .try_into()
             .map_err(|error: toml::de::Error| metadata(error.message().to_owned()))?;
         Ok(Self { shape, energy, temperature, support, precision: Precision::F32 })
+    }
+}
+
+/// An integer beyond what sizes may be, anywhere in a table that describes an energy.
+pub fn too_large(value: &toml::Value) -> Option<i64> {
+    match value {
+        toml::Value::Integer(size) => (*size > i64::from(i32::MAX)).then_some(*size),
+        toml::Value::Array(values) => values.iter().find_map(too_large),
+        toml::Value::Table(table) => table.values().find_map(too_large),
+        _ => None,
     }
 }

@@ -4,7 +4,7 @@
 //! Code 1: the run itself failed. Code 128 + n: the run was ended by signal n, and its state is in a checkpoint.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ember_model::ModelError;
 
@@ -252,10 +252,10 @@ impl Error {
         Self::OutputUnwritable { path: path.into(), source }
     }
 
-    /// The same failure where no run has begun: an output that cannot be written; exit code 2.
-    pub(crate) fn before_the_run(self) -> Self {
+    /// The same failure where no run has begun: the output `path` cannot be written; exit code 2.
+    pub(crate) fn before_the_run(self, path: &Path) -> Self {
         match self {
-            Self::Io { path, source } => Self::unwritable(path, source),
+            Self::Io { source, .. } => Self::unwritable(path, source),
             other => other,
         }
     }

@@ -23,6 +23,9 @@ use crate::start::exact_draws;
 use crate::tensor_file::TensorFile;
 use crate::trainer::{Assist, Trainer, moves};
 
+mod contents;
+pub use contents::check_config;
+
 /// Names in an exported weight file that hold walkers, not parameters, begin with this.
 pub const WALKERS_PREFIX: &str = "walkers.";
 
@@ -111,6 +114,7 @@ pub fn trainer_on(
     device: &Device,
 ) -> Result<Trainer, Error> {
     let wrong = |message: String| Error::checkpoint(origin, message);
+    contents::check(checkpoint, origin)?;
     let model = EnergyModel::from_tensors(config.energy_spec(), checkpoint.theta.clone(), device)
         .map_err(|error| wrong(format!("does not fit the run's config.toml: {error}")))?;
     let record = checkpoint.walkers.as_ref().ok_or_else(|| wrong("it holds no walkers".into()))?;
@@ -128,8 +132,7 @@ pub fn trainer_on(
         (None, _) => None,
         (Some(_), None) => return Err(wrong("the config has an [audit], the checkpoint has none".into())),
         (Some(audit), Some(record)) => {
-            let log_z: Vec<f64> = serde_json::from_value(checkpoint.extra["audit_log_z"].clone())
-                .map_err(|error| wrong(format!("state.json: audit_log_z: {error}")))?;
+            let log_z = contents::audit_log_z(&checkpoint.extra, origin)?;
             if log_z.len() != audit.repeats || record.count != audit.repeats * audit.walkers {
                 return Err(wrong(format!(
                     "its audit holds {} walkers in {} repeats, the config asks for {} × {}",
@@ -356,6 +359,7 @@ pub fn open(path: &Path, device: &Device) -> Result<Opened, Error> {
 }
 
 fn opened(found: Checkpoint, origin: &Path, run: Option<PathBuf>, device: &Device) -> Result<Opened, Error> {
+    contents::check(&found, origin)?;
     let spec = EnergySpec::from_metadata(&found.energy_config)?;
     let config = match &found.extra["config"] {
         Value::String(text) => Some(Config::from_toml(text, &format!("{}/state.json", origin.display()))?),
@@ -365,14 +369,18 @@ fn opened(found: Checkpoint, origin: &Path, run: Option<PathBuf>, device: &Devic
     let precision = config.as_ref().map_or(spec.precision, |config| config.precision);
     let model = EnergyModel::from_tensors(EnergySpec { precision, ..spec }, found.theta, device)?;
     let ema = ema_model(&model, &found.optimizer)?;
-    let audit = found.audit.first().and_then(|record| {
-        let log_z: Vec<f64> = serde_json::from_value(found.extra["audit_log_z"].clone()).ok()?;
-        Some(Ensembles {
-            walkers: walkers(record, device),
-            log_z: Banked::new(log_z, device),
-            lane: AUDIT_LANE,
-        })
-    });
+    let audit = match found.audit.first() {
+        None => None,
+        Some(record) => {
+            let log_z = Banked::new(contents::audit_log_z(&found.extra, origin)?, device);
+            Some(Ensembles { walkers: walkers(record, device), log_z, lane: AUDIT_LANE })
+        }
+    };
+    let fits = |record: &WalkersRecord| record.dim == model.dim();
+    if !found.walkers.iter().chain(&found.audit).all(fits) {
+        let message = format!("its walkers have not the {} coordinates of its energy", model.dim());
+        return Err(Error::checkpoint(origin, message));
+    }
     Ok(Opened {
         proposal_flows,
         step_size: found.extra["step_size"].as_f64(),
@@ -397,8 +405,10 @@ fn weight_file(path: &Path, device: &Device) -> Result<Opened, Error> {
     let spec =
         EnergySpec::from_metadata(config).map_err(|error| Error::checkpoint(path, error.to_string()))?;
     let step = file.metadata.get("ember.step").and_then(|step| step.parse().ok()).unwrap_or(0);
+    let tensors = file.into_host_tensors(path)?;
+    tensors.iter().try_for_each(|tensor| contents::check_tensor(tensor, path))?;
     let (carried, weights): (Vec<_>, Vec<_>) =
-        file.into_host_tensors(path)?.into_iter().partition(|tensor| tensor.name.starts_with(WALKERS_PREFIX));
+        tensors.into_iter().partition(|tensor| tensor.name.starts_with(WALKERS_PREFIX));
     let model = EnergyModel::from_tensors(spec, weights, device)
         .map_err(|error| Error::checkpoint(path, error.to_string()))?;
     let walkers = carried_walkers(carried, &model, path)?;
@@ -428,8 +438,11 @@ fn carried_walkers(
             format!("`walkers.position` has shape {:?}, expected [N, {}]", position.shape, model.dim());
         return Err(Error::checkpoint(path, message));
     };
-    if d != model.dim() {
-        let message = format!("`walkers.position` has shape [{n}, {d}], the energy has dim {}", model.dim());
+    if d != model.dim() || n == 0 {
+        let message = format!(
+            "`walkers.position` has shape [{n}, {d}], expected [N, {}] with at least one walker",
+            model.dim()
+        );
         return Err(Error::checkpoint(path, message));
     }
     let position = Tensor::from_data(TensorData::new(position.values.clone(), [n, d]), model.device());

@@ -23,8 +23,13 @@ pub(crate) struct Conditioned {
 impl Conditioned {
     /// `c/T` where `U` is its confinement `½ c |x|²` alone, so that `V` is a Gaussian, perhaps cut to the cube.
     fn gaussian_alone(&self, theta: &[Vec<f32>]) -> Option<f64> {
-        let c = self.inner.confinement()?;
-        self.inner.log_z(theta).map(|_| c / self.temperature)
+        let inner = &self.inner;
+        let has_base = inner.has_gaussian_base() || inner.tilt_and_base().is_some();
+        match inner.confinement() {
+            Some(c) => inner.log_z(theta).map(|_| c / self.temperature),
+            // U = 0 on the cube: the uniform law, a Gaussian of precision 0; log Z = d ln 2.
+            None => (self.support == Support::Cube && !has_base && inner.is_base_alone(theta)).then_some(0.0),
+        }
     }
 }
 

@@ -53,6 +53,9 @@ fn describe(inventory: &Inventory) -> String {
         let known = known.unwrap_or("no official file known here");
         let _ = writeln!(text, "  md5   {sum}  {name} ({known})");
     }
+    if let Some(note) = &inventory.note {
+        let _ = writeln!(text, "  note  {note}");
+    }
     for problem in inventory.problems.iter().take(SHOWN) {
         let _ = writeln!(text, "  wrong {problem}");
     }

@@ -1,12 +1,14 @@
 //! `ember eval`: judges a run, a checkpoint or a weight file.
 
+use std::path::Path;
+
 use ember_model::SampleShape;
 
 use crate::ais::AisOptions;
 use crate::cli::EvalArgs;
 use crate::dataset::load_any;
 use crate::error::Error;
-use crate::eval::evaluate_with;
+use crate::eval::{Evaluation, evaluate_with};
 use crate::eval_options::EvalOptions;
 use crate::metrics::EvalWriter;
 use crate::ood::Against;
@@ -27,18 +29,28 @@ pub(super) fn run(args: &EvalArgs) -> Result<(), Error> {
     if let Some(network) = &network {
         evaluation.features = Some(super::features::distances(network, &subject, args.feature_samples)?);
     }
-    let value = serde_json::to_value(&evaluation)
-        .map_err(|error| Error::failed(format!("the evaluation cannot be written as JSON: {error}")))?;
-    if let Some(run) = &subject.run
-        && let Err(error) = EvalWriter::append(run, &value)
-    {
-        // A read-only run folder can still be judged.
-        tracing::warn!("{error}: the result is not kept in the run folder");
-    }
+    let value = match &subject.run {
+        Some(run) => keep(run, &evaluation)?,
+        None => value_of(&evaluation)?,
+    };
     if args.json {
         return super::print(&format!("{value}\n"));
     }
     super::print(&super::summary::table(&evaluation))
+}
+
+/// Adds an evaluation to the `eval.jsonl` of its run. A read-only run folder can still be judged.
+pub(super) fn keep(run: &Path, evaluation: &Evaluation) -> Result<serde_json::Value, Error> {
+    let value = value_of(evaluation)?;
+    if let Err(error) = EvalWriter::append(run, &value) {
+        tracing::warn!("{error}: the result is not kept in the run folder");
+    }
+    Ok(value)
+}
+
+fn value_of(evaluation: &Evaluation) -> Result<serde_json::Value, Error> {
+    serde_json::to_value(evaluation)
+        .map_err(|error| Error::failed(format!("the evaluation cannot be written as JSON: {error}")))
 }
 
 fn options(args: &EvalArgs, subject: &Opened, seed: u64) -> Result<EvalOptions, Error> {

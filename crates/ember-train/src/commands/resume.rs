@@ -87,5 +87,6 @@ fn restore(dir: &Path, config: Config, device: &Device, label: &str) -> Result<T
             now.threads
         );
     }
+    record::check_config(&config, &found, &dir.join("config.toml"))?;
     record::trainer(config, &found, &origin, device)
 }

@@ -10,6 +10,7 @@ use crate::features::FeatureDistances;
 use crate::log_z::LogZEstimate;
 use crate::masses::IMPORTANCE;
 use crate::record::Opened;
+use crate::shell;
 use crate::statistics::Estimate;
 use crate::trainer::Trainer;
 
@@ -34,11 +35,13 @@ pub(super) fn print(dir: &Path, trainer: Trainer) -> Result<(), Error> {
             step_size: trainer.step_size,
             run: Some(dir.to_path_buf()),
         };
-        text += &table(&evaluate(&subject, 2, seed)?);
+        let evaluation = evaluate(&subject, 2, seed)?;
+        super::eval::keep(dir, &evaluation)?;
+        text += &table(&evaluation);
     }
-    let run = dir.display();
+    let run = shell::quoted(dir);
     let _ = writeln!(text, "run        {run}");
-    let _ = writeln!(text, "picture    {run}/samples/");
+    let _ = writeln!(text, "picture    {}", shell::quoted(&dir.join("samples")));
     let _ = writeln!(text, "report     ember report {run}");
     let next = if quick { "ember sample" } else { "ember eval" };
     let rest = if quick { " --count 1000 --out samples.npz" } else { "" };

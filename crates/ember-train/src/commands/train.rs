@@ -47,9 +47,9 @@ fn create(dir: &Path, trainer: &mut Trainer, device_label: &str) -> Result<RunLo
     let unwritable = |source| Error::unwritable(dir, source);
     let parent = atomic::folder_of(dir);
     atomic::create_folders(&parent).map_err(unwritable)?;
-    let staging = atomic::temp_folder(&parent, "run").map_err(Error::before_the_run)?;
+    let staging = atomic::temp_folder(&parent, "run").map_err(|error| error.before_the_run(dir))?;
     let lock = RunLock::take(staging.path())?;
-    trainer.config.write(&staging.path().join("config.toml")).map_err(Error::before_the_run)?;
+    trainer.config.write(&staging.path().join("config.toml")).map_err(|error| error.before_the_run(dir))?;
     if trainer.config.starts_from_flows() {
         trainer.check()?;
         checkpoint::save(staging.path(), &record::checkpoint(trainer, device_label), 1)?;

@@ -170,9 +170,18 @@ impl Config {
                 "this kernel has no local moves that could be rejected: there is no step size to adapt";
             return fail("kernel", "target_accept_rate", message.to_owned());
         }
-        if target > 0.0 && target < 1.0 {
-            return Ok(());
+        if !(target > 0.0 && target < 1.0) {
+            let message = format!("found {target}, expected a fraction between 0 and 1");
+            return fail("kernel", "target_accept_rate", message);
         }
-        fail("kernel", "target_accept_rate", format!("found {target}, expected a fraction between 0 and 1"))
+        if self.objective.as_dyn().carries_weights() && !self.has_exact_start() {
+            let message = format!(
+                "with weights the step size is set before the run, on exact draws of the starting model, and a {} without confinement has \
+                 none: set energy.confinement to a number > 0, or leave this key out",
+                self.energy.kind()
+            );
+            return fail("kernel", "target_accept_rate", message);
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Every check that a type cannot make: ranges, sizes, and how the tables go together.
 
+use ember_model::registry::too_large;
 use ember_model::{ModelError, Support};
 use toml::Value;
 
@@ -386,15 +387,5 @@ pub(super) fn energy_error(error: ModelError) -> Error {
             format!("\"{kind}\" does not fit samples of shape {shape}: {message}"),
         ),
         other => Error::from(other),
-    }
-}
-
-/// An integer beyond what sizes may be, anywhere in a table.
-fn too_large(value: &Value) -> Option<i64> {
-    match value {
-        Value::Integer(size) => (*size > i64::from(i32::MAX)).then_some(*size),
-        Value::Array(values) => values.iter().find_map(too_large),
-        Value::Table(table) => table.values().find_map(too_large),
-        _ => None,
     }
 }

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use ember_model::SampleShape;
-use image::ColorType;
 
 use super::cifar10::Source;
 use super::idx::{self, Pair};
@@ -43,7 +42,8 @@ impl Found {
 
 /// Reads whatever data set a folder holds: idx files, CIFAR-10 records, or folders of images. One split may be missing: its
 /// rows are then empty. With `like = [channels, rows, columns]`, a folder of images is brought to that shape, and files that
-/// hold another one are an error; without it a folder of images has the shape of its first image.
+/// hold another one are an error; without it a folder of images has the shape of its first image. Labels of idx files may be any: EMNIST's
+/// letters are classes 1 to 26.
 ///
 /// # Errors
 /// Nothing known in the folder, and whatever is wrong with the files.
@@ -53,7 +53,7 @@ pub fn load_any(dir: &Path, like: Option<[usize; 3]>) -> Result<Data, Error> {
     }
     let images = match Found::find(dir)? {
         None => return Err(nothing(dir)),
-        Some(Found::Idx(pairs)) => idx::read(&pairs)?,
+        Some(Found::Idx(pairs)) => idx::read(&pairs, idx::Labels::Any)?,
         Some(Found::Cifar(source)) => source.read()?,
         Some(Found::Folder(layout)) => {
             let shape = like.map_or_else(|| first_shape(&layout), Ok)?;
@@ -72,14 +72,14 @@ pub(crate) fn nothing(dir: &Path) -> Error {
     Error::data(
         dir,
         "no data set found, expected idx files (train-images-idx3-ubyte[.gz], …), CIFAR-10 records (data_batch_1.bin, … or \
-         cifar-10-binary.tar.gz), or folders of PNG or JPEG files (train/<class>/*, test/<class>/* or <class>/*)",
+         cifar-10-binary.tar.gz), or folders of PNG or JPEG files (train/<class>/* with test/<class>/* or val/<class>/*, or <class>/*)",
     )
 }
 
 /// The shape of the first image of a folder.
 pub(super) fn first_shape(layout: &Layout) -> Result<[usize; 3], Error> {
-    let Some(path) = layout.files().next() else { return Ok([3, 0, 0]) };
-    let image = picture_file::decode(path)?;
-    let grey = matches!(image.color(), ColorType::L8 | ColorType::L16 | ColorType::La8 | ColorType::La16);
-    Ok([if grey { 1 } else { 3 }, image.height() as usize, image.width() as usize])
+    match layout.files().next() {
+        Some(path) => Ok(picture_file::header(path)?.shape()),
+        None => Ok([3, 0, 0]),
+    }
 }

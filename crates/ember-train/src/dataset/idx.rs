@@ -23,6 +23,15 @@ pub(super) struct Pair {
     pub(super) labels: PathBuf,
 }
 
+/// Which labels may stand in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Labels {
+    /// 0 to 9.
+    Digits,
+    /// Any: nobody looks at them.
+    Any,
+}
+
 /// The splits a folder holds: under their official names, plain or gzipped, in the folder or in its `raw/`.
 pub(super) fn find(dir: &Path) -> Result<[Option<Pair>; 2], Error> {
     Ok([find_split(dir, "train")?, find_split(dir, "t10k")?])
@@ -57,12 +66,12 @@ pub(super) fn missing(dir: &Path, split: &str, kind: &str) -> Error {
 }
 
 /// Reads the splits that are there.
-pub(super) fn read(pairs: &[Option<Pair>; 2]) -> Result<Images, Error> {
+pub(super) fn read(pairs: &[Option<Pair>; 2], labels: Labels) -> Result<Images, Error> {
     let mut shape = None;
     let mut splits = [Split::default(), Split::default()];
     for (pair, split) in pairs.iter().zip(&mut splits) {
         let Some(pair) = pair else { continue };
-        let (side, images) = read_split(pair)?;
+        let (side, images) = read_split(pair, labels)?;
         let [rows, columns] = *shape.get_or_insert(side);
         if side != [rows, columns] {
             return Err(Error::data(
@@ -77,12 +86,14 @@ pub(super) fn read(pairs: &[Option<Pair>; 2]) -> Result<Images, Error> {
     }
     let [rows, columns] = shape.unwrap_or_default();
     let [train, test] = splits;
-    let class_names = (0..CLASSES).map(|class| class.to_string()).collect();
+    let largest = train.labels.iter().chain(&test.labels).max();
+    let classes = largest.map_or(0, |&label| label + 1).max(CLASSES);
+    let class_names = (0..classes).map(|class| class.to_string()).collect();
     Ok(Images { shape: [1, rows, columns], train, test, class_names })
 }
 
 /// One split and the size of its images, `[rows, columns]`.
-pub(super) fn read_split(pair: &Pair) -> Result<([usize; 2], Split), Error> {
+pub(super) fn read_split(pair: &Pair, allowed: Labels) -> Result<([usize; 2], Split), Error> {
     let (images, labels) = (Blob::read(&pair.images)?, Blob::read(&pair.labels)?);
     let [n, rows, columns] =
         header(&images, 0x0803, |[n, rows, columns]| format!("{n} images of {rows} × {columns}"))?;
@@ -95,7 +106,8 @@ pub(super) fn read_split(pair: &Pair) -> Result<([usize; 2], Split), Error> {
     }
     let start = 8;
     let labels_read = labels.bytes[start..].iter().map(|&label| u32::from(label)).collect::<Vec<_>>();
-    if let Some(record) = labels_read.iter().position(|&label| label >= CLASSES) {
+    let beyond = |label: &u32| allowed == Labels::Digits && *label >= CLASSES;
+    if let Some(record) = labels_read.iter().position(beyond) {
         let label = labels_read[record];
         return Err(labels.fail(start + record, format!("label {label} of image {record}, expected 0 to 9")));
     }

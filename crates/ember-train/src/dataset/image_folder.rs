@@ -1,14 +1,16 @@
 //! Folders of PNG and JPEG files, one folder for each class.
 //!
 //! # Layout
-//! `DIR/train/<class>/*` and `DIR/test/<class>/*`; or `DIR/<class>/*`, where every tenth file of a class is held out. Classes and
-//! files are taken in the order of their names (by bytes), so labels do not depend on the file system. Hidden files and files
-//! without the ending png, jpg or jpeg are passed over; the format is known by the first bytes.
+//! `DIR/train/<class>/*` and `DIR/test/<class>/*` (or `val`, `valid`, `validation`, where there is no `test`); or `DIR/<class>/*`, where
+//! every tenth file of a class is held out. Classes and files are taken in the order of their names (by bytes), so labels do not depend on the
+//! file system. Hidden files are passed over, and files without the ending png, jpg or jpeg, which are counted; the format is known by the
+//! first bytes.
 //!
 //! # Conversion
 //! Every image must be `size` × `size`; with `resize = true` others are stretched to it. Grey becomes three equal channels, or
-//! colour its luma, as `channels` says; an alpha channel is dropped, 16 bits become 8.
+//! colour its luma, as `channels` says; an alpha channel is dropped, 16 bits become 8. EXIF orientations are applied.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ember_model::SampleShape;
@@ -16,7 +18,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::images::{Images, Split, bad_key, check_batches, check_dir, check_sizes, default_batch_size};
-use super::picture_file::{channel_first, decode};
+use super::picture_file;
 use super::{Augmentation, Data, Dataset, Sources};
 use crate::error::Error;
 
@@ -24,7 +26,10 @@ use crate::error::Error;
 const HELD_OUT_EVERY: usize = 10;
 /// The largest side: 3 · 1024² numbers are far beyond what the energies here are for.
 const MAX_SIZE: usize = 1024;
-const EXPECTED: &str = "PNG or JPEG files as train/<class>/* and test/<class>/*, or as <class>/*";
+const EXPECTED: &str =
+    "PNG or JPEG files as train/<class>/* and test/<class>/* (or val/<class>/*), or as <class>/*";
+/// Names of the folder of held-out images; the first that is there.
+const HELD_OUT: [&str; 4] = ["test", "val", "valid", "validation"];
 
 /// `{ kind = "image_folder", dir, size, channels, resize, batch_size, flip, noise }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,6 +71,8 @@ pub(super) struct Layout {
     pub(super) classes: Vec<String>,
     /// Training files and held-out files.
     pub(super) splits: [Vec<(PathBuf, u32)>; 2],
+    /// Files of the class folders that are no images by their ending: how many of each ending.
+    pub(super) passed_over: BTreeMap<String, usize>,
 }
 
 impl Layout {
@@ -78,12 +85,13 @@ impl Layout {
             let dir = dir.join(name);
             if dir.is_dir() { classes(&dir) } else { Ok(Vec::new()) }
         };
-        let (train, test) = (split("train")?, split("test")?);
+        let held_out = HELD_OUT.into_iter().find(|name| dir.join(name).is_dir()).unwrap_or(HELD_OUT[0]);
+        let (train, test) = (split("train")?, split(held_out)?);
         if !train.is_empty() || !test.is_empty() {
             return Self::of_splits(&train, &test).map(Some);
         }
         let flat = classes(dir)?;
-        let mut layout = Self { classes: names(&flat), ..Self::default() };
+        let mut layout = Self { classes: names(&flat), passed_over: passed_over(&flat), ..Self::default() };
         for (label, class) in flat.iter().enumerate() {
             for (i, path) in class.files()?.into_iter().enumerate() {
                 let held_out = i % HELD_OUT_EVERY == HELD_OUT_EVERY - 1;
@@ -108,19 +116,30 @@ impl Layout {
                 split.extend(class.files()?.into_iter().map(|path| (path, label as u32)));
             }
         }
-        Ok(Self { classes, splits })
+        let passed_over = passed_over(train.iter().chain(test));
+        Ok(Self { classes, splits, passed_over })
     }
 
     /// Decodes every file. In order, whatever the threads do: the error is that of the first bad file.
     pub(super) fn read(&self, shape: [usize; 3], resize: bool) -> Result<Images, Error> {
         let read = |files: &[(PathBuf, u32)]| -> Result<Split, Error> {
             let decoded: Vec<Result<Vec<u8>, Error>> =
-                files.par_iter().map(|(path, _)| channel_first(decode(path)?, path, shape, resize)).collect();
+                files.par_iter().map(|(path, _)| picture_file::read(path, shape, resize)).collect();
             let bytes = decoded.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
             Ok(Split { bytes, labels: files.iter().map(|(_, label)| *label).collect(), ..Split::default() })
         };
         let [train, test] = &self.splits;
         Ok(Images { shape, train: read(train)?, test: read(test)?, class_names: self.classes.clone() })
+    }
+
+    /// `18 files are passed over, which are not png, jpg or jpeg by their ending: 12 webp, 6 tif`; `None` where there are none.
+    pub(super) fn note(&self) -> Option<String> {
+        let total: usize = self.passed_over.values().sum();
+        let each: Vec<String> =
+            self.passed_over.iter().map(|(ending, count)| format!("{count} {ending}")).collect();
+        let are =
+            if total == 1 { "file is passed over, which is" } else { "files are passed over, which are" };
+        (total > 0).then(|| format!("{total} {are} not png, jpg or jpeg by the ending: {}", each.join(", ")))
     }
 
     /// Every file, training files first.
@@ -134,6 +153,8 @@ struct Class {
     name: String,
     path: PathBuf,
     files: Vec<PathBuf>,
+    /// The endings of the files that are no images by them.
+    others: Vec<String>,
 }
 
 impl Class {
@@ -151,11 +172,21 @@ fn classes(dir: &Path) -> Result<Vec<Class>, Error> {
     let mut classes = Vec::new();
     for path in entries(dir)?.into_iter().filter(|path| path.is_dir()) {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let files = entries(&path)?.into_iter().filter(|file| is_image(file) && file.is_file()).collect();
-        classes.push(Class { name, path, files });
+        let all = entries(&path)?.into_iter().filter(|file| file.is_file());
+        let (files, others): (Vec<_>, Vec<_>) = all.partition(|file| is_image(file));
+        let others = others.iter().map(|file| ending(file)).collect();
+        classes.push(Class { name, path, files, others });
     }
     let any = classes.iter().any(|class| !class.files.is_empty());
     Ok(if any { classes } else { Vec::new() })
+}
+
+fn passed_over<'a>(classes: impl IntoIterator<Item = &'a Class>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for ending in classes.into_iter().flat_map(|class| &class.others) {
+        *counts.entry(ending.clone()).or_default() += 1;
+    }
+    counts
 }
 
 fn names(classes: &[Class]) -> Vec<String> {
@@ -177,8 +208,13 @@ pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn is_image(path: &Path) -> bool {
-    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-    extension.is_some_and(|extension| matches!(extension.as_str(), "png" | "jpg" | "jpeg"))
+    matches!(ending(path).as_str(), "png" | "jpg" | "jpeg")
+}
+
+/// The ending of a file's name in small letters.
+fn ending(path: &Path) -> String {
+    path.extension()
+        .map_or_else(|| "without an ending".to_owned(), |ending| ending.to_string_lossy().to_lowercase())
 }
 
 impl Dataset for ImageFolder {
@@ -190,6 +226,9 @@ impl Dataset for ImageFolder {
         check_dir(&self.dir, EXPECTED)?;
         let layout = Layout::find(&self.dir)?
             .ok_or_else(|| Error::data(&self.dir, format!("no images here, expected {EXPECTED}")))?;
+        if let Some(note) = layout.note() {
+            tracing::warn!("{}: {note}", self.dir.display());
+        }
         let data = layout.read([self.channels, self.size, self.size], self.resize)?.into_data();
         check_sizes(&data, self.batch_size, &self.dir)?;
         Ok(data)

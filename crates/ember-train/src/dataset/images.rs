@@ -177,11 +177,7 @@ pub(super) fn check_classes(
 /// Checks what only the files can tell: both splits are there, and a batch is not larger than the training set.
 pub(super) fn check_sizes(data: &Data, batch_size: usize, dir: &Path) -> Result<(), Error> {
     let (train, test) = (data.train_labels.len(), data.test_labels.len());
-    for (split, found) in [("training", train), ("held-out", test)] {
-        if found == 0 {
-            return Err(Error::data(dir, format!("no {split} images, expected at least one")));
-        }
-    }
+    check_splits([train, test], dir)?;
     check_elements("dir", train.max(test), data.shape.dim())?;
     if batch_size > train {
         return Err(bad_key(
@@ -192,6 +188,19 @@ pub(super) fn check_sizes(data: &Data, batch_size: usize, dir: &Path) -> Result<
     Ok(())
 }
 
+/// Checks that there are images to train on and images to judge by.
+pub(super) fn check_splits(counts: [usize; 2], dir: &Path) -> Result<(), Error> {
+    match counts {
+        [0, _] => Err(Error::data(dir, "no training images, expected at least one")),
+        [_, 0] => Err(Error::data(
+            dir,
+            "no held-out images, expected at least one. A folder of images has them in test/ or val/, or, without train/, in every \
+             tenth file of a class: a class of fewer than 10 files has none",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Checks that the folder is there, before its files are looked for.
 pub(super) fn check_dir(dir: &Path, expected: &str) -> Result<(), Error> {
     if dir.exists() {
@@ -199,6 +208,8 @@ pub(super) fn check_dir(dir: &Path, expected: &str) -> Result<(), Error> {
     }
     Err(Error::data(
         dir,
-        format!("there is no such folder, expected {expected}; set dataset.dir to where it is"),
+        format!(
+            "there is no such folder, expected {expected}. It is the config's dataset.dir (for `ember train` also --set dataset.dir=…; a run's is in its config.toml)"
+        ),
     ))
 }

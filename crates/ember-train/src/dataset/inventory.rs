@@ -6,9 +6,8 @@ use super::cifar10::Source;
 use super::detect::{Found, first_shape};
 use super::idx::{self, Pair};
 use super::image_folder::{Layout, entries};
-use super::images::Split;
-use super::picture_file::{channel_first, decode};
-use super::{checksums, cifar10};
+use super::images::{Split, check_splits};
+use super::{checksums, cifar10, picture_file};
 use crate::error::Error;
 
 /// How many folders deep data sets are looked for.
@@ -29,6 +28,8 @@ pub struct Inventory {
     pub counts: [Vec<usize>; 2],
     /// The files by name, with their MD5 and what they are known as; a folder of images lists none.
     pub files: Vec<(PathBuf, String, Option<&'static str>)>,
+    /// What is not counted and not wrong, in a sentence.
+    pub note: Option<String>,
     /// What is wrong, each with file and offset.
     pub problems: Vec<Error>,
 }
@@ -51,9 +52,9 @@ fn search(dir: &Path, depth: usize, found: &mut Vec<Inventory>) -> Result<(), Er
         Err(error) => {
             found.push(Inventory { dir: dir.to_owned(), problems: vec![error], ..Inventory::default() })
         }
-        Ok(Some(Found::Idx(pairs))) => found.push(of_idx(dir, &pairs)),
-        Ok(Some(Found::Cifar(source))) => found.push(of_cifar(dir, &source)),
-        Ok(Some(Found::Folder(layout))) => found.push(of_folder(dir, &layout)),
+        Ok(Some(Found::Idx(pairs))) => found.push(of_idx(dir, &pairs).complete()),
+        Ok(Some(Found::Cifar(source))) => found.push(of_cifar(dir, &source).complete()),
+        Ok(Some(Found::Folder(layout))) => found.push(of_folder(dir, &layout).complete()),
         Ok(None) if depth > 0 && dir.is_dir() => {
             for path in entries(dir)?.iter().filter(|path| path.is_dir()) {
                 search(path, depth - 1, found)?;
@@ -68,6 +69,17 @@ impl Inventory {
     fn new(dir: &Path, kind: &'static str, shape: [usize; 3], class_names: Vec<String>) -> Self {
         let counts = [vec![0; class_names.len()], vec![0; class_names.len()]];
         Self { dir: dir.to_owned(), kind, shape, class_names, counts, ..Self::default() }
+    }
+
+    /// With a split missing, where nothing else is wrong: such a set can be judged against, and not trained on.
+    fn complete(mut self) -> Self {
+        let counts = self.counts.each_ref().map(|counts| counts.iter().sum());
+        if self.problems.is_empty()
+            && let Err(error) = check_splits(counts, &self.dir)
+        {
+            self.problems.push(error);
+        }
+        self
     }
 
     fn count(&mut self, held_out: bool, labels: &[u32]) {
@@ -100,14 +112,14 @@ fn of_idx(dir: &Path, pairs: &[Option<Pair>; 2]) -> Inventory {
         let Some(pair) = pair else { continue };
         inventory.identify([pair.images.clone(), pair.labels.clone()]);
         // One split at a time: a broken one does not hide the other. Sizes that differ show when both are read.
-        let part = idx::read_split(pair).map(|(side, split)| {
+        let part = idx::read_split(pair, idx::Labels::Digits).map(|(side, split)| {
             inventory.shape = [1, side[0], side[1]];
             split
         });
         inventory.add(held_out == 1, part);
     }
     if inventory.problems.is_empty()
-        && let Err(error) = idx::read(pairs)
+        && let Err(error) = idx::read(pairs, idx::Labels::Digits)
     {
         inventory.problems.push(error);
     }
@@ -125,6 +137,7 @@ fn of_cifar(dir: &Path, source: &Source) -> Inventory {
 
 fn of_folder(dir: &Path, layout: &Layout) -> Inventory {
     let mut inventory = Inventory::new(dir, "image_folder", [0; 3], layout.classes.clone());
+    inventory.note = layout.note();
     match first_shape(layout) {
         Ok(shape) => inventory.shape = shape,
         Err(_) => inventory.shape = [3, 0, 0],
@@ -134,9 +147,10 @@ fn of_folder(dir: &Path, layout: &Layout) -> Inventory {
             // With the first file broken there is no size to compare with.
             let shape = inventory.shape;
             let known = shape[1] > 0;
-            let decoded = decode(path).and_then(|image| {
-                if known { channel_first(image, path, shape, false).map(|_| ()) } else { Ok(()) }
-            });
+            let decoded = match known {
+                true => picture_file::read(path, shape, false).map(drop),
+                false => picture_file::check_pixels(path),
+            };
             match decoded {
                 Ok(()) => inventory.count(held_out == 1, &[*label]),
                 Err(error) => inventory.problems.push(error),

@@ -56,7 +56,7 @@ impl Dataset for Mnist {
                 return Err(idx::missing(&self.dir, split, "images-idx3"));
             }
         }
-        let images = idx::read(&pairs)?;
+        let images = idx::read(&pairs, idx::Labels::Digits)?;
         if let (true, Some(pair)) = (images.shape != SHAPE, &pairs[0]) {
             let [_, rows, columns] = images.shape;
             let message = format!("at byte 8: images of {rows} × {columns}, expected 28 × 28");

@@ -2,57 +2,129 @@
 //!
 //! # Check
 //! Before decoding, the container is walked: a PNG's chunks with their CRC-32 (PNG specification, section 5), a JPEG's segments up
-//! to the end-of-image marker (ITU-T T.81, annex B). Decoders read on over much of what is broken there.
+//! to the end-of-image marker (ITU-T T.81, annex B). Decoders read on over much of what is broken there. The size in the header is looked at
+//! next: memory for pixels is taken only where they will be used. A picture is turned as its EXIF orientation says.
 
+use std::io::Cursor;
 use std::path::Path;
 
-use image::{DynamicImage, ImageFormat, imageops::FilterType};
+use image::metadata::Orientation;
+use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, imageops::FilterType};
 
 use crate::error::Error;
 
 const PNG: [u8; 8] = [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a];
 const JPEG: [u8; 2] = [0xff, 0xd8];
+/// The most pixels that are decoded to be resized: 8 bytes each at most, in every thread.
+const MAX_PIXELS: u64 = 1 << 25;
+/// The longest file: beyond what so many pixels take.
+const MAX_BYTES: u64 = 8 * MAX_PIXELS;
 
-/// A decoded file.
-pub(super) fn decode(path: &Path) -> Result<DynamicImage, Error> {
-    let bytes = std::fs::read(path).map_err(|source| Error::read(path, source))?;
-    let format = check(&bytes)
-        .map_err(|(offset, message)| Error::data(path, format!("at byte {offset}: {message}")))?;
-    image::load_from_memory_with_format(&bytes, format).map_err(|error| {
-        let name = if format == ImageFormat::Png { "PNG" } else { "JPEG" };
-        Error::data(path, format!("corrupt {name}: {error}"))
-    })
+/// What the header of a picture says.
+pub(super) struct Header {
+    grey: bool,
+    /// Rows and columns, turned.
+    size: [usize; 2],
 }
 
-/// An image as `[channels, side, side]` bytes.
+impl Header {
+    /// Channels, rows, columns.
+    pub(super) fn shape(&self) -> [usize; 3] {
+        [if self.grey { 1 } else { 3 }, self.size[0], self.size[1]]
+    }
+}
+
+/// The header of a file; no pixel is decoded.
+pub(super) fn header(path: &Path) -> Result<Header, Error> {
+    let mut header = None;
+    decode_if(path, |found| {
+        header = Some(found);
+        Ok(false)
+    })?;
+    header.ok_or_else(|| Error::data(path, "no header"))
+}
+
+/// Whether every pixel of a file can be decoded, whatever its size.
+pub(super) fn check_pixels(path: &Path) -> Result<(), Error> {
+    decode_if(path, |_| Ok(true)).map(drop)
+}
+
+/// A file as `[channels, rows, columns]` bytes.
 ///
 /// # Errors
 /// Another size, unless it may be resized (stretched, by linear interpolation over the source pixels).
-pub(super) fn channel_first(
-    image: DynamicImage,
+pub(super) fn read(
     path: &Path,
     [channels, height, width]: [usize; 3],
     resize: bool,
 ) -> Result<Vec<u8>, Error> {
-    let found = [image.height() as usize, image.width() as usize];
-    let image = if found == [height, width] {
-        image
-    } else if resize {
-        image.resize_exact(width as u32, height as u32, FilterType::Triangle)
-    } else {
-        return Err(Error::data(
-            path,
-            format!(
-                "an image of {} × {} (rows × columns), expected {height} × {width}; resize = true in [dataset] resizes",
-                found[0], found[1]
-            ),
-        ));
-    };
+    let image = decode_if(path, |Header { size: [rows, columns], .. }| {
+        match resize || [rows, columns] == [height, width] {
+            true => Ok(true),
+            false => Err(format!(
+                "an image of {rows} × {columns} (rows × columns), expected {height} × {width}; resize = true in [dataset] resizes"
+            )),
+        }
+    })?;
+    let mut image = image.ok_or_else(|| Error::data(path, "no pixels"))?;
+    if [image.height() as usize, image.width() as usize] != [height, width] {
+        image = image.resize_exact(width as u32, height as u32, FilterType::Triangle);
+    }
     if channels == 1 {
         return Ok(image.to_luma8().into_raw());
     }
     let pixels = image.to_rgb8().into_raw();
     Ok((0..3).flat_map(|c| pixels.iter().skip(c).step_by(3).copied()).collect())
+}
+
+/// The picture, if `wanted` says so of its header, or what `wanted` finds wrong with it.
+fn decode_if(
+    path: &Path,
+    wanted: impl FnOnce(Header) -> Result<bool, String>,
+) -> Result<Option<DynamicImage>, Error> {
+    let unreadable = |source| Error::read(path, source);
+    let len = std::fs::metadata(path).map_err(unreadable)?.len();
+    if len > MAX_BYTES {
+        return Err(Error::data(
+            path,
+            format!("a file of {len} bytes, expected at most {MAX_BYTES} for a picture"),
+        ));
+    }
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let format = check(&bytes)
+        .map_err(|(offset, message)| Error::data(path, format!("at byte {offset}: {message}")))?;
+    let corrupt = |error: image::ImageError| {
+        let name = if format == ImageFormat::Png { "PNG" } else { "JPEG" };
+        Error::data(path, format!("corrupt {name}: {error}"))
+    };
+    let mut decoder =
+        ImageReader::with_format(Cursor::new(&bytes), format).into_decoder().map_err(corrupt)?;
+    let (columns, rows) = decoder.dimensions();
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut size = [rows as usize, columns as usize];
+    if matches!(
+        orientation,
+        Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH
+    ) {
+        size.reverse();
+    }
+    let grey =
+        matches!(decoder.color_type(), ColorType::L8 | ColorType::L16 | ColorType::La8 | ColorType::La16);
+    if !wanted(Header { grey, size }).map_err(|message| Error::data(path, message))? {
+        return Ok(None);
+    }
+    if u64::from(rows) * u64::from(columns) > MAX_PIXELS {
+        let message = format!(
+            "an image of {rows} × {columns} (rows × columns), expected at most {MAX_PIXELS} pixels: scale it down first"
+        );
+        return Err(Error::data(path, message));
+    }
+    let mut image = DynamicImage::from_decoder(decoder).map_err(corrupt)?;
+    image.apply_orientation(orientation);
+    Ok(Some(image))
 }
 
 /// The format, or the first bad byte and what is wrong there.

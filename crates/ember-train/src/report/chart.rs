@@ -13,6 +13,8 @@ const LEFT: f64 = 54.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 26.0;
+/// Half the width of a digit at the largest size the page's style has for labels, 15 px.
+const HALF_DIGIT: f64 = 4.5;
 
 /// The chart of `curve` as a `<figure>`; `events` are updates to mark, `last` is the run's newest update.
 pub(super) fn figure(curve: &Curve, events: &[f64], last: f64) -> String {
@@ -102,9 +104,11 @@ impl Frame {
         }
         for (value, label) in self.x.ticks(6).into_iter().filter(|(value, _)| value.fract() == 0.0) {
             let at = self.x(value);
+            // Under its tick, but for the last one, whose end would lie outside.
+            let middle = at.min(WIDTH - HALF_DIGIT * label.chars().count() as f64);
             let _ = write!(
                 svg,
-                r#"<path class="axis" d="M{at:.1} {bottom}v4"/><text class="x" x="{at:.1}" y="{:.1}">{label}</text>"#,
+                r#"<path class="axis" d="M{at:.1} {bottom}v4"/><text class="x" x="{middle:.1}" y="{:.1}">{label}</text>"#,
                 bottom + 18.0
             );
         }

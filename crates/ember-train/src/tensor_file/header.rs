@@ -30,6 +30,14 @@ pub(super) fn read(input: &mut impl Read, len: u64, path: &Path) -> Result<Heade
     }
     let mut length = [0; 8];
     input.read_exact(&mut length).map_err(|error| bad(0, format!("the header's length: {error}")))?;
+    if let Some(kind) = pickle(&length) {
+        return Err(bad(
+            0,
+            format!(
+                "{kind}, not a safetensors file. In Python: safetensors.torch.save_file(state_dict, \"model.safetensors\", metadata={{\"ember.config\": …}})"
+            ),
+        ));
+    }
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER || length > len - 8 {
         let most = MAX_HEADER.min(len - 8);
@@ -55,6 +63,17 @@ pub(super) fn read(input: &mut impl Read, len: u64, path: &Path) -> Result<Heade
     let data_start = 8 + length;
     check(&tensors, data_start, len, path)?;
     Ok(Header { tensors, metadata, data_start })
+}
+
+/// What PyTorch's own files begin with: a zip archive, or a pickle. No safetensors header is as long as these bytes would say.
+fn pickle(start: &[u8; 8]) -> Option<&'static str> {
+    match start {
+        [b'P', b'K', 3, 4, ..] => Some("a zip archive, such as a PyTorch .pt file"),
+        [0x80, 2..=5, b'c' | b'}' | b'\x8a' | b'\x95' | b'(', ..] => {
+            Some("a Python pickle, such as an old PyTorch .pt file")
+        }
+        _ => None,
+    }
 }
 
 /// Every tensor starts where the one before ends, is as long as its shape says, and the last one ends with the file.

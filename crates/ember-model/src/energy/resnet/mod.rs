@@ -105,6 +105,9 @@ pub enum Pool {
     None,
 }
 
+/// The most blocks there may be: a mistyped number fails at once, before a list of parameters is made.
+const MOST_BLOCKS: usize = 1_000;
+
 fn two() -> usize {
     2
 }
@@ -117,7 +120,7 @@ impl ResNet {
     /// Builds the architecture for images of `shape`.
     ///
     /// # Errors
-    /// Flat samples, no stage, a stage without channels or blocks, groups that do not divide the channels, more pools than the
+    /// Flat samples, no stage, a stage without channels or blocks, more than 1,000 blocks in all, groups that do not divide the channels, more pools than the
     /// image has room for, a negative or non-finite `confinement`.
     pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
         let misfit = |message: String| ModelError::Shape { kind: "resnet", shape, message };
@@ -130,8 +133,14 @@ impl ResNet {
                 format!("{:?} needs at least one stage, each of at least one channel", self.channels);
             return Err(ModelError::invalid("channels", message));
         }
-        if self.blocks_per_stage == 0 {
-            return Err(ModelError::invalid("blocks_per_stage", "0 found, expected at least 1"));
+        let stages = self.channels.len();
+        let most = MOST_BLOCKS / stages;
+        if !(1..=most).contains(&self.blocks_per_stage) {
+            let message = format!(
+                "{} found, expected 1 to {most}: {stages} stages, {MOST_BLOCKS} blocks in all",
+                self.blocks_per_stage
+            );
+            return Err(ModelError::invalid("blocks_per_stage", message));
         }
         let uneven = |&&channels: &&usize| self.groups == 0 || channels % self.groups != 0;
         if let (Norm::Group, Some(channels)) = (self.norm, self.channels.iter().find(uneven)) {
