@@ -94,6 +94,9 @@ pub struct Evaluation {
     /// log Z from both ends of an annealed path, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_z_two_sided: Option<TwoSided>,
+    /// Why the run's end is doubtful: its last checkpoint has it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
     /// How the run's kernel mixes at fixed θ, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mixing: Option<Mixing>,
@@ -159,6 +162,7 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         class_frequencies_model: None,
         class_frequencies_withheld: None,
         log_z_two_sided: two_sided,
+        doubts: subject.doubts.clone(),
         mixing: None,
         bits_per_dim: None,
         out_of_distribution: None,

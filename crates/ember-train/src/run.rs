@@ -102,7 +102,8 @@ impl Run {
     /// Trains to `config.steps`, leaving metric lines, checkpoints and pictures.
     ///
     /// # Errors
-    /// A non-finite state, an I/O error or a device that is lost (the last good checkpoint is kept); a signal, or a data set that
+    /// A non-finite state, walkers that are far from the model at the end, an I/O error or a device that is lost (the last good
+    /// checkpoint is kept); a signal, or a data set that
     /// is gone: a checkpoint is written first.
     pub fn train(&mut self, trainer: &mut Trainer, signals: &Signals) -> Result<(), Error> {
         let steps = trainer.config.steps;
@@ -118,7 +119,11 @@ impl Run {
                 .unwrap_or_else(|panic| Err(faults::of_update(self, trainer, &panic)));
         }
         progress.finish();
-        result
+        result?;
+        for doubt in &trainer.doubts {
+            tracing::warn!("{doubt}");
+        }
+        Ok(())
     }
 
     /// One update, and what follows where it diverges or a signal came.
@@ -150,14 +155,22 @@ impl Run {
         let output = &trainer.config.output;
         let next = trainer.step + 1;
         let log = next.is_multiple_of(output.log_every);
-        let save = next.is_multiple_of(output.checkpoint_every) || next == trainer.config.steps;
+        let last = next == trainer.config.steps;
+        let save = next.is_multiple_of(output.checkpoint_every) || last;
+        trainer.doubts.clear();
         let info = trainer.update(log)?;
         progress.tick();
         if log {
             let updates_per_s = pace.lap(next);
             let line = metrics_line(trainer, info, pace.time_s(), updates_per_s);
+            if !(line.energy_data.is_finite() && line.grad_norm.is_finite()) {
+                return Err(trainer.data_not_finite(line.energy_data, Some(line.grad_norm)));
+            }
             self.metrics.append(&line)?;
             progress.log(&line, updates_per_s);
+        }
+        if last {
+            trainer.judge_end()?;
         }
         if save {
             self.save(trainer)?;

@@ -1,6 +1,7 @@
 //! The training state and one update of it: advance the walkers, take the gradient, step the optimiser.
 
 pub(crate) mod assist;
+mod ending;
 mod health;
 pub(crate) mod moves;
 mod on_device;
@@ -54,6 +55,8 @@ pub struct Trainer {
     pub flushes: u64,
     /// Times the run was rolled back.
     pub rollbacks: u32,
+    /// Why the state at the end is doubtful, in words; empty until then. See [`Trainer::judge_end`].
+    pub doubts: Vec<String>,
     /// The data set, in host memory.
     pub data: Arc<Data>,
     batches: Batches,
@@ -226,6 +229,7 @@ impl Trainer {
             step,
             flushes: 0,
             rollbacks: 0,
+            doubts: Vec::new(),
             data,
             batches,
             alarm: None,

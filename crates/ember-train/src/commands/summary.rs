@@ -32,9 +32,12 @@ pub(super) fn print(dir: &Path, trainer: Trainer) -> Result<(), Error> {
             audit: trainer.audit,
             proposal_flows: trainer.assist.map(|assist| assist.flows).unwrap_or_default(),
             step_size: trainer.step_size,
+            doubts: trainer.doubts,
             run: Some(dir.to_path_buf()),
         };
         text += &table(&evaluate(&subject, 2, seed)?);
+    } else {
+        text += &doubtful(&trainer.doubts);
     }
     let run = dir.display();
     let _ = writeln!(text, "run        {run}");
@@ -109,9 +112,15 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
         let _ =
             writeln!(text, "walkers    ess {ess:.3} of them, {ancestors} starting walkers still represented");
     }
+    text += &doubtful(&evaluation.doubts);
     text += &evaluation.mixing.as_ref().map(mixing).unwrap_or_default();
     text += &evaluation.features.as_ref().map(FeatureDistances::table).unwrap_or_default();
     text
+}
+
+/// Why the run's end is doubtful.
+fn doubtful(doubts: &[String]) -> String {
+    doubts.iter().fold(String::new(), |text, doubt| text + "doubtful   " + doubt + "\n")
 }
 
 /// The masses by importance sampling from the truth, and what their weights are worth.
