@@ -69,23 +69,22 @@ impl Trainer {
         let (threshold, weighted) = (self.config.resampling.ess_threshold, self.carries_weights());
         let resampling = self.config.resampling.scheme.filter(|_| weighted);
         let stream = Stream::new(self.config.seed, Purpose::Resampling).at(self.step)?;
-        let (moving, stats, weights, before) = match resampling {
+        let (moving, stats, weights, seen_weights) = match resampling {
             Some(scheme) => {
                 let (moving, settled) = match self.is_partial() {
                     true => moving.settled_within(scheme, threshold, stream),
                     false => moving.settled(scheme, threshold, stream),
                 };
-                let before = settled.weights_before();
-                (moving, Some(settled.stats), settled.weights, before)
+                (moving, Some(settled.stats), settled.weights, settled.weights_before)
             }
             None if weighted => {
                 let (stats, weights) = moving.weighed();
-                (moving, Some(stats), weights.clone(), Some(weights))
+                (moving, Some(stats), weights.clone(), weights)
             }
             None => {
                 let stats = log.then(|| moving.stats());
                 let weights = self.gradient_weights(&moving);
-                (moving, stats, weights.clone(), Some(weights))
+                (moving, stats, weights.clone(), weights)
             }
         };
         let stats = stats.map(|stats| stats.packed());
@@ -117,10 +116,7 @@ impl Trainer {
             };
             reading = Some(Reading { summary, count: moving.count(), log_z_online });
         }
-        // The regulariser's weights are those of the walkers that came out.
-        let plain = self.config.objective.as_dyn().energy_l2() == 0.0;
-        let pass_serves = before.filter(|_| plain).map(Some);
-        Ok(Settlement { moving, weights, pass_serves, stats, reading, log_z_audit })
+        Ok(Settlement { moving, weights, seen_weights, stats, reading, log_z_audit })
     }
 
     /// Reads the alarm of a GPU; nothing elsewhere.
