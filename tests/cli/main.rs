@@ -4,6 +4,7 @@ mod bad_input;
 mod classes;
 mod commands;
 mod data;
+mod ending;
 mod estimators;
 mod features;
 mod gpu_script;

@@ -1,7 +1,10 @@
 //! Models on the cube `[−1, 1]^d`: no density outside, on grids, in masses and for data.
 
+use burn::tensor::{Tensor, TensorData};
 use ember_model::params::download;
-use ember_model::{Energy, EnergyModel};
+use ember_model::random::{Purpose, Stream};
+use ember_model::shape::Support;
+use ember_model::{Energy, EnergyConfig, EnergyModel, EnergySpec, SampleShape};
 use ember_tests::cpu;
 use ember_train::config::Config;
 use ember_train::dataset::{Modes, Truth};
@@ -84,5 +87,36 @@ fn data_outside_the_cube_are_refused_with_row_and_coordinate() {
         "kernel.boundary",
     ] {
         assert!(text.contains(word), "no `{word}` in: {text}");
+    }
+}
+
+/// At a temperature and on the cube the last move's pass serves the gradient in θ too, divided by T.
+#[test]
+fn passes_are_kept_at_a_temperature_and_on_the_cube() {
+    let energy = || -> EnergyConfig {
+        toml::from_str("kind = \"mlp\"\nhidden = [8, 8]\nconfinement = 1.0").expect("an energy")
+    };
+    let plain = EnergySpec::new(SampleShape::Flat(2), energy());
+    let warm = EnergySpec { temperature: 0.5, ..plain.clone() };
+    let walled = EnergySpec { support: Support::Cube, temperature: 2.0, ..plain.clone() };
+    for spec in [plain, warm, walled] {
+        let model = EnergyModel::init(spec, 3, &cpu()).expect("a network");
+        let model = model.with_theta(model.theta().iter().map(|t| t.clone().add_scalar(0.1)).collect());
+        let rows = Stream::new(1, Purpose::Start).uniforms(40, 2);
+        let x = Tensor::<2>::from_data(TensorData::new(rows, [40, 2]), &cpu());
+        let weights = Tensor::<1>::from_data(
+            TensorData::new(Stream::new(2, Purpose::Start).normals(40, 1), [40]),
+            &cpu(),
+        );
+        let (u, grad, pass) = model.keeping().energy_and_grad_kept(x.clone());
+        let (plain_u, plain_grad) = model.energy_and_grad(x.clone());
+        assert_eq!((download(u), download(grad)), (download(plain_u), download(plain_grad)));
+        let kept = pass.expect("an MLP on the CPU keeps its pass").weighted_param_grads(&weights);
+        let found = model.weighted_param_grads(&[(x, weights)]).grads;
+        for (kept, found) in kept.into_iter().zip(found) {
+            let worst =
+                download((kept - found.clone()).abs().max())[0] / (1.0 + download(found.abs().max())[0]);
+            assert!(worst < 1e-5, "{:?}: {worst}", model.spec().temperature);
+        }
     }
 }

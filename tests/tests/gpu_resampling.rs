@@ -147,7 +147,7 @@ fn statistics_and_weights_are_those_of_double_precision() {
                 near(&format!("{what}: energy"), summary.energy, energy, 4e-6);
             }
             // Nobody was due: W of both, and of the walkers as they came.
-            let before = settled.weights_before().expect("on a device");
+            let before = settled.weights_before.clone();
             assert_eq!(settled.was_resampled(), None);
             for weights in [weights, settled.weights, before] {
                 for (a, w) in population.log_weights.iter().zip(download(weights)) {
@@ -163,7 +163,7 @@ fn statistics_and_weights_are_those_of_double_precision() {
 fn compare(what: &str, population: &Population, due: bool, found: (Walkers, Settled), within: bool) {
     let (n, (walkers, settled)) = (population.count(), found);
     let weights = download(settled.weights.clone());
-    let before = download(settled.weights_before().expect("on a device"));
+    let before = download(settled.weights_before.clone());
     let hi = download(walkers.log_weights.value());
     let lo = download(walkers.log_weights.compensation());
     assert_eq!(walkers.resamplings.read(), RESAMPLINGS + u64::from(due), "{what}: counter");
@@ -206,8 +206,15 @@ fn the_settled_walkers_are_the_processor_s() {
                     };
                     let expected = settle(population.on(&cpu()));
                     assert_eq!(expected.1.was_resampled(), Some(due), "{what}: the processor's decision");
-                    assert_eq!(expected.1.weights_before().is_none(), due, "{what}");
                     let found = settle(population.on(&device));
+                    let came =
+                        [&expected.1, &found.1].map(|settled| download(settled.weights_before.clone()));
+                    for (host, device) in came[0].iter().zip(&came[1]) {
+                        assert!(
+                            (host - device).abs() <= 4e-6 * host + 1e-37,
+                            "{what}: W as they came, {host} {device}"
+                        );
+                    }
                     same_walkers(&what, &expected.0, &found.0);
                     compare(&what, &population, due, found, within);
                 }
@@ -216,21 +223,18 @@ fn the_settled_walkers_are_the_processor_s() {
     }
 }
 
-/// `Σ w_i φ(X_i)` of before is `(1/N) Σ φ(X'_j)` of after, for φ the name of the walker.
+/// The weights of the walkers as they came are `W = softmax(A)`, resampled or not.
 #[test]
-fn the_weights_before_count_offspring() {
+fn the_weights_before_are_those_of_the_walkers_as_they_came() {
     let Some(device) = gpu() else { return };
     for n in [300, 9_001] {
         let population = Population::new(n, 1, log_weights("wide", n));
+        let [_, log_mean_exp, _] = population.exact();
         for scheme in Scheme::ALL {
-            let mut walkers = population.on(&device);
-            walkers.ancestor = Tensor::arange(0..n as i64, &device);
-            let (walkers, settled) = walkers.settled(*scheme, 1.0, stream());
-            let mut offspring = vec![0u32; n];
-            ancestors(&walkers).iter().for_each(|&a| offspring[a as usize] += 1);
-            let before = download(settled.weights_before().expect("on a device"));
-            for (count, weight) in offspring.iter().zip(before) {
-                assert!((weight - *count as f32 / n as f32).abs() <= 1e-7 * weight, "{scheme:?}, {n}");
+            let (_, settled) = population.on(&device).settled(*scheme, 1.0, stream());
+            for (a, w) in population.log_weights.iter().zip(download(settled.weights_before)) {
+                let exact = (f64::from(*a) - log_mean_exp).exp() / n as f64;
+                near(&format!("{scheme:?}, {n} walkers: W"), f64::from(w), exact, 4e-6 * exact + 1e-37);
             }
         }
     }

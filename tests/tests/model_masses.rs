@@ -37,6 +37,7 @@ fn judged(trainer: Trainer) -> Evaluation {
         audit: None,
         proposal_flows: Vec::new(),
         step_size: None,
+        doubts: Vec::new(),
         run: None,
     };
     evaluate(&subject, 8, 0).expect("judged")

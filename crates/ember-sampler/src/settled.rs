@@ -22,39 +22,16 @@ pub struct Settled {
     pub stats: WeightStats,
     /// `W` of the walkers that are returned, `[walkers]`.
     pub weights: Tensor<1>,
-    decision: Decision,
-}
-
-/// Whether walkers were replaced.
-// One an update.
-#[allow(clippy::large_enum_variant)]
-#[derive(Clone, Debug)]
-enum Decision {
-    /// The host's word.
-    Host(bool),
-    /// A GPU's: only what it made of it is here, the weights of the walkers as they came, `[walkers]`.
-    Device(Tensor<1>),
+    /// `W` of the walkers *as they came*, `[walkers]`: a mean under these has no larger variance than one over the walkers returned, whose
+    /// resampling only adds noise (Rao and Blackwell), and an evaluation made before the resampling serves it.
+    pub weights_before: Tensor<1>,
+    was_resampled: Option<bool>,
 }
 
 impl Settled {
-    /// Weights `w`, `[walkers]`, of the walkers *as they came*, with `Σ w_i φ(X_i) = Σ W_j φ(X'_j)` for every `φ`, where `X'` are the
-    /// walkers returned: an evaluation made before the resampling serves after it. `w = W` where nothing was resampled,
-    /// offspring over N else.
-    ///
-    /// `None` on a processor where walkers were replaced: the sum over fewer walkers would round otherwise than it always did.
-    pub fn weights_before(&self) -> Option<Tensor<1>> {
-        match &self.decision {
-            Decision::Host(resampled) => (!resampled).then(|| self.weights.clone()),
-            Decision::Device(weights) => Some(weights.clone()),
-        }
-    }
-
     /// Whether walkers were replaced; `None` where only the device knows.
     pub fn was_resampled(&self) -> Option<bool> {
-        match &self.decision {
-            Decision::Host(resampled) => Some(*resampled),
-            Decision::Device(_) => None,
-        }
+        self.was_resampled
     }
 }
 
@@ -86,11 +63,12 @@ impl Walkers {
         if self.is_on_gpu() {
             let (walkers, stats, weights, before) =
                 device::settle::settle(self, scheme, threshold, stream, within);
-            return (walkers, Settled { stats, weights, decision: Decision::Device(before) });
+            return (walkers, Settled { stats, weights, weights_before: before, was_resampled: None });
         }
         let stats = self.stats();
         let Summary { ess, log_mean_exp, finite, .. } = stats.clone().read();
         let due = finite && ess < threshold * self.count() as f64;
+        let weights_before = self.weights();
         let walkers = match due {
             false => self,
             true => {
@@ -101,8 +79,8 @@ impl Walkers {
                 }
             }
         };
-        let weights = walkers.weights();
-        (walkers, Settled { stats, weights, decision: Decision::Host(due) })
+        let weights = if due { walkers.weights() } else { weights_before.clone() };
+        (walkers, Settled { stats, weights, weights_before, was_resampled: Some(due) })
     }
 
     /// Settles R equal consecutive groups of walkers, each a population of its own with its own bank: group `r` is resampled with

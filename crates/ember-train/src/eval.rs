@@ -20,6 +20,7 @@ use crate::likelihood::{self, BitsPerDim};
 use crate::log_z::{Failure, Found, Independent, LogZ, LogZEstimate, log_z};
 use crate::masses::{self, Masses};
 use crate::ood::{self, Against, OutOfDistribution};
+use crate::pareto;
 use crate::record::Opened;
 use crate::statistics::{Estimate, ess_fraction};
 
@@ -63,6 +64,9 @@ pub struct Evaluation {
     /// ess fraction of the weights behind it: below a per cent or so the standard errors are too small as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode_weights_importance_ess_fraction: Option<f64>,
+    /// Pareto k̂ of those weights: above .7 the masses by importance sampling are withheld.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode_weights_importance_pareto_k: Option<f64>,
     /// Fraction of each mode in the training set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode_weights_data: Option<Vec<f64>>,
@@ -75,6 +79,9 @@ pub struct Evaluation {
     /// ess fraction of `ρ_θ/ρ*` under `ρ*`, on the held-out set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub importance_ess_fraction: Option<f64>,
+    /// Pareto k̂ of the same weights: above .7 that fraction says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub importance_pareto_k: Option<f64>,
     /// ess fraction of the training walkers at the model's θ.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ess_fraction: Option<f64>,
@@ -94,6 +101,9 @@ pub struct Evaluation {
     /// log Z from both ends of an annealed path, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_z_two_sided: Option<TwoSided>,
+    /// Why the run's end is doubtful: its last checkpoint has it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
     /// How the run's kernel mixes at fixed θ, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mixing: Option<Mixing>,
@@ -149,16 +159,19 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         mode_weights_importance: None,
         mode_weights_importance_standard_error: None,
         mode_weights_importance_ess_fraction: None,
+        mode_weights_importance_pareto_k: None,
         mode_weights_data: None,
         kl: None,
         kl_grid: None,
         importance_ess_fraction: None,
+        importance_pareto_k: None,
         ess_fraction: None,
         distinct_ancestors: None,
         class_frequencies: None,
         class_frequencies_model: None,
         class_frequencies_withheld: None,
         log_z_two_sided: two_sided,
+        doubts: subject.doubts.clone(),
         mixing: None,
         bits_per_dim: None,
         out_of_distribution: None,
@@ -223,9 +236,10 @@ fn judge_against_data(
     }
     let Some(truth) = dataset.truth() else { return Ok(()) };
     if !u.is_empty() {
-        let (kl, ess) = divergence(&truth, data, &u, log_z);
+        let (kl, ess, pareto_k) = divergence(&truth, data, &u, log_z);
         evaluation.kl = Some(kl);
         evaluation.importance_ess_fraction = Some(ess);
+        evaluation.importance_pareto_k = Some(pareto_k);
     }
     let grid = grid(model, data);
     evaluation.log_z_grid = grid.as_ref().map(EnergyGrid::log_z);
@@ -239,10 +253,14 @@ fn judge_against_data(
     } else {
         let found = masses::by_importance(model, &truth, modes, config.seed);
         evaluation.mode_weights_importance_ess_fraction = Some(found.ess_fraction);
-        evaluation.mode_weights_importance_standard_error = found.masses.standard_error.clone();
-        evaluation.mode_weights_importance = Some(found.masses.value.clone());
+        evaluation.mode_weights_importance_pareto_k = Some(found.pareto_k);
+        if !found.withheld {
+            evaluation.mode_weights_importance_standard_error = found.masses.standard_error.clone();
+            evaluation.mode_weights_importance = Some(found.masses.value.clone());
+        }
         match independent {
             Some((ensembles, method)) => masses::by_ensembles(ensembles, modes, method),
+            None if found.withheld => return Ok(()),
             None => found.masses,
         }
     };
@@ -252,15 +270,15 @@ fn judge_against_data(
     Ok(())
 }
 
-/// `KL(ρ* ‖ ρ_θ)` as the mean of exact log-ratios, and the ess fraction of `ρ_θ/ρ*`.
-fn divergence(truth: &Truth, data: &Data, u: &[f64], log_z: Estimate) -> (Estimate, f64) {
+/// `KL(ρ* ‖ ρ_θ)` as the mean of exact log-ratios, and the ess fraction and Pareto k̂ of `ρ_θ/ρ*`.
+fn divergence(truth: &Truth, data: &Data, u: &[f64], log_z: Estimate) -> (Estimate, f64, f64) {
     // log ρ*(x) − log ρ_θ(x), log ρ_θ = −U − log Z
     let log_probs = truth.log_probs(&data.test.values());
     let ratios: Vec<f64> = log_probs.iter().zip(u).map(|(log_p, u)| log_p + u + log_z.value).collect();
     let kl = Estimate::mean(&ratios);
     let kl = Estimate { value: kl.value, standard_error: kl.standard_error.hypot(log_z.standard_error) };
     let log_weights: Vec<f64> = ratios.iter().map(|ratio| -ratio).collect();
-    (kl, ess_fraction(&log_weights))
+    (kl, ess_fraction(&log_weights), pareto::shape(&log_weights))
 }
 
 /// The model's density over a box around the data, in one and two dimensions.

@@ -39,6 +39,7 @@ pub mod noisy;
 pub mod objective;
 pub mod ood;
 pub mod optimizer;
+pub mod pareto;
 pub mod picture;
 pub mod plot;
 pub mod pretrain;

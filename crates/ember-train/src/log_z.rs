@@ -89,6 +89,12 @@ pub struct LogZEstimate {
     /// Importance sampling: ess fraction of the model's density over the flow's, under the flow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ess_fraction: Option<f64>,
+    /// Importance sampling: Pareto k̂ of those weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pareto_k: Option<f64>,
+    /// Whether k̂ is above .7, so that the value is never taken as the model's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub withheld: bool,
     /// Bridge sampling: overlap of flow and model, in (0, 1].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overlap: Option<f64>,
@@ -114,6 +120,8 @@ impl LogZEstimate {
             standard_error: estimate.standard_error,
             repeats,
             ess_fraction: None,
+            pareto_k: None,
+            withheld: false,
             overlap: None,
             doubtful,
             caveat,
@@ -129,6 +137,8 @@ impl LogZEstimate {
             standard_error,
             repeats: found.repeats.len(),
             ess_fraction: of(Estimator::Importance),
+            pareto_k: found.pareto_k,
+            withheld: found.withheld,
             overlap: of(Estimator::Bridge),
             doubtful: found.doubtful,
             caveat: found.caveat,
@@ -265,7 +275,14 @@ pub fn log_z(
         }
     }
     if log_z.is_none() {
-        log_z = estimates.iter().find(|estimate| estimate.method == "importance").map(LogZ::of);
+        let found = estimates.iter().find(|estimate| estimate.method == "importance");
+        if let Some(k) = found.filter(|found| found.withheld).and_then(|found| found.pareto_k) {
+            let message = format!(
+                "importance sampling: Pareto k of its weights is {k:.2}, above .7, so its value is withheld"
+            );
+            failed(&mut failures, Estimator::Importance, message, &|_| false)?;
+        }
+        log_z = found.filter(|found| !found.withheld).map(LogZ::of);
     }
     // Exact: nothing has to be judged by walkers.
     let independent = independent.filter(|_| exact.is_none());

@@ -10,7 +10,7 @@
 //!
 //! Importance sampling draws x from ρ* and weighs it by `w = e^{−U(x)}/ρ*(x)`: `mass_k = Σ w 1[x in mode k] / Σ w`, one evaluation a draw.
 //! log Z is not needed. The weights spread like `e^{KL}`, and the ess fraction says how much is left: below a per cent or so few
-//! draws decide, the masses are off and their standard errors too small. What ρ* never draws, such as a mode that only the model
+//! draws decide, the masses are off and their standard errors too small. Where Pareto k̂ of the weights is above .7 the masses are withheld. What ρ* never draws, such as a mode that only the model
 //! has, is not seen at all, whatever the ess fraction.
 
 use ember_model::EnergyModel;
@@ -19,6 +19,7 @@ use ember_model::params::download;
 
 use crate::dataset::{Modes, Truth};
 use crate::ensembles::Ensembles;
+use crate::pareto;
 use crate::statistics::{Estimate, ess_fraction, ratio};
 use crate::trainer::energies;
 
@@ -86,6 +87,10 @@ pub struct Importance {
     pub masses: Masses,
     /// `(Σw)² / Σw² / n` of all draws.
     pub ess_fraction: f64,
+    /// Pareto k̂ of the weights; see [`crate::pareto`].
+    pub pareto_k: f64,
+    /// Whether k̂ is above its limit, .7: the masses are then not to be shown.
+    pub withheld: bool,
 }
 
 /// The model's masses from 16 × 2,048 draws of the truth: a pure function of the model, the truth and the seed.
@@ -114,7 +119,10 @@ pub fn by_importance(model: &EnergyModel, truth: &Truth, modes: &Modes, seed: u6
         let pairs: Vec<(f64, f64)> = per_repeat.iter().map(|sums| (sums[k], sums.iter().sum())).collect();
         ratio(&pairs)
     };
+    let pareto_k = pareto::shape(&all);
     Importance {
+        pareto_k,
+        withheld: pareto::is_heavy(pareto_k, all.len()),
         masses: Masses::estimated((0..modes.count()).map(of_mode), IMPORTANCE),
         ess_fraction: ess_fraction(&all),
     }

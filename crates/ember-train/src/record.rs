@@ -68,6 +68,7 @@ pub fn checkpoint(trainer: &Trainer, device_label: &str) -> Checkpoint {
             "audit_log_z": audit_log_z,
             "flushes": trainer.flushes,
             "rollbacks": trainer.rollbacks,
+            "doubts": trainer.doubts,
             "step_size": trainer.step_size,
             "proposal": assist.map(|assist| json!({
                 "flow": assist.flows[0].spec().to_metadata(),
@@ -178,7 +179,13 @@ pub fn trainer_on(
     let count = |name: &str| checkpoint.extra[name].as_u64().unwrap_or(0);
     trainer.flushes = count("flushes");
     trainer.roll_back_to(count("rollbacks") as u32);
+    trainer.doubts = doubts(&checkpoint.extra);
     Ok(trainer)
+}
+
+/// Why the run's end is doubtful, as its last checkpoint has it.
+fn doubts(extra: &Value) -> Vec<String> {
+    serde_json::from_value(extra["doubts"].clone()).unwrap_or_default()
 }
 
 /// θ as it is trained (a weight file may hold a normalised form).
@@ -275,6 +282,8 @@ pub struct Opened {
     pub proposal_flows: Vec<EnergyModel>,
     /// h of the kernel, where the run adapted it.
     pub step_size: Option<f64>,
+    /// Why the run's end is doubtful, where it is.
+    pub doubts: Vec<String>,
     /// The run folder, where there is one.
     pub run: Option<PathBuf>,
 }
@@ -384,6 +393,7 @@ fn opened(found: Checkpoint, origin: &Path, run: Option<PathBuf>, device: &Devic
     Ok(Opened {
         proposal_flows,
         step_size: found.extra["step_size"].as_f64(),
+        doubts: doubts(&found.extra),
         model,
         ema,
         step: found.step,
@@ -421,6 +431,7 @@ fn weight_file(path: &Path, device: &Device) -> Result<Opened, Error> {
         audit: None,
         proposal_flows: Vec::new(),
         step_size: None,
+        doubts: Vec::new(),
         run: None,
     })
 }

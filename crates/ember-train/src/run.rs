@@ -67,7 +67,8 @@ impl Run {
     /// Trains to `config.steps`, leaving metric lines, checkpoints and pictures.
     ///
     /// # Errors
-    /// A non-finite state, an I/O error or a device that is lost (the last good checkpoint is kept); a signal, or a data set that
+    /// A non-finite state, walkers that are far from the model at the end, an I/O error or a device that is lost (the last good
+    /// checkpoint is kept); a signal, or a data set that
     /// is gone: a checkpoint is written first.
     pub fn train(&mut self, trainer: &mut Trainer, signals: &Signals) -> Result<(), Error> {
         let steps = trainer.config.steps;
@@ -85,6 +86,9 @@ impl Run {
         }
         progress.finish();
         result?;
+        for doubt in &trainer.doubts {
+            tracing::warn!("{doubt}");
+        }
         let run = shell::quoted(&self.dir);
         signals.end_at_once(format!("the run is complete and saved; evaluate it with: ember eval {run}"))
     }
@@ -118,14 +122,22 @@ impl Run {
         let output = &trainer.config.output;
         let next = trainer.step + 1;
         let log = next.is_multiple_of(output.log_every);
-        let save = next.is_multiple_of(output.checkpoint_every) || next == trainer.config.steps;
+        let last = next == trainer.config.steps;
+        let save = next.is_multiple_of(output.checkpoint_every) || last;
+        trainer.doubts.clear();
         let info = trainer.update(log)?;
         progress.tick();
         if let Some(logged) = info.logged {
             let updates_per_s = pace.lap(next);
             let line = metrics_line(trainer, &info, logged, pace.time_s(), updates_per_s);
+            if !(line.energy_data.is_finite() && line.grad_norm.is_finite()) {
+                return Err(trainer.data_not_finite(line.energy_data, Some(line.grad_norm)));
+            }
             self.metrics.append(&line)?;
             progress.log(&line, updates_per_s);
+        }
+        if last {
+            trainer.judge_end()?;
         }
         if save {
             self.save(trainer)?;

@@ -1,6 +1,7 @@
 //! The training state and one update of it: advance the walkers, take the gradient, step the optimiser.
 
 pub(crate) mod assist;
+mod ending;
 mod health;
 mod logged;
 pub(crate) mod moves;
@@ -57,6 +58,8 @@ pub struct Trainer {
     pub flushes: u64,
     /// Times the run was rolled back.
     pub rollbacks: u32,
+    /// Why the state at the end is doubtful, in words; empty until then. See [`Trainer::judge_end`].
+    pub doubts: Vec<String>,
     /// The data set, in host memory.
     pub data: Arc<Data>,
     batches: Batches,
@@ -98,12 +101,15 @@ pub struct UpdateInfo {
 
 /// The walkers' part of an update.
 struct NegativePhase {
-    /// The walkers that moved, `[moved]`.
-    moving: Walkers,
+    /// The walkers that moved, `[moved]`, before any resampling: those of the gradient, for resampling adds noise and nothing else.
+    seen: Walkers,
     /// Their `W`, `[moved]`.
+    seen_weights: Tensor<1>,
+    /// Their last evaluation, where it was kept.
+    pass: Option<Arc<dyn Pass>>,
+    /// The walkers that moved, settled, and their `W`, `[moved]`.
+    moving: Walkers,
     weights: Tensor<1>,
-    /// Their last evaluation where it was kept, and what each of its walkers counts, `[moved]`, where those are not the walkers' `W`.
-    pass: Option<(Arc<dyn Pass>, Option<Tensor<1>>)>,
     /// Their statistics, `[4]`, where the device is to look at them.
     stats: Option<Tensor<1>>,
     info: StepInfo,
@@ -116,8 +122,8 @@ struct Settlement {
     moving: Walkers,
     /// Their `W`, `[moved]`.
     weights: Tensor<1>,
-    /// Whether an evaluation from before serves these walkers, and what its own count where they are others, `[moved]`.
-    pass_serves: Option<Option<Tensor<1>>>,
+    /// `W` of the walkers as they came, `[moved]`.
+    seen_weights: Tensor<1>,
     /// Statistics of before, `[4]`, where the device is to look at them.
     stats: Option<Tensor<1>>,
     findings: Findings,
@@ -248,6 +254,7 @@ impl Trainer {
             step,
             flushes: 0,
             rollbacks: 0,
+            doubts: Vec::new(),
             data,
             batches,
             alarm: None,
@@ -396,16 +403,16 @@ impl Trainer {
             data_weights = data_weights.clone() + data_weights * e;
         }
         let mut terms = vec![(batch, data_weights)];
-        if let Some(NegativePhase { moving, weights, .. }) = negative {
-            let mut walker_weights = weights.clone();
+        if let Some(NegativePhase { seen, seen_weights, .. }) = negative {
+            let mut walker_weights = seen_weights.clone();
             if !self.is_on_gpu() {
                 walker_weights = walker_weights.neg();
             }
             if l2 > 0.0 {
-                let e = regulariser(moving.energy.clone(), moving.position.clone());
+                let e = regulariser(seen.energy.clone(), seen.position.clone());
                 walker_weights = walker_weights.clone() - walker_weights * e;
             }
-            terms.push((moving.position.clone(), walker_weights));
+            terms.push((seen.position.clone(), walker_weights));
         }
         terms
     }
@@ -421,7 +428,7 @@ impl Trainer {
             return [None, None];
         }
         let walkers = match negative {
-            Some(phase) => Some(reduce::sum(energies[1].clone() * phase.weights.clone())),
+            Some(phase) => Some(reduce::sum(energies[1].clone() * phase.seen_weights.clone())),
             None => log.then(|| reduce::mean(self.walkers.energy.clone())),
         };
         [Some(reduce::mean(energies[0].clone())), walkers]
@@ -430,15 +437,14 @@ impl Trainer {
     /// `Σ_t Σ_b w_{t,b} ∂_θU(x_{t,b})` of the data and, with a negative phase, of the walkers: from their last evaluation where that
     /// was kept.
     fn gradient(&self, terms: &[(Tensor<2>, Tensor<1>)], negative: Option<&NegativePhase>) -> WeightedGrads {
-        let kept = negative.and_then(|phase| Some((phase.pass.as_ref()?, &phase.moving)));
-        let Some(((pass, weights), moving)) = kept else {
+        let kept = negative.and_then(|phase| Some((phase.pass.as_ref()?, &phase.seen)));
+        let Some((pass, seen)) = kept else {
             return self.model.weighted_param_grads(terms);
         };
         let mut found = self.model.weighted_param_grads(&terms[..1]);
-        let weights = weights.clone().unwrap_or_else(|| terms[1].1.clone());
-        let walkers = pass.weighted_param_grads(&weights);
+        let walkers = pass.weighted_param_grads(&terms[1].1);
         found.grads = found.grads.into_iter().zip(walkers).map(|(data, walkers)| data + walkers).collect();
-        found.energies.push(moving.energy.clone());
+        found.energies.push(seen.energy.clone());
         found
     }
 

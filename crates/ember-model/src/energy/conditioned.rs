@@ -3,10 +3,12 @@
 //! `V` replaces `U` everywhere (ALGORITHMS 0): drift, weights, parameter gradient and `log Z` are those of `V`, so that
 //! nothing outside this file knows of the temperature. Parameters and their names stay the energy's own.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 
 use super::chain::{Chain, ChainEnd, ChainState};
-use super::{Architecture, Mixture, WeightedGrads};
+use super::{Architecture, Evaluation, Mixture, Pass, WeightedGrads};
 use crate::flow::NonFinite;
 use crate::params::{HostTensor, ParamSpec};
 use crate::random::Stream;
@@ -30,6 +32,19 @@ impl Conditioned {
             // U = 0 on the cube: the uniform law, a Gaussian of precision 0; log Z = d ln 2.
             None => (self.support == Support::Cube && !has_base && inner.is_base_alone(theta)).then_some(0.0),
         }
+    }
+}
+
+/// A pass of U, whose parameter gradients are those of V: `Σ w ∂V = Σ (w/T) ∂U`.
+#[derive(Debug)]
+struct ConditionedPass {
+    inner: Arc<dyn Pass>,
+    temperature: f64,
+}
+
+impl Pass for ConditionedPass {
+    fn weighted_param_grads(&self, weights: &Tensor<1>) -> Vec<Tensor<1>> {
+        self.inner.weighted_param_grads(&weights.clone().div_scalar(self.temperature))
     }
 }
 
@@ -57,6 +72,13 @@ impl Architecture for Conditioned {
     fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
         let (u, grad) = self.inner.energy_and_grad(theta, x);
         (u.div_scalar(self.temperature), grad.div_scalar(self.temperature))
+    }
+
+    fn energy_and_grad_kept(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Evaluation {
+        let (u, grad, pass) = self.inner.energy_and_grad_kept(theta, x);
+        let temperature = self.temperature;
+        let pass = pass.map(|inner| Arc::new(ConditionedPass { inner, temperature }) as Arc<dyn Pass>);
+        (u.div_scalar(temperature), grad.div_scalar(temperature), pass)
     }
 
     /// A chain at scale 1/T.

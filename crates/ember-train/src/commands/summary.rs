@@ -16,6 +16,7 @@ use crate::trainer::Trainer;
 
 /// Below this ess fraction importance weights and their standard errors rest on too few draws.
 const FEW: f64 = 0.01;
+const WITHHELD: &str = ": above .7, so the masses by importance sampling are withheld";
 const LOW_ESS: &str = ": too few for the masses or their standard errors to be trusted";
 
 /// Judges a finished run where that is quick, and says what to do next.
@@ -33,11 +34,14 @@ pub(super) fn print(dir: &Path, trainer: Trainer) -> Result<(), Error> {
             audit: trainer.audit,
             proposal_flows: trainer.assist.map(|assist| assist.flows).unwrap_or_default(),
             step_size: trainer.step_size,
+            doubts: trainer.doubts,
             run: Some(dir.to_path_buf()),
         };
         let evaluation = evaluate(&subject, 2, seed)?;
         super::eval::keep(dir, &evaluation)?;
         text += &table(&evaluation);
+    } else {
+        text += &doubtful(&trainer.doubts);
     }
     let run = shell::quoted(dir);
     let _ = writeln!(text, "run        {run}");
@@ -112,14 +116,21 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
         let _ =
             writeln!(text, "walkers    ess {ess:.3} of them, {ancestors} starting walkers still represented");
     }
+    text += &doubtful(&evaluation.doubts);
     text += &evaluation.mixing.as_ref().map(mixing).unwrap_or_default();
     text += &evaluation.features.as_ref().map(FeatureDistances::table).unwrap_or_default();
     text
 }
 
+/// Why the run's end is doubtful.
+fn doubtful(doubts: &[String]) -> String {
+    doubts.iter().fold(String::new(), |text, doubt| text + "doubtful   " + doubt + "\n")
+}
+
 /// The masses by importance sampling from the truth, and what their weights are worth.
 fn importance(evaluation: &Evaluation) -> String {
     let Some(ess) = evaluation.mode_weights_importance_ess_fraction else { return String::new() };
+    let k = evaluation.mode_weights_importance_pareto_k.unwrap_or(f64::NAN);
     let mut text = String::new();
     let values = [&evaluation.mode_weights_importance, &evaluation.mode_weights_importance_standard_error]
         .map(Option::as_deref);
@@ -130,8 +141,14 @@ fn importance(evaluation: &Evaluation) -> String {
     }
     let _ = writeln!(
         text,
-        "           (draws of the data's law, ess {ess:.4} of them{})",
-        if ess < FEW { LOW_ESS } else { "" }
+        "           (draws of the data's law, ess {ess:.4} of them, Pareto k {k:.2}{})",
+        if evaluation.mode_weights_importance.is_none() {
+            WITHHELD
+        } else if ess < FEW {
+            LOW_ESS
+        } else {
+            ""
+        }
     );
     text
 }
@@ -142,7 +159,10 @@ fn estimates(found: &[LogZEstimate]) -> String {
     for (i, estimate) in found.iter().enumerate().filter(|_| found.len() > 1) {
         let head = if i == 0 { "estimates" } else { "" };
         let nearness = match (estimate.ess_fraction, estimate.overlap) {
-            (Some(ess), _) => format!(", ess {ess:.3} of the flow's draws"),
+            (Some(ess), _) => {
+                let k = estimate.pareto_k.unwrap_or(f64::NAN);
+                format!(", ess {ess:.3} of the flow's draws, Pareto k {k:.2}")
+            }
             (_, Some(overlap)) => format!(", overlap of flow and model {overlap:.3}"),
             _ => String::new(),
         };

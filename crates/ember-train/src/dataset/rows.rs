@@ -26,6 +26,20 @@ impl Rows {
         }
     }
 
+    /// The largest coordinate in size; 0 of none. A byte is inside `[−1, 1]`.
+    pub fn largest(&self) -> f32 {
+        match self {
+            Self::F32(values) => values.iter().fold(0.0, |most, x| x.abs().max(most)),
+            Self::U8(bytes) => {
+                if bytes.is_empty() {
+                    0.0
+                } else {
+                    1.0
+                }
+            }
+        }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -67,7 +67,8 @@ pub fn bridge(
     } else {
         "modes that neither the flow nor the walkers reach are not counted"
     };
-    Ok(FlowEstimate { log_z: log_mean_z(&repeats), repeats, nearness: overlap, doubtful, caveat })
+    let log_z = log_mean_z(&repeats);
+    Ok(FlowEstimate { log_z, repeats, nearness: overlap, pareto_k: None, withheld: false, doubtful, caveat })
 }
 
 /// One bridge.

@@ -3,13 +3,15 @@
 //! R repeats of M draws; each repeat's mean is an unbiased Z, and their spread is the standard error. Cost: `R M` passes of the
 //! flow and energies, no gradient. Fails where q is thinner than the model: the variance of l is then large or infinite, and
 //! a mode that q does not reach is missing without a sign. The ess fraction `(Σ l)²/(n Σ l²)` falls towards 0 in the first case
-//! and stays high in the second.
+//! and stays high in the second; Pareto k̂ (`pareto.rs`) tells an infinite variance where the ess fraction does not, and above .7 the
+//! estimate is withheld.
 
 use ember_model::EnergyModel;
 use ember_sampler::FlowProposal;
 
 use super::{FlowEstimate, FlowOptions, IMPORTANCE_LANE, log_ratios_at_draws, stream};
 use crate::error::Error;
+use crate::pareto;
 use crate::statistics::{ess_fraction, log_mean_z};
 
 /// With fewer effective draws a repeat, its Z rests on a handful of draws, and repeats agree by chance.
@@ -38,12 +40,18 @@ pub fn importance(
         )));
     }
     let nearness = ess_fraction(&all);
-    let doubtful = nearness * (options.draws as f64) < FEW_DRAWS;
-    let caveat = if doubtful {
+    let (k, few) = (pareto::shape(&all), nearness * (options.draws as f64) < FEW_DRAWS);
+    let heavy = pareto::is_heavy(k, all.len());
+    let doubtful = few || heavy;
+    let caveat = if few {
         "fewer than 100 effective draws a repeat: neither the value nor its standard error can be trusted; modes that the flow \
          does not reach are not counted"
+    } else if heavy {
+        "Pareto k of the weights is above .7: their variance is infinite or nearly so, and neither the value nor its standard error can \
+         be trusted; modes that the flow does not reach are not counted"
     } else {
         "modes that the flow does not reach are not counted"
     };
-    Ok(FlowEstimate { log_z: log_mean_z(&repeats), repeats, nearness, doubtful, caveat })
+    let log_z = log_mean_z(&repeats);
+    Ok(FlowEstimate { log_z, repeats, nearness, pareto_k: Some(k), withheld: heavy, doubtful, caveat })
 }

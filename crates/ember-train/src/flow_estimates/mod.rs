@@ -52,6 +52,10 @@ pub struct FlowEstimate {
     /// How near flow and model are, in (0, 1]: of importance sampling the ess fraction of `ρ/q` under q, of bridge sampling the
     /// overlap.
     pub nearness: f64,
+    /// Pareto k̂ of importance sampling's weights.
+    pub pareto_k: Option<f64>,
+    /// Whether k̂ is above its limit, .7: the value may stand beside others, and is never the model's.
+    pub withheld: bool,
     /// Whether that is too little for the standard error to be trusted.
     pub doubtful: bool,
     /// What the figure does not tell.

@@ -24,6 +24,7 @@ pub(super) fn html(source: &Source) -> String {
          <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n"
     );
     html += &header(source);
+    html += &doubts(source);
     html += &newest_picture(source);
     html += &figures(source);
     html += &charts(source);
@@ -77,6 +78,14 @@ fn header(source: &Source) -> String {
         }
     }
     html + "</dl>\n</header>\n"
+}
+
+/// Why the run's end is doubtful, as its newest checkpoint has it.
+fn doubts(source: &Source) -> String {
+    let found = source.state["extra"]["doubts"].as_array().filter(|doubts| !doubts.is_empty());
+    let Some(found) = found else { return String::new() };
+    let items: String = found.iter().map(|doubt| format!("<li>{}</li>", escape(&text(doubt)))).collect();
+    format!("<section id=\"doubts\"><h2>Doubtful</h2><ul>{items}</ul></section>\n")
 }
 
 fn figures(source: &Source) -> String {

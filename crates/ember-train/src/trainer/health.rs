@@ -1,4 +1,4 @@
-//! What ends an update: numbers that are not finite, and an energy gap that explodes.
+//! What ends an update: numbers that are not finite, and an energy gap that explodes. What ends a run is in `ending.rs`.
 
 use burn::tensor::Tensor;
 use ember_model::flow::{NonFinite, Quantity};
@@ -11,13 +11,17 @@ use crate::error::Error;
 /// Terms of a gradient: samples `[batch, dim]` and their weights `[batch]`.
 type Terms = [(Tensor<2>, Tensor<1>)];
 
+/// What helps where energies explode.
+pub(super) const DATA_ADVICE: &str = "Bring the data to a range near 1 (divide them by their standard deviation), give images noise \
+     (dataset.noise > 0), or take a smaller kernel.step_size or optimizer.learning_rate";
+
 impl Trainer {
-    /// Ends an update of a flow whose energy or gradient is not finite, naming the layer (a step later every layer would be at
-    /// fault), and with a watchdog one whose energy gap explodes. One small read; none where neither is asked, and on a GPU, which
-    /// looks by itself (`on_device.rs`).
+    /// Ends an update whose data's energy or gradient is not finite, of a flow naming the layer (a step later every layer would be at
+    /// fault), and with a watchdog one whose energy gap explodes. One small read; none on a GPU, which looks by itself
+    /// (`on_device.rs`).
     pub(super) fn watch(&self, info: &UpdateInfo, terms: &Terms) -> Result<(), Error> {
         let (max_gap, is_flow) = (self.max_gap(), self.model.flow().is_some());
-        if self.is_on_gpu() || (max_gap.is_none() && !is_flow) {
+        if self.is_on_gpu() {
             return Ok(());
         }
         let Some(energy_data) = info.energy_data.clone() else { return Ok(()) };
@@ -34,8 +38,22 @@ impl Trainer {
             Some(most) if !norm.is_finite() || f64::from(gap).is_nan() || f64::from(gap).abs() > most => {
                 Err(self.gap_error(gap, most, norm))
             }
+            _ if !(energy.is_finite() && norm.is_finite()) => {
+                Err(self.data_not_finite(energy.into(), Some(norm.into())))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// The error of a batch whose mean energy, or the gradient it gives, is beyond what f32 holds.
+    pub fn data_not_finite(&self, energy: f64, norm: Option<f64>) -> Error {
+        let largest = self.data.train.largest();
+        let norm = norm.map(|norm| format!(", the gradient norm {norm:.3e}")).unwrap_or_default();
+        let message = format!(
+            "the mean energy of the data is {energy:.3e}{norm}, beyond what f32 holds; the largest coordinate of the training set is \
+             {largest:.3e} in size. {DATA_ADVICE}"
+        );
+        Error::Diverged { step: self.step, message }
     }
 
     /// The error of an energy gap that explodes.

@@ -70,23 +70,22 @@ impl Trainer {
         let (threshold, weighted) = (self.config.resampling.ess_threshold, self.carries_weights());
         let resampling = self.config.resampling.scheme.filter(|_| weighted);
         let stream = Stream::new(self.config.seed, Purpose::Resampling).at(self.step)?;
-        let (moving, stats, weights, before) = match resampling {
+        let (moving, stats, weights, seen_weights) = match resampling {
             Some(scheme) => {
                 let (moving, settled) = match self.is_partial() {
                     true => moving.settled_within(scheme, threshold, stream),
                     false => moving.settled(scheme, threshold, stream),
                 };
-                let before = settled.weights_before();
-                (moving, Some(settled.stats), settled.weights, before)
+                (moving, Some(settled.stats), settled.weights, settled.weights_before)
             }
             None if weighted => {
                 let (stats, weights) = moving.weighed();
-                (moving, Some(stats), weights.clone(), Some(weights))
+                (moving, Some(stats), weights.clone(), weights)
             }
             None => {
                 let stats = log.then(|| moving.stats());
                 let weights = self.gradient_weights(&moving);
-                (moving, stats, weights.clone(), Some(weights))
+                (moving, stats, weights.clone(), weights)
             }
         };
         let stats = stats.map(|stats| stats.packed());
@@ -104,10 +103,7 @@ impl Trainer {
             let stats = audit.resample(scheme, threshold, self.config.seed, self.step)?;
             findings.unread.audit = report_is_due.then_some((stats, banks));
         }
-        // The regulariser's weights are those of the walkers that came out.
-        let plain = self.config.objective.as_dyn().energy_l2() == 0.0;
-        let pass_serves = before.filter(|_| plain).map(Some);
-        Ok(Settlement { moving, weights, pass_serves, stats, findings })
+        Ok(Settlement { moving, weights, seen_weights, stats, findings })
     }
 
     /// Reads the alarm of a GPU; nothing elsewhere.

@@ -34,10 +34,9 @@ impl Trainer {
             audit.advance(&*kernel, numbers, &self.model, seed, update, steps)?;
         }
         let mut info = info.unwrap_or_default();
-        let pass = info.pass.take();
-        let Settlement { moving, weights, pass_serves, stats, mut findings } =
+        let (pass, seen) = (info.pass.take(), moving.clone());
+        let Settlement { moving, weights, seen_weights, stats, mut findings } =
             self.settle(moving, &info, log)?;
-        let pass = pass.zip(pass_serves);
         if self.is_partial() {
             self.walkers = self.walkers.clone().with_batch(first, moving.clone());
             if log {
@@ -47,7 +46,7 @@ impl Trainer {
         } else {
             self.walkers = moving.clone();
         }
-        Ok(NegativePhase { moving, weights, pass, stats, info, jumps, findings })
+        Ok(NegativePhase { seen, seen_weights, pass, moving, weights, stats, info, jumps, findings })
     }
 
     /// The walkers this update moves and where they begin: all of them, or the next slice of this epoch's order.
@@ -112,7 +111,8 @@ impl Trainer {
         }
         let resampling = self.config.resampling.scheme.filter(|_| self.carries_weights());
         if !log && resampling.is_none() && self.audit.is_none() && rates.is_empty() {
-            return Ok(self.settled_by_host(moving, false, None, None));
+            let weights = self.gradient_weights(&moving);
+            return Ok(self.settled_by_host(moving, weights, false, None, None));
         }
         let followed = rates.len();
         let mut packed = vec![moving.stats().packed()];
@@ -128,6 +128,7 @@ impl Trainer {
         }
         let threshold = self.config.resampling.ess_threshold;
         let due = resampling.filter(|_| reading.summary.ess < threshold * moving.count() as f64);
+        let seen_weights = self.gradient_weights(&moving);
         let mut moved = moving;
         if let Some(scheme) = due {
             let stream = Stream::new(self.config.seed, Purpose::Resampling).at(self.step)?;
@@ -151,21 +152,21 @@ impl Trainer {
             )?;
         }
         self.look_at_audit(estimate, self.step + 1);
-        Ok(self.settled_by_host(moved, due.is_some(), Some(reading), estimate))
+        Ok(self.settled_by_host(moved, seen_weights, due.is_some(), Some(reading), estimate))
     }
 
-    /// An evaluation from before serves the walkers that came out unless others came.
+    /// The walkers that came out, which have the weights of before unless others came.
     fn settled_by_host(
         &self,
         moving: Walkers,
+        seen_weights: Tensor<1>,
         resampled: bool,
         reading: Option<Reading>,
         log_z_audit: Option<Estimate>,
     ) -> Settlement {
-        let weights = self.gradient_weights(&moving);
-        let pass_serves = (!resampled).then_some(None);
+        let weights = if resampled { self.gradient_weights(&moving) } else { seen_weights.clone() };
         let findings = Findings { reading, log_z_audit, ..Findings::default() };
-        Settlement { moving, weights, pass_serves, stats: None, findings }
+        Settlement { moving, weights, seen_weights, stats: None, findings }
     }
 
     /// Warns once where the audit's log Z is not finite: the run goes on, for θ does not depend on the audit.

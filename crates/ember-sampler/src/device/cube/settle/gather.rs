@@ -31,22 +31,6 @@ pub(super) enum Choice {
     Ancestors,
 }
 
-/// Slots before those of walker `walker`, among ascending ancestors.
-#[cube]
-fn slots_before(ancestors: &[u32], first: usize, size: usize, walker: u32) -> u32 {
-    let mut begin = 0usize;
-    let mut end = size;
-    while begin < end {
-        let middle = (begin + end) / 2;
-        if ancestors[first + middle] >= walker {
-            end = middle;
-        } else {
-            begin = middle + 1;
-        }
-    }
-    begin as u32
-}
-
 /// A thread for every `lanes`-th coordinate of a slot; the first of a slot's threads sees to all that is not a coordinate.
 #[cube(launch)]
 pub(super) fn gather_kernel(
@@ -98,6 +82,10 @@ pub(super) fn gather_kernel(
         if lane == 0 {
             to_energy[slot] = energy[from];
             to_ancestor[slot] = ancestor[from];
+            // W of the walker that came in this slot, whether or not it stays.
+            let max = f32::reinterpret(bits_of(state[own + 1]));
+            let before = weight(hi[slot], max) / f32::reinterpret(state[own + 2]);
+            weights_before[slot] = before;
             if due {
                 if within {
                     to_hi[slot] = f32::reinterpret(state[own + 3]);
@@ -105,29 +93,11 @@ pub(super) fn gather_kernel(
                     to_hi[slot] = 0.0f32;
                 }
                 to_lo[slot] = 0.0f32;
-                let offspring = match how {
-                    Choice::Ends => {
-                        let mut begin = 0u32;
-                        if slot > first {
-                            begin = choice[slot - 1];
-                        }
-                        choice[slot] - begin
-                    }
-                    Choice::Ancestors => {
-                        let walker = (slot - first) as u32;
-                        slots_before(choice, first, size, walker + 1u32)
-                            - slots_before(choice, first, size, walker)
-                    }
-                };
                 weights[slot] = 1.0f32 / f32::cast_from(size as u32);
-                weights_before[slot] = f32::cast_from(offspring) / f32::cast_from(size as u32);
             } else {
                 to_hi[slot] = hi[slot];
                 to_lo[slot] = lo[slot];
-                let max = f32::reinterpret(bits_of(state[own + 1]));
-                let weight = weight(hi[slot], max) / f32::reinterpret(state[own + 2]);
-                weights[slot] = weight;
-                weights_before[slot] = weight;
+                weights[slot] = before;
             }
         }
     }
