@@ -5,7 +5,7 @@ use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::shape::Support;
 use ember_model::{Energy, EnergyConfig, EnergyModel, EnergySpec, SampleShape};
-use ember_tests::cpu;
+use ember_tests::{assert_beyond_se, assert_within_se, cpu, four_se};
 use ember_train::config::Config;
 use ember_train::dataset::{Modes, Truth};
 use ember_train::error::Error;
@@ -52,24 +52,27 @@ fn energies_outside_the_cube_are_infinite() {
     assert_eq!(found[2..], [f32::INFINITY; 2]);
 }
 
-/// Draws of the law that lie outside the cube weigh nothing: three quarters of the second mode do.
+/// Draws of the law that lie outside the cube weigh nothing: the mass of a mode is that of the Gaussian cut to the cube, not of all of it.
 #[test]
 fn masses_by_importance_leave_out_what_is_outside() {
     let model = start(2).model;
-    let outside = config(2, "[[-0.5, 0.0], [1.2, 0.0]]", 0.2);
-    let truth: Truth = outside.dataset.as_dyn().truth().expect("a known law");
+    let wide = config(2, "[[0.0, 0.0], [0.7, 0.0]]", 0.8);
+    let truth: Truth = wide.dataset.as_dyn().truth().expect("a known law");
     let modes: &Modes = truth.modes.as_ref().expect("two modes");
     let found = masses::by_importance(&model, &truth, modes, 1);
-    // Masses of the cut Gaussian on either side of the middle of the centres, x = .35.
-    let density = |x: f64| (-0.5 * x * x).exp();
-    let sum = |from: f64, to: f64| -> f64 {
-        (0..2_000).map(|i| density(from + (to - from) * (f64::from(i) + 0.5) / 2_000.0)).sum::<f64>()
-            * (to - from)
+    // Beyond the middle of the centres, x = .35, by the midpoint rule.
+    let mass = |from: f64, to: f64| -> f64 {
+        let x = |i: i32| from + (to - from) * (f64::from(i) + 0.5) / 4_000.0;
+        (0..4_000).map(|i| (-0.5 * x(i).powi(2)).exp()).sum::<f64>() * (to - from)
     };
-    let exact = sum(0.35, 1.0) / (sum(-1.0, 0.35) + sum(0.35, 1.0));
-    println!("{:?} for {exact}, ess {}", found.masses, found.ess_fraction);
-    let error = found.masses.standard_error.expect("estimated")[1];
-    assert!(found.masses.value[1] < exact + 4.0 * error.max(0.02), "{:?} for {exact}", found.masses.value);
+    let (exact, whole) = (mass(0.35, 1.0) / mass(-1.0, 1.0), mass(0.35, 9.0) / mass(-9.0, 9.0));
+    let (value, error) = (found.masses.value[1], found.masses.standard_error.expect("estimated")[1]);
+    println!(
+        "{value:.4} ± {error:.4} for {exact:.4}; of the whole plane {whole:.4}, Pareto k {:.2}",
+        found.pareto_k
+    );
+    assert_within_se(value, exact, error, four_se(16));
+    assert_beyond_se(value, whole, error, 10.0);
 }
 
 #[test]

@@ -61,11 +61,11 @@ fn a_walker_without_weight_stays_without() {
     }
 }
 
-/// A group that is not due keeps a walker without weight beside one that is resampled.
+/// A group that is not due keeps its walker without weight; one that is resampled loses it, and all its weights are equal.
 #[test]
-fn groups_that_stay_keep_their_walkers_without_weight() {
+fn groups_with_walkers_without_weight_are_settled() {
     let model = network(0.1);
-    let log_weights = vec![f32::NEG_INFINITY, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0];
+    let log_weights = vec![f32::NEG_INFINITY, 0.0, 0.0, 0.0, 9.0, f32::NEG_INFINITY, 0.0, 0.0];
     let population = with_log_weights(walkers(&model, 8), log_weights);
     let stream = Stream::new(2, Purpose::Resampling);
     let bank = Banked::new(vec![0.0, 0.0], &cpu());
