@@ -243,11 +243,9 @@ fn sha256(bytes: &[u8]) -> String {
 
 #[test]
 fn what_cannot_be_read_is_no_damage_and_nobody_goes_back_behind_it() {
-    let spoil: [(&str, fn(&Path)); 2] = [
-        ("cannot be read", |dir| make_unreadable(&dir.join("walkers.safetensors"))),
-        ("format 99", make_newer),
-    ];
-    for (words, spoil) in spoil {
+    type Spoil = fn(&Path);
+    let unreadable: Spoil = |dir| make_unreadable(&dir.join("walkers.safetensors"));
+    for (words, spoil) in [("cannot be read", unreadable), ("format 99", make_newer as Spoil)] {
         let run = run();
         save(run.path(), &checkpoint(10), 3).unwrap();
         spoil(&save(run.path(), &checkpoint(20), 3).unwrap());
