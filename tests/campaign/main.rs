@@ -2,12 +2,14 @@
 
 mod coverage;
 mod kills;
+mod writes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
 campaign kills [COUNT] [SEED]    COUNT kills (1,000) of runs at random moments, against runs never killed
+campaign writes [STRIDE]         every STRIDE-th (1) call on a run's files fails in turn, once and from then on; Linux, needs cc
 campaign coverage [RUNS]         how often the 95 % intervals of log Z hold the exact value, of RUNS (1,000) runs
 
 The program is `ember` beside this one, or what EMBER names. Scratch is in TMPDIR. Ends with 1 if anything is lost, or coverage is not 95 ± 2 %.";
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
     };
     match (args.first().map(String::as_str), number(1, 1_000), number(2, 1)) {
         (Some("kills"), Some(count), Some(seed)) => kills(count as usize, seed),
+        (Some("writes"), ..) => writes(number(1, 1).unwrap_or(1).max(1) as usize),
         (Some("coverage"), Some(runs), _) => match coverage::campaign(runs.max(1)) {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
@@ -58,4 +61,20 @@ fn kills(count: usize, seed: u64) -> ExitCode {
     outcome.lost.iter().for_each(|what| println!("lost: {what}"));
     println!("the folders are in {}", folder.display());
     ExitCode::FAILURE
+}
+
+fn writes(stride: usize) -> ExitCode {
+    let folder = std::env::temp_dir().join(format!("ember-writes-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a scratch folder");
+    let outcome = writes::campaign(&ember(), &folder, stride);
+    let [good, failed, refused] = outcome.codes;
+    println!(
+        "{} calls of a run; {} runs with one that fails, or all from one on: {good} ended with 0, {failed} with 1, {refused} with 2; {} lost",
+        outcome.calls,
+        outcome.runs,
+        outcome.lost.len()
+    );
+    outcome.lost.iter().for_each(|what| println!("lost: {what}"));
+    std::fs::remove_dir_all(&folder).expect("a scratch folder can be removed");
+    if outcome.lost.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

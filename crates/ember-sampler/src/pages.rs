@@ -5,6 +5,7 @@
 
 use burn::tensor::{Int, Tensor};
 
+#[cfg(feature = "wgpu")]
 use crate::device;
 
 /// Rows `[count, dim]` in consecutive tensors of as many rows each, of which the last may have fewer.

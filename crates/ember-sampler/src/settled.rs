@@ -10,6 +10,7 @@ use ember_model::params::download;
 use ember_model::random::Stream;
 
 use crate::banked::Banked;
+#[cfg(feature = "wgpu")]
 use crate::device;
 use crate::resampling::{Scheme, resample};
 use crate::walkers::Walkers;

@@ -5,6 +5,7 @@ use burn::optim::{Adam, AdamConfig, AdamState, AdaptiveMomentumState, Optimizer 
 use burn::tensor::{Device, Tensor};
 #[cfg(feature = "wgpu")]
 use ember_model::descent;
+#[cfg(feature = "wgpu")]
 use ember_model::flat::Layout;
 use ember_model::params::{download, upload};
 use ember_model::{EnergyModel, HostTensor, ParamSpec};
