@@ -38,6 +38,19 @@ fn normals(shape @ [rows, columns]: [usize; 2], device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
+/// What the last repeat gave: results of those before are free, as in a loop.
+struct Last<T>(Option<T>);
+
+impl<T> Last<T> {
+    fn push(&mut self, value: T) {
+        self.0 = Some(value);
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        self.0.take()
+    }
+}
+
 /// At most this many launches and megabytes for one repeat, and as many reads in all.
 #[track_caller]
 fn keeps_within(what: &str, work: &Work, dispatches: f64, megabytes: f64, reads: usize) {
@@ -194,7 +207,7 @@ fn an_energy_and_gradient_of_the_image_network() {
     let model = model(CIFAR, &device);
     let x = normals([4, 3072], &device);
     // Once, and kept: independent repeats would share kernels, and what is dropped before it is run is never run.
-    let mut all = Vec::new();
+    let mut all = Last(None);
     let work = count(&device, 1, || all.push(model.energy_and_grad(x.clone())));
     let (energy, grad) = all.pop().expect("it has run");
     assert!(download(energy).iter().chain(&download(grad)).all(|v| v.is_finite()), "a launch failed");
@@ -214,7 +227,7 @@ fn the_weighted_gradient_of_the_image_network() {
     let Some(device) = gpu() else { return };
     let model = model(CIFAR, &device);
     let (x, weights) = (normals([4, 3072], &device), upload(vec![0.25; 4], &device));
-    let mut all = Vec::new();
+    let mut all = Last(None);
     let work =
         count(&device, 1, || all.push(model.weighted_param_grads(&[(x.clone(), weights.clone())]).grads));
     let grads = all.pop().expect("it has run");
@@ -232,7 +245,7 @@ fn weighted_grads(metadata: &str, device: &Device) -> Work {
     let weights = upload(vec![1.0 / 4096.0; 4096], device);
     let terms = [1.0, -1.0].map(|sign| (normals([4096, dim], device), weights.clone().mul_scalar(sign)));
     device.sync().expect("the device works");
-    let mut all = Vec::new();
+    let mut all = Last(None);
     let work = count(device, 1, || {
         let found = model.weighted_param_grads(&terms);
         all.push((pack(&found.grads), found));
@@ -257,7 +270,7 @@ fn an_energy_and_gradient_of_the_mixture() {
     let Some(device) = gpu() else { return };
     let model = model(MIXTURE, &device);
     let x = normals([4096, 50], &device);
-    let mut all = Vec::new();
+    let mut all = Last(None);
     let work = count(&device, 1, || all.push(model.energy_and_grad(x.clone())));
     let (energy, grad) = all.pop().expect("it has run");
     assert!(download(energy).iter().chain(&download(grad)).all(|v| v.is_finite()), "a launch failed");
@@ -295,7 +308,7 @@ fn reductions() {
             Reduction::Dot(x.clone(), y.clone()),
             Reduction::Mean(y),
         ];
-        let mut found = Vec::new();
+        let mut found = Last(None);
         let work = count(&device, 1, || found.push(reduce::all(&several)));
         assert!(download(found.pop().expect("it has run")).iter().all(|v| v.is_finite()));
         keeps_within(&format!("four reductions of {n}"), &work, launches, 1.0, 0);
@@ -309,7 +322,7 @@ fn flat_parameters() {
     let Some(device) = gpu() else { return };
     let model = model(MLP, &device);
     let layout = Layout::of(&model.params());
-    let mut all = Vec::new();
+    let mut all = Last(None);
     let work = count(&device, 1, || {
         let views = layout.views(&pack(model.theta()));
         all.push((pack(&views), views));
@@ -341,14 +354,14 @@ fn a_settled_population() {
     let Some(device) = gpu() else { return };
     for (n, weighed, settled, megabytes) in [(4_096, 2.0, 2.0, 0.5), (1 << 20, 2.0, 4.0, 110.0)] {
         let walkers = population(n, &device);
-        let mut all = Vec::new();
+        let mut all = Last(None);
         let work = count(&device, 1, || all.push(walkers.weighed()));
         let (stats, weights) = all.pop().expect("it has run");
         let sum: f64 = download(weights).iter().map(|&w| f64::from(w)).sum();
         assert!(stats.read().finite && (sum - 1.0).abs() < 1e-5, "a launch failed: {sum}");
         keeps_within(&format!("statistics and weights, {n} walkers"), &work, weighed, megabytes, 0);
         for (threshold, due) in [(0.001, 0), (0.5, 1)] {
-            let mut all = Vec::new();
+            let mut all = Last(None);
             let work = count(&device, 1, || {
                 all.push(walkers.clone().settled(Scheme::Systematic, threshold, resampling()))
             });
@@ -367,7 +380,7 @@ fn settled_groups() {
     let Some(device) = gpu() else { return };
     let walkers = population(16_000, &device);
     let banked = Banked::new(vec![0.0; 16], &device);
-    let mut all = Vec::new();
+    let mut all = Last(None);
     let work = count(&device, 1, || {
         all.push(walkers.clone().settled_groups(banked.clone(), Scheme::Systematic, 0.5, resampling(), 1))
     });
@@ -390,7 +403,7 @@ fn a_resampling() {
     let n = 1 << 16;
     let log_weights = upload(Stream::new(2, Purpose::Noise).normals(1, n), &device);
     let rows = normals([n, 2], &device);
-    let (mut update, mut all) = (0, Vec::new());
+    let (mut update, mut all) = (0, Last(None));
     let work = count(&device, 1, || {
         let stream = Stream::new(3, Purpose::Resampling).at(update).expect("small");
         update += 1;
@@ -423,7 +436,7 @@ fn a_gradient_of_a_flow() {
     let Some(device) = gpu() else { return };
     let model = model(FLOW, &device);
     let terms = [(normals([1024, 32], &device), Tensor::full([1024], 1.0 / 1024.0, &device))];
-    let mut all = Vec::new();
+    let mut all = Last(None);
     let work = count(&device, 1, || all.push(model.weighted_param_grads(&terms)));
     let found = all.pop().expect("it has run");
     assert!(found.grads.into_iter().flat_map(download).all(|v| v.is_finite()), "a launch failed");
@@ -432,7 +445,7 @@ fn a_gradient_of_a_flow() {
     let flat = pack(model.theta());
     let views = Layout::of(&model.params()).views(&flat);
     let model = model.with_theta(views);
-    let mut all = Vec::new();
+    let mut all = Last(None);
     let work = count(&device, 1, || all.push(model.weighted_param_grads(&terms)));
     keeps_within("∂U/∂θ, RealNVP of one buffer, 1,024 rows", &work, 2.0, 45.0, 0);
 }
@@ -446,12 +459,12 @@ fn a_pass_of_a_flow() {
     let flat = pack(start.theta());
     let model = start.with_theta(Layout::of(&start.params()).views(&flat));
     let x = normals([256, 32], &device);
-    let mut all = Vec::new();
+    let mut all = Last(None);
     let work = count(&device, 1, || all.push(model.energy_and_grad(x.clone())));
     let (energy, grad) = all.pop().expect("it has run");
     assert!(download(energy).iter().chain(&download(grad)).all(|v| v.is_finite()), "a launch failed");
     keeps_within("(U, ∇U), RealNVP, 256 rows", &work, 1.0, 4.0, 0);
-    let mut all = Vec::new();
+    let mut all = Last(None);
     let work =
         count(&device, 1, || all.push(model.flow().expect("a flow").forward(model.theta(), x.clone())));
     keeps_within("a draw, RealNVP, 256 rows", &work, 1.0, 4.0, 0);
