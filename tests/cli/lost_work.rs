@@ -137,6 +137,19 @@ fn a_damaged_checkpoint_is_set_aside_and_not_deleted() {
 }
 
 #[test]
+fn a_line_that_is_not_understood_is_kept_beside() {
+    let scratch = Scratch::new(TOY);
+    scratch.ok(&["train", "toy.toml", "--out", "run", "--device", "flex", "--steps", "40"]);
+    let path = scratch.path("run/metrics.jsonl");
+    let lines = fs::read_to_string(&path).expect("lines");
+    fs::write(&path, lines.replacen('\n', "\n{\"step\": half\n", 1)).expect("written");
+    scratch.ok(&["resume", "run", "--device", "flex", "--steps", "60"]);
+    assert!(fs::read_to_string(&path).expect("lines").starts_with(&lines));
+    let kept = fs::read_to_string(scratch.path("run/metrics.jsonl.dropped")).expect("kept");
+    assert_eq!(kept, "{\"step\": half\n");
+}
+
+#[test]
 fn a_hangup_ends_a_run_as_the_other_signals_do() {
     let scratch = Scratch::new(&TOY.replace("checkpoint_every = 20", "checkpoint_every = 100000"));
     let child = scratch.command(&ENDLESS).spawn().expect("ember starts");
