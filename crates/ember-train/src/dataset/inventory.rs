@@ -71,9 +71,14 @@ impl Inventory {
         Self { dir: dir.to_owned(), kind, shape, class_names, counts, ..Self::default() }
     }
 
-    /// With a split missing, where nothing else is wrong: such a set can be judged against, and not trained on.
+    /// With a split missing, where nothing else is wrong. Held-out images alone are no fault: a run can be judged against them.
     fn complete(mut self) -> Self {
-        let counts = self.counts.each_ref().map(|counts| counts.iter().sum());
+        let counts: [usize; 2] = self.counts.each_ref().map(|counts| counts.iter().sum());
+        if counts[0] == 0 && counts[1] > 0 {
+            let lacking = "no training images: it serves `ember eval --against`, and cannot be trained on";
+            self.note = Some(self.note.map_or(lacking.to_owned(), |note| format!("{lacking}. {note}")));
+            return self;
+        }
         if self.problems.is_empty()
             && let Err(error) = check_splits(counts, &self.dir)
         {
