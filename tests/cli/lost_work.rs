@@ -152,7 +152,11 @@ fn a_line_that_is_not_understood_is_kept_beside() {
 #[test]
 fn a_hangup_ends_a_run_as_the_other_signals_do() {
     let scratch = Scratch::new(&TOY.replace("checkpoint_every = 20", "checkpoint_every = 100000"));
-    let child = scratch.command(&ENDLESS).spawn().expect("ember starts");
+    // These tests may themselves run under `nohup`.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_ember")]).args(ENDLESS);
+    command.current_dir(scratch.path("")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().expect("ember starts");
     wait_for("metrics", || has_metrics(&scratch.path("run")));
     send(&child, "HUP");
     let output = child.wait_with_output().expect("ember ends");
