@@ -3,7 +3,7 @@
 //! A run is started, killed with SIGKILL after a random wait, resumed, killed again, and so on; at the end it must hold what the run
 //! never killed holds: every metric line but its times, every event, every byte of the last checkpoint's tensors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// A run of each kind of state that a checkpoint carries: name, config, updates.
+use crate::program;
+
+/// A run of each kind of state that a checkpoint carries: its name, and its config or what it changes in [`NETWORK`].
 pub const RUNS: &[(&str, &str)] = &[
     ("weights, audit, batches that end epochs", MIXTURE),
     ("mini-batches of walkers, moving average", PARTIAL),
@@ -21,7 +23,8 @@ pub const RUNS: &[(&str, &str)] = &[
     ("a flow by maximum likelihood", FLOW),
 ];
 
-const MIXTURE: &str = r#"
+/// A mixture with weights and an audit.
+pub const MIXTURE: &str = r#"
 seed = 3
 steps = 1500
 [dataset]
@@ -179,7 +182,7 @@ pub struct Outcome {
     pub kills: usize,
     /// Of these, before the run's first checkpoint.
     pub before_first: usize,
-    /// Of these, while something was being written: a temporary file was left.
+    /// Of these, while something was being written: a temporary file was left that was not there before.
     pub while_writing: usize,
     /// Runs that were killed and came to their end.
     pub runs: usize,
@@ -246,7 +249,7 @@ impl Reference {
 }
 
 /// `key = value` lines over a config, by their dotted names.
-fn with(config: &str, lines: &str) -> String {
+pub fn with(config: &str, lines: &str) -> String {
     let mut table: toml::Table = config.parse().expect("TOML");
     for line in lines.lines() {
         let (key, value) = line.split_once(" = ").expect("key = value");
@@ -263,13 +266,8 @@ fn with(config: &str, lines: &str) -> String {
 }
 
 fn ember(options: &Options, args: &[&str]) -> Command {
-    let mut command = Command::new(&options.ember);
-    command.args(args).args(["--device", "flex"]).current_dir(&options.folder);
-    command
-        .env("RAYON_NUM_THREADS", "1")
-        .env("EMBER_CACHE_DIR", options.folder.join("cache"))
-        .env_remove("RUST_LOG");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut command = program::ember(&options.ember, &options.folder, args);
+    command.args(["--device", "flex"]).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 
@@ -287,6 +285,7 @@ fn one_run(
     let resume = ["resume", &out];
     for _ in 0..8 {
         let args: &[&str] = if run.exists() { &resume } else { &start };
+        let before = temporaries(&run);
         let mut child = ember(options, args).spawn().expect("ember starts");
         // Short waits are as likely as long ones: starts and first writes are hit, too.
         std::thread::sleep(reference.took.mul_f64(0.6 * random.uniform() * random.uniform()));
@@ -306,7 +305,7 @@ fn one_run(
         }
         outcome.kills += 1;
         outcome.before_first += usize::from(!has_checkpoint(&run));
-        outcome.while_writing += usize::from(has_temporary(&run));
+        outcome.while_writing += usize::from(!temporaries(&run).is_subset(&before));
     }
     let mut args: &[&str] = if run.exists() { &resume } else { &start };
     if run.exists() && !has_checkpoint(&run) {
@@ -320,18 +319,25 @@ fn one_run(
     compare(&reference.whole, &run)
 }
 
-fn has_checkpoint(run: &Path) -> bool {
-    run.join("checkpoints/latest").exists()
+/// Whether a checkpoint has its name, whatever `latest` says.
+pub fn has_checkpoint(run: &Path) -> bool {
+    let Ok(mut entries) = fs::read_dir(run.join("checkpoints")) else { return false };
+    entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("step_")))
 }
 
-/// Whether anything in the folder has a temporary's name.
-fn has_temporary(folder: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(folder) else { return false };
-    entries.flatten().any(|entry| {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        name.starts_with(".tmp-") || entry.path().is_dir() && has_temporary(&entry.path())
-    })
+/// Files and folders with a temporary's name, at any depth.
+fn temporaries(folder: &Path) -> BTreeSet<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return BTreeSet::new() };
+    let paths = entries.flatten().map(|entry| entry.path());
+    paths
+        .flat_map(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            match name.starts_with(".tmp-") {
+                true => BTreeSet::from([path]),
+                false => temporaries(&path),
+            }
+        })
+        .collect()
 }
 
 /// What a run holds that does not depend on the clock.

@@ -5,45 +5,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 
-use crate::kills::compare;
+use crate::kills::{MIXTURE, compare, has_checkpoint, with};
+use crate::program;
 
-const CONFIG: &str = r#"
-seed = 3
-steps = 30
-[dataset]
-kind = "gaussian_mixture"
-dim = 2
-means = [[-2.0], [2.0]]
-weights = [0.25, 0.75]
-train_size = 100
-test_size = 50
-batch_size = 40
-[energy]
-kind = "gaussian_mixture"
-means = [[-0.5], [0.5]]
-means_noise = 0.1
-[walkers]
-count = 50
-[kernel]
-kind = "ula"
-step_size = 0.1
-[objective]
-kind = "jarzynski"
-[optimizer]
-kind = "adam"
-learning_rate = 0.02
-ema = 0.9
-[audit]
-walkers = 10
-repeats = 2
-every = 10
-[output]
-log_every = 5
-checkpoint_every = 10
-keep_checkpoints = 2
-"#;
+/// A run of 30 updates with checkpoints at every tenth.
+const SHORT: &str =
+    "steps = 30\noptimizer.ema = 0.9\naudit.every = 10\noutput.log_every = 5\noutput.checkpoint_every = 10\n";
 
 /// No space, input/output error, no permission, too many open files.
 const ERRORS: [i32; 4] = [28, 5, 13, 24];
@@ -76,7 +45,7 @@ pub fn campaign(ember: &Path, folder: &Path, stride: usize) -> Outcome {
         .arg("-ldl")
         .status();
     assert!(built.expect("cc starts").success(), "the shim does not compile");
-    fs::write(folder.join("config.toml"), CONFIG).expect("a config");
+    fs::write(folder.join("config.toml"), with(MIXTURE, SHORT)).expect("a config");
     let setting = Setting { ember, folder, shim: &shim };
 
     let whole = folder.join("whole");
@@ -109,12 +78,8 @@ struct Setting<'a> {
 impl Setting<'_> {
     /// The run's end and what it said on stderr. `fault`: below which folder, which call, which error, and whether all after it.
     fn run(&self, args: &[&str], fault: Option<(&Path, usize, i32, bool)>) -> (ExitStatus, String) {
-        let mut command = Command::new(self.ember);
-        command.args(args).args(["--device", "flex"]).current_dir(self.folder);
-        command
-            .env("RAYON_NUM_THREADS", "1")
-            .env("EMBER_CACHE_DIR", self.folder.join("cache"))
-            .env_remove("RUST_LOG");
+        let mut command = program::ember(self.ember, self.folder, args);
+        command.args(["--device", "flex"]);
         if let Some((under, at, error, on)) = fault {
             command
                 .env("LD_PRELOAD", self.shim)
@@ -123,7 +88,7 @@ impl Setting<'_> {
             command.env("FAIL_AT", at.to_string()).env("FAIL_ERRNO", error.to_string());
             command.env("FAIL_ON", u8::from(on).to_string());
         }
-        let output = command.stdin(Stdio::null()).output().expect("ember starts");
+        let output = command.output().expect("ember starts");
         (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
@@ -149,12 +114,7 @@ impl Setting<'_> {
             return Err(format!("ended with {status} and does not say why: {said}"));
         }
         if !status.success() {
-            let has_checkpoint = fs::read_dir(run.join("checkpoints")).is_ok_and(|mut entries| {
-                entries.any(|entry| {
-                    entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("step_"))
-                })
-            });
-            let (status, said) = match has_checkpoint {
+            let (status, said) = match has_checkpoint(&run) {
                 true => self.run(&["resume", &out], None),
                 false => {
                     let _ = fs::remove_dir_all(&run);

@@ -13,6 +13,8 @@ mod judging;
 mod kills;
 mod lost_work;
 mod memory;
+#[path = "../campaign/program.rs"]
+mod program;
 mod report;
 mod resume;
 mod support;

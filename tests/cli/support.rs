@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use crate::program;
+
 pub const TOY: &str = r#"
 seed = 3
 steps = 60
@@ -180,14 +182,8 @@ impl Scratch {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ember"));
-        command
-            .current_dir(self.folder.path())
-            .args(args)
-            .env("RAYON_NUM_THREADS", "1")
-            .env("EMBER_CACHE_DIR", self.folder.path().join("cache"))
-            .env_remove("RUST_LOG");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut command = program::ember(env!("CARGO_BIN_EXE_ember"), self.folder.path(), args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 

@@ -1,6 +1,7 @@
 //! What the tests share: devices, and assertions that count standard errors.
 
 pub mod configs;
+pub mod coverage;
 pub mod explicit;
 pub mod flows;
 #[cfg(feature = "wgpu")]

@@ -73,7 +73,7 @@ impl Pages {
         self.select_reference(ancestors)
     }
 
-    /// The plain twin of [`Pages::select`], for tests: all rows in one tensor.
+    /// The plain twin of [`Pages::select`], and what a processor does: all rows in one tensor.
     pub fn select_reference(&self, ancestors: &Tensor<1, Int>) -> Self {
         let rows = self.0[0].dims()[0];
         let gathered = Tensor::cat(self.0.clone(), 0).select(0, ancestors.clone());

@@ -68,8 +68,7 @@ impl Run {
     ///
     /// # Errors
     /// A non-finite state, walkers that are far from the model at the end, an I/O error or a device that is lost (the last good
-    /// checkpoint is kept); a signal, or a data set that
-    /// is gone: a checkpoint is written first.
+    /// checkpoint is kept); a signal, or a data set that is gone: a checkpoint is written first.
     pub fn train(&mut self, trainer: &mut Trainer, signals: &Signals) -> Result<(), Error> {
         let steps = trainer.config.steps;
         if let Some(message) = trainer.config.optimizer.idle(steps).filter(|_| trainer.step < steps) {

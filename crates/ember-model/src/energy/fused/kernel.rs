@@ -4,8 +4,6 @@
 // Kernels are translated by a macro that does not know every method of the host language.
 #![allow(clippy::assign_op_pattern, clippy::needless_range_loop)]
 
-use std::collections::VecDeque;
-
 use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
@@ -338,13 +336,7 @@ pub(super) fn energy_and_grad(
     let tiles = rows.div_ceil(plan.tile);
     let cubes = tiles.min(CUBES);
     let scratch = empty(Shape::from([cubes * plan.tile * plan.hidden.iter().sum::<usize>()]));
-    let (mut weights, mut biases) = (VecDeque::new(), SequenceArg::new());
-    for (weight, bias) in layers {
-        weights.push_back(into_contiguous(weight).into_buffer_arg());
-        biases.push(into_contiguous(bias).into_buffer_arg());
-    }
-    let first_weights = weights.pop_front().expect("two layers or more");
-    let last_weights = weights.pop_back().expect("two layers or more");
+    let (first_weights, between, last_weights, biases) = layer_arguments!(layers);
     let vector = if widths_are_vectors(&plan) { 4 } else { 1 };
     energy_and_grad_kernel::launch(
         &client,
@@ -353,7 +345,7 @@ pub(super) fn energy_and_grad(
         vector,
         x.into_buffer_arg(),
         first_weights,
-        weights.into_iter().collect(),
+        between,
         last_weights,
         biases,
         energy.clone().into_buffer_arg(),

@@ -1,13 +1,28 @@
 //! `(U, ∇ₓU)` of a whole perceptron in one launch on a GPU, and K Langevin steps.
 //!
 //! A cube takes a tile of walkers through every layer and back. Three files make the form that serves most networks: `form.rs` cuts a launch into
-//! tiles and sums, `slab.rs` multiplies with weights in shared memory, `network.rs` strings the layers together; `chain.rs` launches it, once for one
+//! tiles and sums, `slab.rs` multiplies with weights in shared memory, `network.rs` strings the layers together; `chain.rs` and `chain/launch.rs` launch it, once for one
 //! evaluation and once for a chain of steps. Samples of many coordinates and very wide layers, whose tiles do not fit shared memory with all that a step needs,
 //! have an evaluation of their own (`kernel.rs`, `products.rs`): weights from global memory, `z_l` in a scratch buffer. The reference is the tensor form
 //! (`explicit.rs`).
 //!
 //! Limits, beyond which the tensor form serves: at most [`MAX_LAYERS`] − 1 hidden layers; hidden widths whose activations of four
 //! walkers, twice, fit the adapter's shared memory (1,024 where that is 32 KiB); activations but for `gelu`.
+
+/// Weights of the first layer, of those between, of the last, and biases, as kernel arguments.
+macro_rules! layer_arguments {
+    ($layers:expr) => {{
+        let (mut weights, mut biases) =
+            (std::collections::VecDeque::new(), cubecl::prelude::SequenceArg::new());
+        for (weight, bias) in $layers {
+            weights.push_back(burn_cubecl::kernel::into_contiguous(weight).into_buffer_arg());
+            biases.push(burn_cubecl::kernel::into_contiguous(bias).into_buffer_arg());
+        }
+        let first = weights.pop_front().expect("two layers or more");
+        let last = weights.pop_back().expect("two layers or more");
+        (first, weights.into_iter().collect(), last, biases)
+    }};
+}
 
 mod chain;
 mod form;

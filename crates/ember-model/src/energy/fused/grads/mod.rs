@@ -9,7 +9,9 @@
 //! launch may take on software Vulkan (some 500,000 of the benchmark's network) go in pieces.
 
 mod kernel;
+mod launch;
 mod outer;
+mod pass;
 
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
@@ -100,7 +102,7 @@ impl PerceptronGradOps for CubeBackend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let layers = [(w0, b0), (w1, b1), (w2, b2), (w3, b3), (w4, b4)];
         let layers = layers.into_iter().take(plan.hidden.len() + 1);
-        kernel::weighted_grads([(x0, v0), (x1, v1)], layers, plan, extent, confinement)
+        launch::weighted_grads([(x0, v0), (x1, v1)], layers, plan, extent, confinement)
     }
 }
 
@@ -132,13 +134,13 @@ pub(in crate::energy) fn weighted_param_grads(
     }
     let hidden: Vec<usize> =
         theta[..2 * (layers - 1)].chunks_exact(2).map(|layer| layer[1].dims()[0]).collect();
-    let tile = kernel::tile(&client, &hidden, layers)?;
+    let tile = launch::tile(&client, &hidden, layers)?;
     let layout = Layout::new(theta.iter().map(|tensor| tensor.dims()[0]));
     let tiles = terms.iter().map(|(x, _)| x.dims()[0].div_ceil(tile)).sum();
     let cubes = partials::rows(&client, tiles, layout.total)?;
     let dim = terms[0].0.dims()[1];
     let plan = Plan { dim, hidden, activation, tile, confined: confinement != 0.0, layout: layout.clone() };
-    let turns = partials::ROUNDS / kernel::rounds(&plan);
+    let turns = partials::ROUNDS / launch::rounds(&plan);
     if turns == 0 {
         return None;
     }
