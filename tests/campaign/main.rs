@@ -2,6 +2,7 @@
 
 mod kills;
 mod program;
+mod soak;
 mod writes;
 
 use std::path::PathBuf;
@@ -11,8 +12,10 @@ const USAGE: &str = "\
 campaign kills [COUNT] [SEED]    COUNT kills (1,000) of runs at random moments, against runs never killed
 campaign writes [STRIDE]         every STRIDE-th (1) call on a run's files fails in turn, once and from then on; Linux, needs cc
 campaign coverage [RUNS]         how often the 95 % intervals of log Z hold the exact value, of RUNS (1,000) runs
+campaign soak [UPDATES]          small runs of UPDATES (1,000,000): memory, disk, ess and energies; Linux
 
-The program is `ember` beside this one, or what EMBER names. Scratch is in TMPDIR. Ends with 1 if anything is lost, or coverage is not 95 ± 2 %.";
+The program is `ember` beside this one, or what EMBER names. Scratch is in TMPDIR. Ends with 1 if anything is lost or
+is not as it should be, or coverage is not 95 ± 2 %.";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -24,11 +27,17 @@ fn main() -> ExitCode {
         (Some("kills"), Some(count), Some(seed)) => kills(count as usize, seed),
         (Some("writes"), ..) => writes(number(1, 1).unwrap_or(1).max(1) as usize),
         (Some("coverage"), Some(runs), _) => coverage(runs.max(1)),
-        _ => {
-            eprintln!("{USAGE}");
-            ExitCode::from(2)
-        }
+        (Some("soak"), ..) => match number(1, 1_000_000) {
+            Some(updates) => soak(updates.max(1_000)),
+            None => usage(),
+        },
+        _ => usage(),
     }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
 }
 
 fn ember() -> PathBuf {
@@ -74,6 +83,39 @@ fn writes(stride: usize) -> ExitCode {
     outcome.lost.iter().for_each(|what| println!("lost: {what}"));
     std::fs::remove_dir_all(&folder).expect("a scratch folder can be removed");
     if outcome.lost.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn soak(updates: u64) -> ExitCode {
+    let folder = std::env::temp_dir().join(format!("ember-soak-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a scratch folder");
+    let mut good = true;
+    soak::campaign(&ember(), &folder, updates, |run| {
+        println!("{}: address space at most {:.0} MB", run.name, run.limit_mb);
+        for (tenth, [low, high]) in run.tenths.iter().enumerate() {
+            println!(
+                "  {} to {} updates: {low:.1} to {high:.1} MB resident",
+                tenth as u64 * updates / 10,
+                (tenth as u64 + 1) * updates / 10
+            );
+        }
+        println!("  folder {:.2} MB, and {:.2} MB of metric lines", run.disk_mb[0], run.disk_mb[1]);
+        for (key, (means, z)) in &run.quarters {
+            println!("  {key}: third quarter {:.4}, last {:.4}, {z:+.1} s.e.", means[0], means[1]);
+        }
+        let [data, walkers] = run.energies;
+        println!(
+            "  energies of data {:.3} and {:.3}, of walkers {:.3} and {:.3}",
+            data[0], data[1], walkers[0], walkers[1]
+        );
+        run.faults.iter().for_each(|fault| println!("  fault: {fault}"));
+        good &= run.faults.is_empty();
+    });
+    if good {
+        std::fs::remove_dir_all(&folder).expect("a scratch folder can be removed");
+        return ExitCode::SUCCESS;
+    }
+    println!("the folders are in {}", folder.display());
+    ExitCode::FAILURE
 }
 
 /// Two counts of repeats tell t-quantiles of few repeats from a bias: an estimator that is biased covers less with more repeats.

@@ -86,6 +86,8 @@ fn watchdog_values_are_checked() {
         ("objective.energy_l2=-1.0", ["objective.energy_l2", "≥ 0"]),
         ("walkers.moved_per_update=1000", ["walkers.moved_per_update", "at most walkers.count = 128"]),
         ("walkers.moved_per_update=0", ["walkers.moved_per_update", "at least 1"]),
+        ("walkers.flush_every=0", ["walkers.flush_every", "at least 1"]),
+        ("walkers.flush_every=10", ["walkers.flush_every", "set walkers.moved_per_update"]),
         ("kernel.temperature=0.0", ["kernel.temperature", "> 0"]),
         ("kernel.drift_clip=-0.1", ["kernel.drift_clip", "> 0"]),
     ] {

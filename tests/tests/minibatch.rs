@@ -28,6 +28,7 @@ confinement = 1.0
 [walkers]
 count = 90
 moved_per_update = 20
+flush_every = 7
 [kernel]
 kind = "KERNEL"
 step_size = 0.1
@@ -40,7 +41,7 @@ kind = "jarzynski"
 kind = "adam"
 learning_rate = 0.02
 [output]
-log_every = 7
+log_every = 5
 "#;
 
 /// What the trainer does, with a pass over all N walkers at every update: each follows every θ.
@@ -51,7 +52,7 @@ struct Eager {
 }
 
 impl Eager {
-    fn update(&mut self, model: &EnergyModel, update: u64, log: bool) {
+    fn update(&mut self, model: &EnergyModel, update: u64, flush: bool) {
         let (seed, moved, steps, count) = (5, 20, 3, self.walkers.count());
         let per_epoch = (count / moved) as u64;
         let slot = (update % per_epoch) as usize;
@@ -78,7 +79,7 @@ impl Eager {
         }
         self.walkers = self.walkers.clone().with_batch(first, moving);
         let summary = self.walkers.summary();
-        if log && summary.ess < 0.9 * count as f64 {
+        if flush && summary.ess < 0.9 * count as f64 {
             let stream = Stream::new(seed, Purpose::Resampling).lane(WALKER_LANE).at(update).unwrap();
             let ancestors = resample(Scheme::Systematic, self.walkers.log_weights.value(), stream);
             self.walkers = self.walkers.clone().resampled(ancestors, summary.log_mean_exp);
@@ -91,9 +92,8 @@ fn deferred_equals_eager(kind: &str, kernel: Box<dyn Kernel>) {
     let mut trainer = Trainer::new(config, &cpu()).expect("starts");
     let mut eager = Eager { walkers: trainer.walkers.clone(), kernel, resamplings: 0 };
     for update in 0..40 {
-        let log = (update + 1) % 7 == 0;
-        eager.update(&trainer.model, update, log);
-        trainer.update(log).expect("finite");
+        eager.update(&trainer.model, update, (update + 1) % 7 == 0);
+        trainer.update((update + 1) % 5 == 0).expect("finite");
     }
     assert!(eager.resamplings > 3, "the test must resample in mini-batches: {}", eager.resamplings);
     assert!(trainer.walkers.log_z.value() > 0.0 && trainer.flushes == 5, "{} flushes", trainer.flushes);
@@ -118,6 +118,26 @@ fn deferred_equals_eager(kind: &str, kernel: Box<dyn Kernel>) {
 fn deferred_correction_equals_the_eager_version() {
     deferred_equals_eager("ula", Box::new(Ula::new(0.1)));
     deferred_equals_eager("mala", Box::new(Mala::new(0.1)));
+}
+
+#[test]
+fn how_often_a_run_logs_changes_nothing_in_it() {
+    let run = |log_every: u64, flush_every: &str| {
+        let config = CONFIG.replace("KERNEL", "mala").replace("flush_every = 7", flush_every);
+        let mut trainer =
+            Trainer::new(Config::from_toml(&config, "test").expect("valid"), &cpu()).expect("starts");
+        (0..40).for_each(|update| drop(trainer.update((update + 1) % log_every == 0).expect("finite")));
+        let walkers = trainer.walkers.clone();
+        let mut bits: Vec<f32> = trainer.model.theta().iter().cloned().flat_map(download).collect();
+        bits.extend(download(walkers.position));
+        bits.extend(download(walkers.log_weights.value()));
+        (bits, trainer.flushes)
+    };
+    let (often, flushes) = run(1, "flush_every = 7");
+    assert_eq!(flushes, 5);
+    assert!(run(40, "flush_every = 7") == (often.clone(), 5), "log_every = 40 differs from 1");
+    // A flush does change the run: it resamples.
+    assert!(run(1, "flush_every = 1").0 != often);
 }
 
 /// `U = ½ c |x|²` for a precision that moves from 1 to 2.

@@ -69,7 +69,7 @@ pub struct MetricsLine {
     /// The audit's estimate, at the updates that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_z_audit: Option<Estimate>,
-    /// Passes over all walkers for global figures, where an update moves a mini-batch of them.
+    /// Passes that brought all walkers to θ, where an update moves a mini-batch of them: one every `walkers.flush_every`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flushes: Option<u64>,
     /// Masses of the modes, where the energy is a mixture.

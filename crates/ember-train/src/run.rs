@@ -140,7 +140,9 @@ impl Run {
         }
         if save {
             self.save(trainer)?;
-            picture::samples(trainer, &self.dir)?;
+            if last || picture_is_due(next, trainer.config.output.checkpoint_every, trainer.config.steps) {
+                picture::samples(trainer, &self.dir)?;
+            }
             self.check_sources()?;
         }
         Ok(())
@@ -179,6 +181,12 @@ impl Run {
             Retention { keep: output.keep_checkpoints, scheduled_every: Some(output.checkpoint_every) };
         checkpoint::save(&self.dir, &state, retention)
     }
+}
+
+/// Whether a checkpoint is the first in its hundredth of the run: a long run leaves a hundred pictures, not one a checkpoint.
+fn picture_is_due(step: u64, checkpoint_every: u64, steps: u64) -> bool {
+    let hundredth = |step: u64| u128::from(step) * 100 / u128::from(steps);
+    step <= checkpoint_every || hundredth(step) > hundredth(step - checkpoint_every)
 }
 
 fn metrics_line(

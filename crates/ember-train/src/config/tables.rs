@@ -28,6 +28,10 @@ pub struct WalkersConfig {
     /// How many of them an update moves; all unless given. The others' weights are corrected when their turn comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_per_update: Option<usize>,
+    /// Updates between passes that bring all walkers to θ and resample them globally where ess asks for it, where an update moves
+    /// only some of them; 50 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flush_every: Option<u64>,
     /// Where they start.
     #[serde(default)]
     pub init: WalkerInit,
@@ -39,7 +43,18 @@ pub struct WalkersConfig {
 impl WalkersConfig {
     /// 1,000 exact draws: the table of an objective without a negative phase, unless given.
     pub(super) fn of_draws() -> Self {
-        Self { count: 1_000, moved_per_update: None, init: WalkerInit::Model, unweighted_start: false }
+        Self {
+            count: 1_000,
+            moved_per_update: None,
+            flush_every: None,
+            init: WalkerInit::Model,
+            unweighted_start: false,
+        }
+    }
+
+    /// Updates between global passes.
+    pub(crate) fn flush_every(&self) -> u64 {
+        self.flush_every.unwrap_or(50)
     }
 }
 

@@ -121,6 +121,7 @@ impl Config {
         for (section, key, is_set) in [
             ("kernel", "steps_per_update", self.kernel.steps_per_update != 1),
             ("walkers", "moved_per_update", walkers.moved_per_update.is_some()),
+            ("walkers", "flush_every", walkers.flush_every.is_some()),
             ("walkers", "init", walkers.init != WalkerInit::Model),
             ("walkers", "unweighted_start", walkers.unweighted_start),
             ("resampling", "scheme", self.resampling.scheme.is_some()),
@@ -150,6 +151,13 @@ impl Config {
             if matches!(self.objective, ObjectiveConfig::ContrastiveDivergence(_)) {
                 let message = "contrastive_divergence restarts all walkers at the data and moves them all: leave this key out";
                 return fail("walkers", "moved_per_update", message.to_owned());
+            }
+        }
+        if let Some(every) = walkers.flush_every {
+            at_least_one("walkers", "flush_every", every)?;
+            if walkers.moved_per_update.is_none() {
+                let message = "it is for runs that move some of the walkers in an update: set walkers.moved_per_update, or leave this out";
+                return fail("walkers", "flush_every", message.to_owned());
             }
         }
         self.check_kernel()?;

@@ -39,8 +39,10 @@ impl Trainer {
             self.settle(moving, &info, log)?;
         if self.is_partial() {
             self.walkers = self.walkers.clone().with_batch(first, moving.clone());
-            if log {
-                findings.reading = Some(self.flush()?);
+            let due = (update + 1).is_multiple_of(self.config.walkers.flush_every());
+            if due || log {
+                let reading = self.look_at_all(due)?;
+                findings.reading = log.then_some(reading).or(findings.reading);
                 findings.unread.walkers = None;
             }
         } else {
@@ -191,16 +193,21 @@ impl Trainer {
         next / every > next.saturating_sub(self.config.output.log_every) / every
     }
 
-    /// Brings every walker to the current θ, reads the global weights and resamples globally where ess asks for it: a
-    /// mini-batch's own weights say nothing about the others (ALGORITHMS 1.4). One counted pass over all walkers.
-    fn flush(&mut self) -> Result<Reading, Error> {
-        self.walkers = self.walkers_at_theta();
-        self.flushes += 1;
-        let summary = self.walkers.summary();
+    /// Reads the global weights of all walkers at the current θ: a mini-batch's own weights say nothing about the others (ALGORITHMS
+    /// 1.4). One pass over all walkers. A `flush` keeps it and resamples globally where ess asks for it; a log step that is none
+    /// leaves the walkers as they are, so that how often a run logs changes nothing in it.
+    fn look_at_all(&mut self, flush: bool) -> Result<Reading, Error> {
+        let walkers = self.walkers_at_theta();
+        let summary = walkers.summary();
         if !summary.finite {
-            return Err(self.non_finite(&self.walkers));
+            return Err(self.non_finite(&walkers));
         }
-        let reading = self.reading(summary, self.walkers.count());
+        let reading = self.reading(summary, walkers.count());
+        if !flush {
+            return Ok(reading);
+        }
+        self.flushes += 1;
+        self.walkers = walkers;
         if let Some(scheme) = self.config.resampling.scheme.filter(|_| self.carries_weights())
             && summary.ess < self.config.resampling.ess_threshold * self.walkers.count() as f64
         {
