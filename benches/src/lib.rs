@@ -1,6 +1,7 @@
-//! Models the micro-benchmarks share, and the figures of `src/bin/scaling.rs`.
+//! Models the micro-benchmarks share, the figures of `src/bin/scaling.rs`, and whether those of `RESULTS.md` still hold.
 
 pub mod log_log;
+pub mod verify;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::random::{Purpose, Stream};

@@ -110,10 +110,13 @@ fn exact_log_z(dim: usize) -> f64 {
     -(dim as f64) / 2.0 * 2f64.ln()
 }
 
-fn gaussian_is_exact(follow: Follow<'_>, dim: usize, walkers: usize, device: &Device) {
+fn gaussian_is_exact(name: &str, follow: Follow<'_>, dim: usize, walkers: usize, device: &Device) {
     let found = figures(&gaussian_path(follow, dim, walkers, device));
     let exact = exact_log_z(dim);
-    println!("d = {dim}: log Z ratio {:?} (exact {exact}), <x²> {:?} (exact 0.5)", found.log_z, found.square);
+    println!(
+        "{name}, d = {dim}: log Z ratio {:?} (exact {exact}), <x²> {:?} (exact 0.5)",
+        found.log_z, found.square
+    );
     assert_within_se(found.log_z.0, exact, found.log_z.1, four_se(REPEATS));
     assert_within_se(found.square.0, 0.5, found.square.1, four_se(REPEATS));
     // A test that cannot see a 5 % error of Z or of the variance would prove nothing.
@@ -122,21 +125,21 @@ fn gaussian_is_exact(follow: Follow<'_>, dim: usize, walkers: usize, device: &De
 
 #[test]
 fn ula_weights_are_exact_on_a_moving_gaussian() {
-    gaussian_is_exact(&kernel(Ula::new(0.1)), 2, 4_000, &cpu());
-    gaussian_is_exact(&kernel(Ula::new(0.1)), 20, 20_000, &cpu());
+    gaussian_is_exact("ULA", &kernel(Ula::new(0.1)), 2, 4_000, &cpu());
+    gaussian_is_exact("ULA", &kernel(Ula::new(0.1)), 20, 20_000, &cpu());
 }
 
 #[test]
 fn mala_weights_are_exact_on_a_moving_gaussian() {
-    gaussian_is_exact(&kernel(Mala::new(0.1)), 2, 4_000, &cpu());
-    gaussian_is_exact(&kernel(Mala::new(0.1)), 20, 40_000, &cpu());
+    gaussian_is_exact("MALA", &kernel(Mala::new(0.1)), 2, 4_000, &cpu());
+    gaussian_is_exact("MALA", &kernel(Mala::new(0.1)), 20, 40_000, &cpu());
 }
 
 #[test]
 fn weights_are_exact_on_the_gpu_path() {
     let Some(device) = gpu() else { return };
-    gaussian_is_exact(&kernel(Ula::new(0.1)), 2, 4_000, &device);
-    gaussian_is_exact(&kernel(Mala::new(0.1)), 2, 4_000, &device);
+    gaussian_is_exact("ULA, GPU path", &kernel(Ula::new(0.1)), 2, 4_000, &device);
+    gaussian_is_exact("MALA, GPU path", &kernel(Mala::new(0.1)), 2, 4_000, &device);
 }
 
 #[test]
@@ -183,7 +186,7 @@ fn mixture_at(logit: f32, device: &Device) -> EnergyModel {
     model.with_theta(theta)
 }
 
-fn moving_masses(follow: Follow<'_>, device: &Device) {
+fn moving_masses(name: &str, follow: Follow<'_>, device: &Device) {
     let walkers = 4_000;
     let pairs: Vec<(f64, f64)> = (0..REPEATS as u32)
         .map(|lane| {
@@ -204,7 +207,7 @@ fn moving_masses(follow: Follow<'_>, device: &Device) {
     let tail = 0.001_349_898;
     let mass = (e2 * (1.0 - tail) + tail) / (1.0 + e2);
     println!(
-        "moving masses: log Z ratio {:?} (exact {}), mass {:?} (exact {mass})",
+        "moving masses, {name}: log Z ratio {:?} (exact {}), mass {:?} (exact {mass})",
         found.log_z,
         ((1.0 + e2) / 2.0).ln(),
         found.square
@@ -215,8 +218,8 @@ fn moving_masses(follow: Follow<'_>, device: &Device) {
 
 #[test]
 fn weights_follow_moving_masses() {
-    moving_masses(&kernel(Ula::new(0.1)), &cpu());
-    moving_masses(&kernel(Mala::new(0.1)), &cpu());
+    moving_masses("ULA", &kernel(Ula::new(0.1)), &cpu());
+    moving_masses("MALA", &kernel(Mala::new(0.1)), &cpu());
 }
 
 /// Resampling in the middle of the path changes nothing in expectation, and banks log Z.
