@@ -258,13 +258,21 @@ fn threads_do_not_change_weights() {
 
 /// θ, walkers and log Z after a few weighted updates, with resampling.
 fn of_updates(energy: &str, kernel: &str) -> Vec<u64> {
-    let text = format!(
-        "seed = 3\nsteps = 10\n[dataset]\nkind = \"gaussian_mixture\"\ndim = 6\nmeans = [[-1.5], [1.5]]\nweights = [0.3, 0.7]\n\
-         train_size = 1100\ntest_size = 10\n[optimizer]\nkind = \"adam\"\nlearning_rate = 1e-2\n[walkers]\ncount = 1300\n\
-         [resampling]\ness_threshold = 0.95\n[audit]\nwalkers = 101\nrepeats = 3\nevery = 2\n[energy]\n{energy}\n[kernel]\n{kernel}\n\
+    let dataset = if energy.contains("conv") {
+        "kind = \"shapes32\"\ntrain_size = 90\ntest_size = 10\nbatch_size = 37\nnoise = 0.3\n[walkers]\ncount = 75\nmoved_per_update = 25\n"
+    } else {
+        "kind = \"gaussian_mixture\"\ndim = 6\nmeans = [[-1.5], [1.5]]\nweights = [0.3, 0.7]\ntrain_size = 1100\ntest_size = 10\n\
+         [walkers]\ncount = 1300\n"
+    };
+    run(&format!(
+        "seed = 3\nsteps = 10\n[dataset]\n{dataset}[optimizer]\nkind = \"adam\"\nlearning_rate = 1e-2\n[resampling]\n\
+         ess_threshold = 0.95\n[audit]\nwalkers = 101\nrepeats = 3\nevery = 2\n[energy]\n{energy}\n[kernel]\n{kernel}\n\
          [objective]\nkind = \"jarzynski\"\n"
-    );
-    let mut trainer = Trainer::new(ember_tests::configs::config(&text), &cpu()).expect("starts");
+    ))
+}
+
+fn run(text: &str) -> Vec<u64> {
+    let mut trainer = Trainer::new(ember_tests::configs::config(text), &cpu()).expect("starts");
     for _ in 0..6 {
         trainer.update(false).expect("finite");
     }
@@ -280,7 +288,7 @@ fn of_updates(energy: &str, kernel: &str) -> Vec<u64> {
     found
 }
 
-const UPDATES: [(&str, &str); 6] = [
+const UPDATES: [(&str, &str); 7] = [
     (
         "kind = \"gaussian_mixture\"\nmeans = [[-0.5], [0.5]]\nmeans_noise = 0.1",
         "kind = \"ula\"\nstep_size = 0.05",
@@ -295,6 +303,10 @@ const UPDATES: [(&str, &str); 6] = [
     (
         "kind = \"tilted\"\nbase = { kind = \"real_nvp\", layers = 2, hidden = [16], act_norm = true }\ntilt = { kind = \"mlp\", hidden = [16] }",
         "kind = \"flow_mh\"\nlocal_steps = 2\nstep_size = 0.05",
+    ),
+    (
+        "kind = \"conv\"\nconfinement = 1.0\nlayers = [{ out = 8, kernel = 4, stride = 4 }, { out = 1, kernel = 8 }]",
+        "kind = \"mala\"\nstep_size = 0.01",
     ),
 ];
 
