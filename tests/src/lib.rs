@@ -1,5 +1,6 @@
 //! What the tests share: devices, and assertions that count standard errors.
 
+pub mod calibration;
 pub mod configs;
 pub mod coverage;
 pub mod explicit;

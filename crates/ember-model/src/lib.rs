@@ -14,6 +14,7 @@
 //!
 //! This crate touches no files, clocks or streams.
 
+pub mod cholesky;
 mod cpu;
 #[cfg(feature = "wgpu")]
 pub mod descent;

@@ -2,22 +2,29 @@
 //!
 //! `Σ = (1/n) Σ_i (x_i − μ)(x_i − μ)ᵀ + r I`, `r` a stated fraction of the mean variance. Score: `½ (x − μ)ᵀ Σ⁻¹ (x − μ)`, the Gaussian's
 //! own energy, by Cholesky in f64.
+//!
+//! Threads share panels and blocks of fixed sizes, and each of these is one thread's: the bits do not depend on how many threads there are.
 
+use ember_model::cholesky::Cholesky;
 use faer::linalg::matmul::matmul;
-use faer::linalg::solvers::{DenseSolveCore, Llt, Solve};
-use faer::{Accum, Mat, MatRef, Par, Side};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
+use rayon::prelude::*;
 
 use crate::dataset::{Augmentation, BIN, Data, Rows};
 use crate::error::Error;
 
 /// Samples taken into the covariance at a time.
 const BLOCK: usize = 1_000;
+/// Columns of the covariance that one thread adds up.
+const PANEL: usize = 128;
+/// Samples whose scores one thread solves for.
+const SCORED: usize = 128;
 
 /// A fitted Gaussian.
 #[derive(Debug)]
 pub struct GaussianFit {
     mean: Vec<f64>,
-    factor: Llt<f64>,
+    factor: Cholesky,
     /// r, added to every variance.
     pub ridge: f64,
 }
@@ -37,19 +44,13 @@ impl GaussianFit {
         for row in rows.chunks_exact(dim) {
             mean.iter_mut().zip(row).for_each(|(m, &x)| *m += f64::from(x) / n);
         }
-        let mut covariance = Mat::<f64>::zeros(dim, dim);
-        for block in rows.chunks(BLOCK * dim) {
-            let centred = centred(block, &mean);
-            // A row-major [n, dim] slice is a column-major [dim, n] one.
-            let x = MatRef::from_column_major_slice(&centred, dim, centred.len() / dim);
-            matmul(covariance.as_mut(), Accum::Add, x, x.transpose(), n.recip(), Par::rayon(0));
-        }
+        let mut covariance = covariance(rows, &mean);
         let trace: f64 = (0..dim).map(|j| covariance[(j, j)]).sum();
         let ridge = relative_ridge * (trace / dim as f64 + variance);
         for j in 0..dim {
             covariance[(j, j)] += ridge + variance;
         }
-        let factor = covariance.llt(Side::Lower).map_err(|_| {
+        let factor = Cholesky::new(covariance).ok_or_else(|| {
             Error::failed(format!(
                 "the Gaussian baseline cannot be fitted to {n} samples: their covariance is not positive definite"
             ))
@@ -79,23 +80,47 @@ impl GaussianFit {
     pub fn precision(&self) -> Vec<f32> {
         let dim = self.mean.len();
         let inverse = self.factor.inverse();
-        (0..dim * dim).map(|i| inverse[(i / dim, i % dim)] as f32).collect()
+        let entry = |i: usize, j: usize| inverse[(i.max(j), i.min(j))] as f32;
+        (0..dim * dim).map(|i| entry(i / dim, i % dim)).collect()
     }
 
     /// `½ (x − μ)ᵀ Σ⁻¹ (x − μ)` of rows, row-major `[n, dim]` → `[n]`.
     pub fn energies(&self, rows: &[f32]) -> Vec<f64> {
         let dim = self.mean.len();
-        rows.chunks(BLOCK * dim)
-            .flat_map(|block| {
-                let centred = centred(block, &self.mean);
-                let gaps = MatRef::from_column_major_slice(&centred, dim, centred.len() / dim);
-                let solved = self.factor.solve(gaps);
-                (0..gaps.ncols())
-                    .map(|i| 0.5 * (0..dim).map(|j| gaps[(j, i)] * solved[(j, i)]).sum::<f64>())
-                    .collect::<Vec<_>>()
-            })
-            .collect()
+        let block = |rows: &[f32]| {
+            let mut gaps = centred(rows, &self.mean);
+            let count = gaps.len() / dim;
+            // (x − μ)ᵀ Σ⁻¹ (x − μ) = |L⁻¹ (x − μ)|²
+            self.factor.solve_lower(MatMut::from_column_major_slice_mut(&mut gaps, dim, count));
+            let score = |gap: &[f64]| 0.5 * gap.iter().map(|g| g * g).sum::<f64>();
+            gaps.chunks_exact(dim).map(score).collect::<Vec<f64>>()
+        };
+        rows.par_chunks(SCORED * dim).map(block).collect::<Vec<_>>().concat()
     }
+}
+
+/// `(1/n) Σ_i (x_i − μ)(x_i − μ)ᵀ`: its lower triangle.
+fn covariance(rows: &[f32], mean: &[f64]) -> Mat<f64> {
+    let dim = mean.len();
+    let scale = ((rows.len() / dim) as f64).recip();
+    let width = |first: usize| PANEL.min(dim - first);
+    // Panel p has the columns from p·PANEL on, from their diagonal down.
+    let mut panels: Vec<(usize, Mat<f64>)> =
+        (0..dim).step_by(PANEL).map(|first| (first, Mat::zeros(dim - first, width(first)))).collect();
+    for block in rows.chunks(BLOCK * dim) {
+        let centred = centred(block, mean);
+        // A row-major [n, dim] slice is a column-major [dim, n] one.
+        let x = MatRef::from_column_major_slice(&centred, dim, centred.len() / dim);
+        panels.par_iter_mut().for_each(|(first, panel)| {
+            let (below, own) = (x.subrows(*first, dim - *first), x.subrows(*first, width(*first)));
+            matmul(panel.as_mut(), Accum::Add, below, own.transpose(), scale, Par::Seq);
+        });
+    }
+    let mut covariance = Mat::zeros(dim, dim);
+    for (first, panel) in &panels {
+        covariance.as_mut().submatrix_mut(*first, *first, panel.nrows(), panel.ncols()).copy_from(panel);
+    }
+    covariance
 }
 
 fn centred(rows: &[f32], mean: &[f64]) -> Vec<f64> {

@@ -152,7 +152,7 @@ impl<P: Passes> CpuForm<P> {
         let (block, dim) = (self.passes().block(), self.passes().dim());
         let mut energy = vec![0.0f32; n];
         energy.par_chunks_mut(block).zip(rows.par_chunks(block * dim)).for_each(|(energy, x)| {
-            self.with_work(|work| self.passes().evaluate(&theta, x, energy, work, false));
+            self.with_work(|work| self.evaluate(&theta, x, energy, work, false));
             self.confine(x, energy);
         });
         Some(tensor(energy, [n], &x.device()))
@@ -196,6 +196,49 @@ impl<P: Passes> CpuForm<P> {
         Some((tensor(energy, [n], &device), tensor(grad, [n, dim], &device), Some(Arc::new(kept))))
     }
 
+    /// Whether a block of so many rows is passed as two equal ones: a product with a single row takes another kernel, and a row's bits would
+    /// depend on how many there are.
+    pub fn is_doubled(&self, rows: usize) -> bool {
+        rows == 1 && self.passes().block() > 1
+    }
+
+    /// [`Passes::evaluate`].
+    fn evaluate(&self, theta: &P::Theta<'_>, x: &[f32], energy: &mut [f32], work: &mut P::Work, keep: bool) {
+        if !self.is_doubled(energy.len()) {
+            return self.passes().evaluate(theta, x, energy, work, keep);
+        }
+        let mut both = [0.0; 2];
+        self.passes().evaluate(theta, &doubled(x), &mut both, work, keep);
+        energy[0] = both[0];
+    }
+
+    /// [`Passes::backward`].
+    fn backward(
+        &self,
+        theta: &P::Theta<'_>,
+        x: &[f32],
+        seed: &[f32],
+        work: &mut P::Work,
+        params: Option<&mut P::Grads>,
+        input: Option<&mut [f32]>,
+    ) {
+        if !self.is_doubled(seed.len()) {
+            return self.passes().backward(theta, x, seed, work, params, input);
+        }
+        let mut both = doubled(x);
+        self.passes().backward(
+            theta,
+            &doubled(x),
+            &[seed[0], 0.0],
+            work,
+            params,
+            input.is_some().then_some(&mut both),
+        );
+        if let Some(input) = input {
+            input.copy_from_slice(&both[..input.len()]);
+        }
+    }
+
     /// U and its gradient of one block, the confinement included.
     fn both(
         &self,
@@ -206,8 +249,8 @@ impl<P: Passes> CpuForm<P> {
         ones: &[f32],
         work: &mut P::Work,
     ) {
-        self.passes().evaluate(theta, x, energy, work, true);
-        self.passes().backward(theta, x, &ones[..energy.len()], work, None, Some(grad));
+        self.evaluate(theta, x, energy, work, true);
+        self.backward(theta, x, &ones[..energy.len()], work, None, Some(grad));
         self.confine(x, energy);
         let confinement = self.passes().confinement();
         if confinement != 0.0 {
@@ -241,8 +284,8 @@ impl<P: Passes> CpuForm<P> {
         let grads = self.sum_over(&mut blocks, &|block: &mut Block<'_>, grads: &mut P::Grads| {
             let Block { x, weight, energy } = block;
             self.with_work(|work| {
-                self.passes().evaluate(&theta, x, energy, work, true);
-                self.passes().backward(&theta, x, weight, work, Some(grads), None);
+                self.evaluate(&theta, x, energy, work, true);
+                self.backward(&theta, x, weight, work, Some(grads), None);
             });
             self.confine(x, energy);
         });
@@ -275,6 +318,11 @@ impl<P: Passes> CpuForm<P> {
     }
 }
 
+/// A row twice.
+pub(crate) fn doubled(row: &[f32]) -> Vec<f32> {
+    [row, row].concat()
+}
+
 /// Activations and signals of all blocks.
 #[derive(Debug)]
 struct Kept<P: Passes> {
@@ -296,8 +344,12 @@ impl<P: Passes> Pass for Kept<P> {
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         let blocks = x.chunks(passes.block() * passes.dim()).zip(weights.chunks(passes.block()));
         let mut blocks: Vec<_> = work.iter_mut().zip(blocks).collect();
-        let grads = self.form.sum_over(&mut blocks, &|(work, (x, weight)), grads| {
-            passes.param_grads(&theta, x, weight, work, grads);
+        let grads = self.form.sum_over(&mut blocks, &|(work, (x, weight)), grads| match self
+            .form
+            .is_doubled(weight.len())
+        {
+            true => passes.param_grads(&theta, &doubled(x), &[weight[0], 0.0], work, grads),
+            false => passes.param_grads(&theta, x, weight, work, grads),
         });
         passes.flattened(grads).into_iter().map(|values| upload(values, &device)).collect()
     }

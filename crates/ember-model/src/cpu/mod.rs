@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-pub(crate) use form::{CpuForm, Passes};
+pub(crate) use form::{CpuForm, Passes, doubled};
 
 /// The tensor in contiguous host memory, or `None` where it is not a plain CPU tensor.
 pub(crate) fn host<const D: usize>(tensor: &Tensor<D>) -> Option<FloatTensor<Flex>> {

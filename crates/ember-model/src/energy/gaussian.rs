@@ -1,9 +1,8 @@
 //! A Gaussian `½ (x − m)ᵀ P (x − m)` in host memory: its normalising constant and exact draws by Cholesky's `P = L Lᵀ` in f64.
 
-use faer::linalg::solvers::Llt;
-use faer::linalg::triangular_solve::solve_upper_triangular_in_place;
-use faer::{Mat, MatRef, Par, Side};
+use faer::{Mat, MatRef};
 
+use crate::cholesky::Cholesky;
 use crate::random::Stream;
 
 /// `N(m, P⁻¹)`.
@@ -11,7 +10,7 @@ use crate::random::Stream;
 pub struct Gaussian {
     mean: Vec<f32>,
     precision: Vec<f32>,
-    factor: Llt<f64>,
+    factor: Cholesky,
 }
 
 impl Gaussian {
@@ -23,7 +22,7 @@ impl Gaussian {
         let d = mean.len();
         assert_eq!(precision.len(), d * d, "a precision of [dim, dim]");
         let rows = MatRef::from_row_major_slice(&precision, d, d);
-        let factor = Mat::from_fn(d, d, |i, j| f64::from(rows[(i, j)])).llt(Side::Lower).ok()?;
+        let factor = Cholesky::new(Mat::from_fn(d, d, |i, j| f64::from(rows[(i, j)])))?;
         Some(Self { mean, precision, factor })
     }
 
@@ -40,8 +39,7 @@ impl Gaussian {
     /// `log ∫ e^{−U} = ½ (d ln 2π − ln det P)`.
     pub fn log_z(&self) -> f64 {
         let d = self.mean.len();
-        let log_det: f64 = (0..d).map(|j| 2.0 * self.factor.L()[(j, j)].ln()).sum();
-        0.5 * (d as f64 * (2.0 * std::f64::consts::PI).ln() - log_det)
+        0.5 * (d as f64 * (2.0 * std::f64::consts::PI).ln() - self.factor.log_det())
     }
 
     /// `count` exact draws, row-major `[count, dim]`.
@@ -51,7 +49,7 @@ impl Gaussian {
         // x = m + L⁻ᵀ ξ has the covariance L⁻ᵀ L⁻¹ = P⁻¹; a row-major [n, d] slice is a column-major [d, n] one.
         let noise = MatRef::from_column_major_slice(&noise, d, count);
         let mut x = Mat::from_fn(d, count, |j, i| f64::from(noise[(j, i)]));
-        solve_upper_triangular_in_place(self.factor.L().transpose(), x.as_mut(), Par::Seq);
+        self.factor.solve_upper(x.as_mut());
         (0..count * d).map(|i| (f64::from(self.mean[i % d]) + x[(i % d, i / d)]) as f32).collect()
     }
 }

@@ -8,8 +8,10 @@
 //! `(x·y/d + 1)³`, on disjoint subsets, so that they are independent and the spread of their values gives a standard error.
 
 use ember_model::random::Stream;
-use faer::linalg::solvers::SelfAdjointEigen;
-use faer::{Accum, Mat, MatRef, Par, Side};
+use faer::diag::Diag;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::{evd, svd};
+use faer::{Accum, Mat, MatRef, Par};
 
 use crate::error::Error;
 use crate::statistics::Estimate;
@@ -78,28 +80,38 @@ impl Moments {
 pub fn frechet(a: &Moments, b: &Moments) -> Result<f64, Error> {
     assert_eq!(a.mean.len(), b.mean.len(), "the laws live in different dimensions");
     let gap: f64 = a.mean.iter().zip(&b.mean).map(|(a, b)| (a - b).powi(2)).sum();
-    one_thread();
     let cross = product(a.root.transpose(), b.root.as_ref());
-    let singular = cross.singular_values().map_err(|error| failed("singular values", &error))?;
-    Ok(gap + a.trace() + b.trace() - 2.0 * singular.iter().sum::<f64>())
+    Ok(gap + a.trace() + b.trace() - 2.0 * singular_values(cross.as_ref())?.iter().sum::<f64>())
 }
 
-/// `R = V √Λ` of a covariance `V Λ Vᵀ`; eigenvalues that rounding made negative are 0.
+/// `R = V √Λ` of a covariance `V Λ Vᵀ`, whose lower triangle is read; eigenvalues that rounding made negative are 0. On one thread, as all
+/// here: the sums of a decomposition depend on how many there are.
 fn root(covariance: MatRef<'_, f64>) -> Result<Mat<f64>, Error> {
-    one_thread();
-    let eigen =
-        SelfAdjointEigen::new(covariance, Side::Lower).map_err(|error| failed("eigenvalues", &error))?;
-    let (vectors, values) = (eigen.U(), eigen.S().column_vector());
-    Ok(Mat::from_fn(vectors.nrows(), vectors.ncols(), |i, j| vectors[(i, j)] * values[j].max(0.0).sqrt()))
+    let n = covariance.nrows();
+    let (mut vectors, mut values) = (Mat::zeros(n, n), Diag::zeros(n));
+    let (with, params) = (evd::ComputeEigenvectors::Yes, Default::default());
+    let mut buffer = MemBuffer::new(evd::self_adjoint_evd_scratch::<f64>(n, with, Par::Seq, params));
+    let (to, stack) = (Some(vectors.as_mut()), MemStack::new(&mut buffer));
+    evd::self_adjoint_evd(covariance, values.as_mut(), to, Par::Seq, stack, params)
+        .map_err(|error| failed("eigenvalues", &error))?;
+    let values = values.column_vector();
+    Ok(Mat::from_fn(n, n, |i, j| vectors[(i, j)] * values[j].max(0.0).sqrt()))
+}
+
+/// The singular values of a matrix, on one thread.
+fn singular_values(matrix: MatRef<'_, f64>) -> Result<Vec<f64>, Error> {
+    let (rows, columns) = matrix.shape();
+    let mut values = Diag::zeros(rows.min(columns));
+    let (without, params) = (svd::ComputeSvdVectors::No, Default::default());
+    let scratch = svd::svd_scratch::<f64>(rows, columns, without, without, Par::Seq, params);
+    let mut buffer = MemBuffer::new(scratch);
+    svd::svd(matrix, values.as_mut(), None, None, Par::Seq, MemStack::new(&mut buffer), params)
+        .map_err(|error| failed("singular values", &error))?;
+    Ok(values.column_vector().iter().copied().collect())
 }
 
 fn failed(what: &str, error: &dyn std::fmt::Debug) -> Error {
     Error::failed(format!("the {what} of the features' covariances cannot be had: {error:?}"))
-}
-
-/// Decompositions on one thread, from now on and wherever: their sums do not depend on how many there are.
-fn one_thread() {
-    faer::set_global_parallelism(Par::Seq);
 }
 
 /// On one thread: the order of the sums does not depend on how many there are.

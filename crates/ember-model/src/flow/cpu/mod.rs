@@ -12,7 +12,7 @@ mod workspace;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use crate::cpu::{self, Passes, host, hosts, slices, tensor};
+use crate::cpu::{self, Passes, doubled, host, hosts, slices, tensor};
 use crate::energy::elementwise::add_rows;
 
 use elementwise::add_squares;
@@ -67,14 +67,14 @@ impl CpuForm {
         let mut log_det = vec![0.0f32; n];
         let blocks = to.par_chunks_mut(BLOCK * d).zip(log_det.par_chunks_mut(BLOCK));
         blocks.zip(position.par_chunks(BLOCK * d)).for_each(|((to, log_det), from)| {
-            self.with_work(|work| {
-                work.log_det.resize(log_det.len(), 0.0);
-                network.load(from, &mut work.state, direction == Direction::ToLatent);
-                network.pass(&theta, direction, work, false);
-                network.store(&work.state, to, direction == Direction::ToData);
-                for (to, &log_det) in log_det.iter_mut().zip(&work.log_det) {
-                    *to = log_det as f32;
+            self.with_work(|work| match self.is_doubled(log_det.len()) {
+                true => {
+                    let (mut both, mut log_dets) = (doubled(from), [0.0; 2]);
+                    network.map(&theta, &doubled(from), direction, &mut both, &mut log_dets, work);
+                    to.copy_from_slice(&both[..d]);
+                    log_det[0] = log_dets[0];
                 }
+                false => network.map(&theta, from, direction, to, log_det, work),
             });
         });
         let device = from.device();
@@ -151,6 +151,25 @@ impl Passes for Network {
 }
 
 impl Network {
+    /// One block through the chain, `[rows, dim]`, with its `log |det|`, `[rows]`.
+    fn map(
+        &self,
+        theta: &[&[f32]],
+        from: &[f32],
+        direction: Direction,
+        to: &mut [f32],
+        log_det: &mut [f32],
+        work: &mut Workspace,
+    ) {
+        work.log_det.resize(log_det.len(), 0.0);
+        self.load(from, &mut work.state, direction == Direction::ToLatent);
+        self.pass(theta, direction, work, false);
+        self.store(&work.state, to, direction == Direction::ToData);
+        for (to, &log_det) in log_det.iter_mut().zip(&work.log_det) {
+            *to = log_det as f32;
+        }
+    }
+
     /// `x: [rows, dim]` into `[dim, rows]`; data in the order of the first coupling's parts.
     fn load(&self, x: &[f32], state: &mut [f32], is_data: bool) {
         let (dim, rows) = (self.dim, x.len() / self.dim);
