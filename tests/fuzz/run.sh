@@ -2,8 +2,10 @@
 # Runs every fuzz target under libFuzzer with address sanitizer, and prints one line a target. Needs a nightly compiler and cargo-fuzz
 # (`cargo +nightly install cargo-fuzz --locked`).
 #
-#   tests/fuzz/run.sh [EXECUTIONS] [TARGET ...]      of each target; 100000 unless given
+#   tests/fuzz/run.sh [EXECUTIONS] [TARGET ...]      of each target; 100000 of all targets unless given
 #
+# SECONDS_EACH=N ends a target after N seconds; CORPUS=DIR keeps what was found; CARGO_TARGET_DIR says where to build (a first build takes
+# a quarter of an hour on two cores).
 # An input that panics, takes longer than TIMEOUT seconds, allocates more than MALLOC MiB at once or brings the process over RSS MiB is
 # left in tests/fuzz/artifacts/TARGET. Exit code 1 if there is one.
 set -euo pipefail
@@ -23,8 +25,12 @@ TMPDIR="$(mktemp -d "$memory/ember-fuzz.XXXXXX")"
 export TMPDIR
 trap 'rm -rf "$TMPDIR"' EXIT
 corpus="${CORPUS:-$TMPDIR/corpus}"
-# Log lines of millions of inputs are of no use.
-export RUST_LOG="${RUST_LOG:-off}" RAYON_NUM_THREADS="${RAYON_NUM_THREADS:-1}"
+export RAYON_NUM_THREADS="${RAYON_NUM_THREADS:-1}"
+# What is freed and not given out again, by which use after free is found.
+export ASAN_OPTIONS="${ASAN_OPTIONS:-quarantine_size_mb=32}"
+# Builds arithmetic libraries without instrumentation.
+RUSTC_WRAPPER="$PWD/tests/fuzz/rustc.sh"
+export RUSTC_WRAPPER
 
 # The versions that the program is built with.
 [ tests/fuzz/Cargo.lock -nt Cargo.lock ] || cp Cargo.lock tests/fuzz/Cargo.lock

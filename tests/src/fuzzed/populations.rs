@@ -1,5 +1,7 @@
 //! Checkpoints whose parts agree with each other, and hold whatever numbers: sizes, indices, counters, weights.
 
+use burn::tensor::Device;
+use ember_model::{EnergyModel, EnergySpec, HostTensor};
 use ember_train::checkpoint::{self, Checkpoint, WalkersRecord};
 
 use super::{Target, checkpoints, scratch};
@@ -56,7 +58,7 @@ fn changed(found: &mut Checkpoint, [part, at, rest @ ..]: [u8; 5]) {
         values.iter_mut().skip(usize::from(at) % len).take(1).for_each(|value| *value = float);
     };
     let pick = |len: usize| usize::from(at) % len.max(1);
-    match part % 12 {
+    match part % 13 {
         0 => found.step = whole as u64,
         1 => found.seed = whole as u64,
         2 => found.model.iter_mut().skip(pick(found.theta.len())).take(1).for_each(|t| set(&mut t.values)),
@@ -70,11 +72,34 @@ fn changed(found: &mut Checkpoint, [part, at, rest @ ..]: [u8; 5]) {
         8 => drop(found.walkers.take()),
         9 => found.audit.truncate(0),
         10 => extra(&mut found.extra, at, float, whole),
+        11 => proposal(found, at),
         _ => {
             let pick = pick(found.optimizer.len());
             drop((!found.optimizer.is_empty()).then(|| found.optimizer.remove(pick)));
         }
     }
+}
+
+/// Puts another energy in the place of the proposal flows, with all its tensors.
+fn proposal(found: &mut Checkpoint, at: u8) {
+    let texts = [
+        "dim = 2\nkind = \"mlp\"\nhidden = [2]\n",
+        "dim = 4\nkind = \"real_nvp\"\nlayers = 1\nhidden = [2]\n",
+        "shape = [1, 2, 2]\nkind = \"multiscale_real_nvp\"\nlevels = 1\ncouplings = 1\nchannels = 1\n",
+    ];
+    let text = texts[usize::from(at) % texts.len()];
+    let spec = EnergySpec::from_metadata(text).expect("a table");
+    let tensors = EnergyModel::init(spec, 0, &Device::flex()).expect("an energy").export();
+    found.optimizer.retain(|tensor| !tensor.name.starts_with("proposal."));
+    found.optimizer_counters.retain(|name, _| !name.starts_with("proposal."));
+    for k in 0..2 {
+        let named = |tensor: &HostTensor| HostTensor {
+            name: format!("proposal.{k}.flow.{}", tensor.name),
+            ..tensor.clone()
+        };
+        found.optimizer.extend(tensors.iter().map(named));
+    }
+    found.extra["proposal"]["flow"] = text.into();
 }
 
 fn population(walkers: &mut WalkersRecord, at: u8, rest: [u8; 3]) {
