@@ -76,8 +76,11 @@ fn len(values: &Values) -> usize {
     }
 }
 
+/// Name, shape, and values as whole numbers.
+type Comparable = (String, Vec<usize>, Vec<i64>);
+
 /// By name, with floats as bits: a NaN equals itself.
-fn sorted(content: TensorFile) -> (Vec<(String, Vec<usize>, Vec<i64>)>, Vec<(String, String)>) {
+fn sorted(content: TensorFile) -> (Vec<Comparable>, Vec<(String, String)>) {
     let bits = |tensor: NamedTensor| {
         let values = match tensor.values {
             Values::F32(values) => values.into_iter().map(|x| i64::from(x.to_bits())).collect(),
