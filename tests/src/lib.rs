@@ -5,6 +5,7 @@ pub mod configs;
 pub mod coverage;
 pub mod explicit;
 pub mod flows;
+pub mod fuzzed;
 #[cfg(feature = "wgpu")]
 pub mod gpu_work;
 pub mod images;

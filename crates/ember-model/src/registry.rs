@@ -10,7 +10,7 @@ use crate::energy::{
 use crate::error::ModelError;
 use crate::flow::{multiscale_real_nvp::MultiscaleRealNvp, real_nvp::RealNvp, spline_flow::SplineFlow};
 use crate::precision::Precision;
-use crate::shape::{SampleShape, Support};
+use crate::shape::{SampleShape, Support, numbers};
 
 const TEMPERATURE: &str = "temperature";
 const SUPPORT: &str = "support";
@@ -162,6 +162,11 @@ impl EnergySpec {
                 return Err(metadata("both `dim` and `shape` are there; give one".into()));
             }
         };
+        if let SampleShape::Image(sides) = shape
+            && numbers(&sides).is_none()
+        {
+            return Err(metadata(format!("shape = {sides:?} has more numbers than a tensor can hold")));
+        }
         let temperature = match table.remove(TEMPERATURE) {
             None => 1.0,
             Some(value) => value

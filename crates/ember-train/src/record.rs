@@ -133,6 +133,10 @@ pub fn trainer_on(
         (None, _) => None,
         (Some(_), None) => return Err(wrong("the config has an [audit], the checkpoint has none".into())),
         (Some(audit), Some(record)) => {
+            if record.dim != model.dim() {
+                let (found, expected) = (record.dim, model.dim());
+                return Err(wrong(format!("its audit has {found} coordinates, the energy has {expected}")));
+            }
             let log_z = contents::audit_log_z(&checkpoint.extra, origin)?;
             if log_z.len() != audit.repeats || record.count != audit.repeats * audit.walkers {
                 return Err(wrong(format!(
@@ -156,7 +160,7 @@ pub fn trainer_on(
         *ema = Ema::new(ema.decay, &average);
     }
     if let Some(assisted) = trainer.config.objective.as_dyn().assisted() {
-        let flows = proposal_flows(checkpoint, device)?;
+        let flows = proposal_flows(checkpoint, origin, device)?;
         if flows.len() != if assisted.fit == Fit::Cross { 2 } else { 1 } {
             let found = flows.len();
             return Err(wrong(format!(
@@ -208,14 +212,32 @@ fn without_prefix(tensors: &[HostTensor], prefix: &str) -> Vec<HostTensor> {
 }
 
 /// The proposal flows of a checkpoint; none where its run has none.
-fn proposal_flows(checkpoint: &Checkpoint, device: &Device) -> Result<Vec<EnergyModel>, Error> {
+fn proposal_flows(
+    checkpoint: &Checkpoint,
+    origin: &Path,
+    device: &Device,
+) -> Result<Vec<EnergyModel>, Error> {
     let extra = &checkpoint.extra["proposal"];
     let (Some(table), Some(count)) = (extra["flow"].as_str(), extra["count"].as_u64()) else {
         return Ok(Vec::new());
     };
+    let spec = EnergySpec::from_metadata(table)?;
+    let wrong = |message: String| Error::checkpoint(origin, format!("state.json: proposal: {message}"));
+    if !(1..=2).contains(&count) {
+        return Err(wrong(format!("count = {count} found, expected 1 or 2 flows")));
+    }
+    let dim = EnergySpec::from_metadata(&checkpoint.energy_config)?.shape.dim();
+    if spec.shape.dim() != dim {
+        let found = spec.shape.dim();
+        return Err(wrong(format!("a flow on {found} coordinates found, expected the {dim} of the energy")));
+    }
     let flow = |k| {
         let tensors = without_prefix(&checkpoint.optimizer, &format!("{PROPOSAL_PREFIX}{k}.flow."));
-        Ok(EnergyModel::from_tensors(EnergySpec::from_metadata(table)?, tensors, device)?)
+        let flow = EnergyModel::from_tensors(spec.clone(), tensors, device)?;
+        match flow.flow() {
+            Some(_) => Ok(flow),
+            None => Err(wrong(format!("a {} found, expected a flow", spec.energy.kind()))),
+        }
     };
     (0..count).map(flow).collect()
 }
@@ -374,7 +396,7 @@ fn opened(found: Checkpoint, origin: &Path, run: Option<PathBuf>, device: &Devic
         Value::String(text) => Some(Config::from_toml(text, &format!("{}/state.json", origin.display()))?),
         _ => None,
     };
-    let proposal_flows = proposal_flows(&found, device)?;
+    let proposal_flows = proposal_flows(&found, origin, device)?;
     let precision = config.as_ref().map_or(spec.precision, |config| config.precision);
     let model = EnergyModel::from_tensors(EnergySpec { precision, ..spec }, found.theta, device)?;
     let ema = ema_model(&model, &found.optimizer)?;

@@ -75,7 +75,10 @@ impl TensorFile {
     }
 
     /// Reads `len` bytes of `input`; `path` is for messages.
-    pub(crate) fn read_from(input: &mut impl Read, len: u64, path: &Path) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// As [`TensorFile::read`].
+    pub fn read_from(input: &mut impl Read, len: u64, path: &Path) -> Result<Self, Error> {
         let header = header::read(input, len, path)?;
         let mut offset = header.data_start;
         let mut tensors = Vec::with_capacity(header.tensors.len());

@@ -162,6 +162,10 @@ impl Architecture for Based {
         Some(self.alone(theta)?.draw(count, stream))
     }
 
+    fn has_exact_start(&self) -> bool {
+        self.inner.starts_at_base()
+    }
+
     fn base_energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Option<Tensor<1>> {
         let (_, mean, precision) = self.split(theta);
         Some(Self::quadratic(mean, precision, x).0)

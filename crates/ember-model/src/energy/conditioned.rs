@@ -105,6 +105,15 @@ impl Architecture for Conditioned {
         self.gaussian_alone(theta).map(|c| self.support.gaussian_draws(self.dim(), c, count, stream))
     }
 
+    fn has_exact_start(&self) -> bool {
+        let inner = &self.inner;
+        let has_base = inner.has_gaussian_base() || inner.tilt_and_base().is_some();
+        match inner.confinement() {
+            Some(_) => inner.has_exact_start(),
+            None => self.support == Support::Cube && !has_base && inner.starts_at_base(),
+        }
+    }
+
     fn confinement(&self) -> Option<f64> {
         self.inner.confinement().map(|c| c / self.temperature)
     }

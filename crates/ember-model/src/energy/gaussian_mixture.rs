@@ -254,6 +254,10 @@ impl Architecture for MixtureEnergy {
         Some(self.dim as f64 * half_log_2pi + logsumexp(&theta[1]))
     }
 
+    fn has_exact_start(&self) -> bool {
+        true
+    }
+
     fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>> {
         let mixture = self.mixture(theta)?;
         let mut draws = stream.normals(count, self.dim);

@@ -160,6 +160,17 @@ pub trait Architecture: Debug + Send + Sync {
         None
     }
 
+    /// Whether the starting θ makes the network zero, so that [`Architecture::is_base_alone`] holds there. No θ is made.
+    fn starts_at_base(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Architecture::log_z`] of the starting θ is known, and that model can be drawn. No θ is made: a config is checked before
+    /// there is memory for one.
+    fn has_exact_start(&self) -> bool {
+        self.starts_at_base() && self.confinement().is_some()
+    }
+
     /// Whether `U_θ` is its base alone (the confinement, or a Gaussian): a network whose last layer is zero.
     fn is_base_alone(&self, _theta: &[Vec<f32>]) -> bool {
         false

@@ -125,6 +125,10 @@ impl Architecture for SpectralNorm {
         self.inner.confinement()
     }
 
+    fn starts_at_base(&self) -> bool {
+        self.inner.starts_at_base()
+    }
+
     fn is_base_alone(&self, theta: &[Vec<f32>]) -> bool {
         self.inner.is_base_alone(theta)
     }

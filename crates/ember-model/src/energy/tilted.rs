@@ -172,6 +172,14 @@ impl Architecture for TiltedEnergy {
         self.base.draw(self.split(theta).1, count, stream)
     }
 
+    fn starts_at_base(&self) -> bool {
+        self.tilt.starts_at_base()
+    }
+
+    fn has_exact_start(&self) -> bool {
+        self.starts_at_base()
+    }
+
     fn is_base_alone(&self, theta: &[Vec<f32>]) -> bool {
         self.tilt.is_base_alone(self.split(theta).0)
     }

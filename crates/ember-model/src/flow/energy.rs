@@ -54,6 +54,10 @@ impl Architecture for FlowEnergy {
         Some(0.0)
     }
 
+    fn has_exact_start(&self) -> bool {
+        true
+    }
+
     /// On the CPU, whatever device θ came from, in blocks of rows.
     fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>> {
         let (device, dim) = (Device::flex(), self.dim());

@@ -181,6 +181,15 @@ fn read_state(dir: &Path) -> Result<State, Error> {
     State::from_text(bytes, &path)
 }
 
+/// Reads the text of a `state.json` as [`load`] does; `path` is for messages. For tests: no file is opened.
+///
+/// # Errors
+/// Text that is damaged, no state, or of another format.
+#[doc(hidden)]
+pub fn check_state(text: Vec<u8>, path: &Path) -> Result<(), Error> {
+    State::from_text(text, path).map(drop)
+}
+
 /// Reads one tensor file and compares it with what `state.json` says. Damage is reported as such before any other complaint.
 fn read_checked(dir: &Path, name: &str, state: &State) -> Result<TensorFile, Error> {
     let path = dir.join(name);

@@ -264,7 +264,7 @@ impl Config {
         let Ok(architecture) = self.energy_spec().build() else { return false };
         architecture.confinement().is_some()
             || architecture.has_gaussian_base()
-            || architecture.log_z(&architecture.init(self.seed)).is_some()
+            || architecture.has_exact_start()
     }
 
     /// On the cube everything must be inside it: the folded density of a step knows no other points.

@@ -9,6 +9,9 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// The most bytes a packed file may unpack to: twice the largest set in these forms (EMNIST, 547 MB).
 const MAX_UNPACKED: u64 = 1 << 30;
 
+/// The most bytes that a byte of a deflate stream stands for.
+const MAX_RATIO: u64 = 1032;
+
 /// A file in memory.
 pub(super) struct Blob {
     path: PathBuf,
@@ -54,10 +57,11 @@ impl Blob {
     fn unpack(&self) -> Result<Vec<u8>, Error> {
         use std::io::Read;
         let mut decoder = flate2::bufread::MultiGzDecoder::new(self.bytes.as_slice());
-        // The stream's last word is its unpacked length, modulo 2³²: taken at once, nothing is copied as it grows. A wrong one costs
-        // nothing: untouched memory is not taken from the system.
+        // The stream's last word is its unpacked length, modulo 2³²: taken at once, nothing is copied as it grows. A wrong one asks for no
+        // more than so many bytes can unpack to.
         let stated = self.bytes.last_chunk().map_or(0, |&word| u64::from(u32::from_le_bytes(word)));
-        let mut unpacked = Vec::with_capacity(stated.min(MAX_UNPACKED) as usize + 1);
+        let most = MAX_UNPACKED.min(MAX_RATIO * self.bytes.len() as u64);
+        let mut unpacked = Vec::with_capacity(stated.min(most) as usize + 1);
         let result = decoder.by_ref().take(MAX_UNPACKED + 1).read_to_end(&mut unpacked);
         // What the decoder has not taken yet tells how far it came.
         let offset = self.bytes.len() - decoder.get_ref().len();

@@ -76,6 +76,15 @@ pub(crate) fn nothing(dir: &Path) -> Error {
     )
 }
 
+/// Channels, rows and columns of a picture as its header says; no pixel is decoded. For tests.
+///
+/// # Errors
+/// A file that is no PNG or JPEG, or damaged.
+#[doc(hidden)]
+pub fn shape_of_picture(path: &Path) -> Result<[usize; 3], Error> {
+    picture_file::header(path).map(|header| header.shape())
+}
+
 /// The shape of the first image of a folder.
 pub(super) fn first_shape(layout: &Layout) -> Result<[usize; 3], Error> {
     match layout.files().next() {

@@ -33,6 +33,13 @@ pub(super) fn check(checkpoint: &Checkpoint, origin: &Path) -> Result<(), Error>
             finite(&format!("walkers: {tensor}"), values, origin)?;
         }
     }
+    for (name, &count) in &checkpoint.optimizer_counters {
+        if count > u64::from(u32::MAX) {
+            let message =
+                format!("state.json: optimizer_counters: {name} is {count}, expected at most {}", u32::MAX);
+            return Err(Error::checkpoint(origin, message));
+        }
+    }
     for (i, record) in checkpoint.audit.iter().enumerate() {
         check_population(record, &format!("audit {i}"), origin)?;
     }

@@ -1,5 +1,8 @@
 //! Axes: which values are shown, and where the ticks are.
 
+/// The largest value that is shown: ends, margins and distances of a scale are finite. Of a logarithmic one, the smallest is its inverse.
+const LARGEST: f64 = 1e300;
+
 /// What an axis shows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Axis {
@@ -22,13 +25,14 @@ pub(super) struct Scale {
 impl Scale {
     /// The scale that shows `values`, finite ones.
     pub(super) fn of(axis: Axis, mut values: Vec<f64>) -> Self {
+        values.iter_mut().for_each(|value| *value = value.clamp(-LARGEST, LARGEST));
         values.sort_unstable_by(f64::total_cmp);
         let (Some(&first), Some(&last)) = (values.first(), values.last()) else {
             return Self { low: 0.0, high: 1.0, log: false };
         };
         match axis {
             Axis::Fraction => Self { low: first.min(0.0), high: last.max(1.0), log: false },
-            Axis::Log if first > 0.0 && last > 30.0 * first => {
+            Axis::Log if first > 1.0 / LARGEST && last > 30.0 * first => {
                 Self { low: first / 1.15, high: last * 1.15, log: true }
             }
             _ => {

@@ -20,7 +20,7 @@ use crate::cpu::CpuForm;
 use crate::error::ModelError;
 use crate::params::ParamSpec;
 use crate::random::Stream;
-use crate::shape::SampleShape;
+use crate::shape::{SampleShape, check_numbers};
 
 use cpu::Convolutions;
 use layer::Layer;
@@ -79,7 +79,7 @@ impl Conv {
     /// Builds the architecture for images of `shape`.
     ///
     /// # Errors
-    /// Flat samples, a layer that does not fit its input, a last layer that does not leave `1 × 1 × 1`.
+    /// Flat samples, a layer that does not fit its input or is larger than a tensor can be, a last layer that does not leave `1 × 1 × 1`.
     pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
         let misfit = |message: String| ModelError::Shape { kind: "conv", shape, message };
         let SampleShape::Image(image) = shape else {
@@ -105,6 +105,13 @@ impl Conv {
                     layer.kernel, layer.padding
                 )));
             };
+            for (what, sides) in [
+                ("weights", [layer.out, channels, layer.kernel, layer.kernel]),
+                ("a padded input", [1, channels, height + 2 * layer.padding, width + 2 * layer.padding]),
+                ("an output", [1, layer.out, h, w]),
+            ] {
+                check_numbers("layers", &sides, || format!("layer {i} has {what}"))?;
+            }
             weights.push(vec![layer.out, channels, layer.kernel, layer.kernel]);
             layers.push(Layer::new(*layer, [channels, height, width]));
             (channels, height, width) = (layer.out, h, w);
@@ -235,6 +242,10 @@ impl Architecture for ConvEnergy {
     fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>> {
         is_confinement_alone(theta, self.config.confinement)
             .then(|| gaussian_draws(self.dim(), self.config.confinement, count, stream))
+    }
+
+    fn starts_at_base(&self) -> bool {
+        true
     }
 
     fn is_base_alone(&self, theta: &[Vec<f32>]) -> bool {

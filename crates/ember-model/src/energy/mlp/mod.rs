@@ -199,6 +199,10 @@ impl Architecture for MlpEnergy {
             .then(|| gaussian_draws(self.dim, self.config.confinement, count, stream))
     }
 
+    fn starts_at_base(&self) -> bool {
+        true
+    }
+
     fn is_base_alone(&self, theta: &[Vec<f32>]) -> bool {
         last_layer_is_zero(theta)
     }

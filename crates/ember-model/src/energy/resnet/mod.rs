@@ -37,7 +37,7 @@ use crate::cpu::CpuForm;
 use crate::error::ModelError;
 use crate::params::ParamSpec;
 use crate::random::{Purpose, Stream};
-use crate::shape::SampleShape;
+use crate::shape::{SampleShape, check_numbers};
 
 use cpu::Residual;
 use layers::Network;
@@ -149,6 +149,10 @@ impl ResNet {
         }
         let pools = self.channels.len() - 1;
         let [_, height, width] = image;
+        // Every stage at the sides of the first, which are the largest.
+        let most_channels = self.channels.iter().fold(image[0], |most, &channels| most.max(channels));
+        check_numbers("channels", &[most_channels, height + 2, width + 2], || "a padded input".into())?;
+        check_numbers("channels", &[most_channels, most_channels, 3, 3], || "the weights".into())?;
         let smallest = height.min(width);
         if self.pool == Pool::Average && smallest.checked_shr(pools as u32).unwrap_or(0) == 0 {
             return Err(misfit(format!(
@@ -275,6 +279,10 @@ impl Architecture for ResNetEnergy {
     fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>> {
         is_confinement_alone(theta, self.config.confinement)
             .then(|| gaussian_draws(self.dim(), self.config.confinement, count, stream))
+    }
+
+    fn starts_at_base(&self) -> bool {
+        true
     }
 
     fn is_base_alone(&self, theta: &[Vec<f32>]) -> bool {

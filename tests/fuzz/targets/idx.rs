@@ -1,0 +1,5 @@
+#![no_main]
+
+use ember_tests::fuzzed::target;
+
+libfuzzer_sys::fuzz_target!(init: target("idx").write_seeds(), |bytes: &[u8]| (target("idx").run)(bytes));

@@ -1,0 +1,5 @@
+#![no_main]
+
+use ember_tests::fuzzed::target;
+
+libfuzzer_sys::fuzz_target!(init: target("populations").write_seeds(), |bytes: &[u8]| (target("populations").run)(bytes));
