@@ -43,15 +43,19 @@ for target in "${targets[@]}"; do
   program="$CARGO_TARGET_DIR/$host/release/$target"
   EMBER_FUZZ_SEEDS="$corpus" "$program" -runs=0 >/dev/null 2>&1
   log="$TMPDIR/$target.log"
+  # libFuzzer does not take an empty dictionary.
+  dictionary=()
+  [ ! -s "$corpus/$target.dict" ] || dictionary=("-dict=$corpus/$target.dict")
+  ended=0
   before="$(find "tests/fuzz/artifacts/$target" -type f | wc -l)"
-  "$program" "$corpus/$target" -dict="$corpus/$target.dict" "$(cat "$corpus/$target.options")" \
+  "$program" "$corpus/$target" "${dictionary[@]}" "$(cat "$corpus/$target.options")" \
     -runs="$executions" -timeout="$timeout" -malloc_limit_mb="$malloc" -rss_limit_mb="$rss" \
     -artifact_prefix="tests/fuzz/artifacts/$target/" -print_final_stats=1 ${SECONDS_EACH:+-max_total_time="$SECONDS_EACH"} \
-    >"$log" 2>&1 || failed=1
+    >"$log" 2>&1 || ended=$? failed=1
   after="$(find "tests/fuzz/artifacts/$target" -type f | wc -l)"
   awk -v target="$target" -v bad="$((after - before))" '
     /stat::number_of_executed_units:/ { runs = $2 } /stat::average_exec_per_sec:/ { speed = $2 } /stat::peak_rss_mb:/ { rss = $2 }
     END { printf "%-12s %10d executions %8d a second, peak %5d MiB, %d inputs that fail\n", target, runs, speed, rss, bad }' "$log"
-  [ "$after" = "$before" ] || tail -n 40 "$log" >&2
+  [ "$after" = "$before" ] && [ "$ended" = 0 ] || tail -n 40 "$log" >&2
 done
 exit "$failed"
