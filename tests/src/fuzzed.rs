@@ -69,6 +69,14 @@ pub fn target(name: &str) -> Target {
     *found.unwrap_or_else(|| panic!("no target `{name}`"))
 }
 
+/// Takes what a process takes once: the first product of a thread reserves 600 MiB of address space (faer's kernels, AVX-512), which it
+/// never touches but in part. Bounds of memory are for what comes after it.
+pub fn warm_up() {
+    let products = || (weights::WEIGHTS.seeds)().iter().for_each(|seed| (weights::WEIGHTS.run)(seed));
+    products();
+    rayon::broadcast(|_| products());
+}
+
 impl Target {
     /// Runs an input and tells how long it took.
     ///
@@ -101,12 +109,13 @@ impl Target {
         paths.into_iter().map(read).collect()
     }
 
-    /// Where `EMBER_FUZZ_SEEDS` names a folder: writes seeds and stored inputs to its `TARGET/`, and beside that libFuzzer's dictionary
+    /// How a fuzzer begins: [`warm_up`], and where `EMBER_FUZZ_SEEDS` names a folder, writes seeds and stored inputs to its `TARGET/`, and beside that libFuzzer's dictionary
     /// `TARGET.dict` and options `TARGET.options`.
     ///
     /// # Panics
     /// If they cannot be written.
-    pub fn write_seeds(&self) {
+    pub fn begin(&self) {
+        warm_up();
         let Some(parent) = std::env::var_os("EMBER_FUZZ_SEEDS").map(PathBuf::from) else { return };
         let folder = parent.join(self.name);
         std::fs::create_dir_all(&folder).expect("the folder of seeds");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use ember_tests::fuzzed::{MOST_MEMORY, MOST_TIME, Mutator, TARGETS, Target};
+use ember_tests::fuzzed::{MOST_MEMORY, MOST_TIME, Mutator, TARGETS, Target, warm_up};
 
 /// Mutations of each target. `EMBER_FUZZED` asks for more.
 const MUTATIONS: usize = 1_000;
@@ -51,7 +51,9 @@ mod counted {
 /// One test at a time: the memory is the process's.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    let alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    warm_up();
+    alone
 }
 
 /// Runs an input within its bounds.

@@ -2,4 +2,4 @@
 
 use ember_tests::fuzzed::target;
 
-libfuzzer_sys::fuzz_target!(init: target("checkpoint").write_seeds(), |bytes: &[u8]| (target("checkpoint").run)(bytes));
+libfuzzer_sys::fuzz_target!(init: target("checkpoint").begin(), |bytes: &[u8]| (target("checkpoint").run)(bytes));

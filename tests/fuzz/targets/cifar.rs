@@ -2,4 +2,4 @@
 
 use ember_tests::fuzzed::target;
 
-libfuzzer_sys::fuzz_target!(init: target("cifar").write_seeds(), |bytes: &[u8]| (target("cifar").run)(bytes));
+libfuzzer_sys::fuzz_target!(init: target("cifar").begin(), |bytes: &[u8]| (target("cifar").run)(bytes));

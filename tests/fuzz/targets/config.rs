@@ -2,4 +2,4 @@
 
 use ember_tests::fuzzed::target;
 
-libfuzzer_sys::fuzz_target!(init: target("config").write_seeds(), |bytes: &[u8]| (target("config").run)(bytes));
+libfuzzer_sys::fuzz_target!(init: target("config").begin(), |bytes: &[u8]| (target("config").run)(bytes));

@@ -2,4 +2,4 @@
 
 use ember_tests::fuzzed::target;
 
-libfuzzer_sys::fuzz_target!(init: target("idx").write_seeds(), |bytes: &[u8]| (target("idx").run)(bytes));
+libfuzzer_sys::fuzz_target!(init: target("idx").begin(), |bytes: &[u8]| (target("idx").run)(bytes));

@@ -2,4 +2,4 @@
 
 use ember_tests::fuzzed::target;
 
-libfuzzer_sys::fuzz_target!(init: target("images").write_seeds(), |bytes: &[u8]| (target("images").run)(bytes));
+libfuzzer_sys::fuzz_target!(init: target("images").begin(), |bytes: &[u8]| (target("images").run)(bytes));

@@ -2,4 +2,4 @@
 
 use ember_tests::fuzzed::target;
 
-libfuzzer_sys::fuzz_target!(init: target("npz").write_seeds(), |bytes: &[u8]| (target("npz").run)(bytes));
+libfuzzer_sys::fuzz_target!(init: target("npz").begin(), |bytes: &[u8]| (target("npz").run)(bytes));

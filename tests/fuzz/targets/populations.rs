@@ -2,4 +2,4 @@
 
 use ember_tests::fuzzed::target;
 
-libfuzzer_sys::fuzz_target!(init: target("populations").write_seeds(), |bytes: &[u8]| (target("populations").run)(bytes));
+libfuzzer_sys::fuzz_target!(init: target("populations").begin(), |bytes: &[u8]| (target("populations").run)(bytes));

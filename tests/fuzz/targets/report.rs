@@ -2,4 +2,4 @@
 
 use ember_tests::fuzzed::target;
 
-libfuzzer_sys::fuzz_target!(init: target("report").write_seeds(), |bytes: &[u8]| (target("report").run)(bytes));
+libfuzzer_sys::fuzz_target!(init: target("report").begin(), |bytes: &[u8]| (target("report").run)(bytes));

@@ -2,4 +2,4 @@
 
 use ember_tests::fuzzed::target;
 
-libfuzzer_sys::fuzz_target!(init: target("set").write_seeds(), |bytes: &[u8]| (target("set").run)(bytes));
+libfuzzer_sys::fuzz_target!(init: target("set").begin(), |bytes: &[u8]| (target("set").run)(bytes));

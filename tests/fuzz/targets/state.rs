@@ -2,4 +2,4 @@
 
 use ember_tests::fuzzed::target;
 
-libfuzzer_sys::fuzz_target!(init: target("state").write_seeds(), |bytes: &[u8]| (target("state").run)(bytes));
+libfuzzer_sys::fuzz_target!(init: target("state").begin(), |bytes: &[u8]| (target("state").run)(bytes));

@@ -2,4 +2,4 @@
 
 use ember_tests::fuzzed::target;
 
-libfuzzer_sys::fuzz_target!(init: target("tar").write_seeds(), |bytes: &[u8]| (target("tar").run)(bytes));
+libfuzzer_sys::fuzz_target!(init: target("tar").begin(), |bytes: &[u8]| (target("tar").run)(bytes));

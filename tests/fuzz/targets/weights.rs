@@ -2,4 +2,4 @@
 
 use ember_tests::fuzzed::target;
 
-libfuzzer_sys::fuzz_target!(init: target("weights").write_seeds(), |bytes: &[u8]| (target("weights").run)(bytes));
+libfuzzer_sys::fuzz_target!(init: target("weights").begin(), |bytes: &[u8]| (target("weights").run)(bytes));
