@@ -69,6 +69,9 @@ const GROWTH_MB: [f64; 2] = [2.0, 8.0];
 /// Updates done, and the resident size, MB.
 type Point = (u64, f64);
 
+/// Updates of a run whose first tenth is enough for its memory to settle; of shorter ones it is not judged.
+const SETTLED: u64 = 500_000;
+
 /// A run's outcome.
 pub struct Soaked {
     /// What it was.
@@ -107,7 +110,9 @@ pub fn campaign(ember: &Path, folder: &Path, updates: u64, mut tell: impl FnMut(
         }
         let curve = watched.curve;
         let tenths = tenths(&curve, updates);
-        if let [_, b, c, .., y, z] = tenths.as_slice() {
+        if updates >= SETTLED
+            && let [_, b, c, .., y, z] = tenths.as_slice()
+        {
             let grown = [y[0].min(z[0]) - b[0].min(c[0]), y[1].max(z[1]) - b[1].max(c[1])];
             if grown.iter().zip(GROWTH_MB).any(|(&mb, most)| mb > most) {
                 faults.push(format!(
