@@ -42,7 +42,9 @@ impl Trainer {
             let due = (update + 1).is_multiple_of(self.config.walkers.flush_every());
             if due || log {
                 let reading = self.look_at_all(due)?;
-                findings.reading = log.then_some(reading).or(findings.reading);
+                if log {
+                    findings.reading = Some(reading);
+                }
                 findings.unread.walkers = None;
             }
         } else {
