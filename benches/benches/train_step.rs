@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use divan::Bencher;
 use ember_train::config::{Config, Overrides};
-use ember_train::trainer::Trainer;
+use ember_train::training::trainer::Trainer;
 
 fn main() {
     divan::main();

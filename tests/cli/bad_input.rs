@@ -4,9 +4,9 @@ use std::path::Path;
 
 use ember_train::config::Config;
 use ember_train::device;
-use ember_train::metrics::MetricsWriter;
-use ember_train::run::{Run, Signals};
-use ember_train::trainer::Trainer;
+use ember_train::store::metrics::MetricsWriter;
+use ember_train::training::run::{Run, Signals};
+use ember_train::training::trainer::Trainer;
 
 use crate::support::{MLP, Scratch, TOY, model_bytes, stderr};
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use base64::Engine;
-use ember_train::report::{MOST_POINTS, Point, thin};
+use ember_train::view::report::{MOST_POINTS, Point, thin};
 
 use crate::support::{MLP, Scratch, TOY};
 

@@ -5,8 +5,8 @@ use std::io::{Cursor, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ember_train::checkpoint::{self, Checkpoint};
 use ember_train::dataset::load_any;
+use ember_train::store::checkpoint::{self, Checkpoint};
 use image::{DynamicImage, ImageFormat, RgbImage};
 
 use crate::support::{MLP, Scratch, TOY, stderr};

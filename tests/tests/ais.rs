@@ -13,7 +13,7 @@ use ember_model::{Energy, EnergyConfig, EnergyModel, EnergySpec, SampleShape};
 use ember_sampler::{Kernel, Noise, Walkers};
 use ember_tests::{assert_beyond_se, assert_within_se, cpu, four_se, mean_se};
 use ember_train::ais::{self, AisOptions, Direction, Starts, TwoSided, two_sided};
-use ember_train::grid::EnergyGrid;
+use ember_train::judging::grid::EnergyGrid;
 use ember_train::smc::{
     AnnealedPath, GaussianStart, Rung, SmcOptions, Start, along, pilot, respaced, tempered,
 };

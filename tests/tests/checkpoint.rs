@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ember_model::HostTensor;
-use ember_train::checkpoint::{
+use ember_train::store::checkpoint::{
     Checkpoint, Environment, Source, WalkersRecord, discard_after, load, newest_dir, newest_intact,
     newest_scheduled, save,
 };

@@ -9,9 +9,9 @@ use ember_tests::{assert_beyond_se, assert_within_se, cpu, four_se};
 use ember_train::config::Config;
 use ember_train::dataset::{Modes, Truth};
 use ember_train::error::Error;
-use ember_train::grid::EnergyGrid;
-use ember_train::masses;
-use ember_train::trainer::{Trainer, energies};
+use ember_train::judging::grid::EnergyGrid;
+use ember_train::judging::masses;
+use ember_train::training::trainer::{Trainer, energies};
 
 fn config(dim: usize, means: &str, std: f64) -> Config {
     let text = format!(

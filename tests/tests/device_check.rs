@@ -2,9 +2,9 @@
 
 use ember_model::EnergyConfig;
 use ember_tests::gpu;
+use ember_train::bench::device_check::{self, Disturbance, Row};
 use ember_train::device::{self, Selected};
-use ember_train::device_check::{self, Disturbance, Row};
-use ember_train::objective::ObjectiveConfig;
+use ember_train::training::objective::ObjectiveConfig;
 
 fn checked(selected: &Selected, disturbance: Option<Disturbance<'_>>) -> Vec<Row> {
     device_check::run(selected, disturbance, &mut |row| print!("{}", device_check::line(row)))

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ember_train::device::cuda::{libdevice, no_device, not_opened};
-use ember_train::faults;
+use ember_train::training::faults;
 
 const DRIVER: &str = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun Jul 27 07:27:51 UTC 2025\nGCC version:  gcc 12.2.0";
 const OPEN: &str =

@@ -9,8 +9,8 @@ use ember_sampler::weights::LogWeights;
 use ember_sampler::{Banked, Scheme, Walkers};
 use ember_tests::{cpu, gpu};
 use ember_train::ensembles::Ensembles;
-use ember_train::eval_options::EvalOptions;
-use ember_train::log_z::log_z;
+use ember_train::judging::eval_options::EvalOptions;
+use ember_train::judging::log_z::log_z;
 use ember_train::smc::{SmcOptions, tempered};
 
 /// A network of the plane, away from its start.

@@ -11,10 +11,10 @@ use ember_model::random::{Purpose, Stream};
 use ember_model::{EnergyConfig, EnergyModel, EnergySpec, SampleShape};
 use ember_tests::{assert_beyond_se, assert_within_se, cpu, gpu, mean_se};
 use ember_train::dataset::{Rows, pixel};
-use ember_train::features::{
+use ember_train::judging::features::{
     FEATURES, FeatureNetwork, FeatureOptions, Moments, clean, frechet, judge, kernel_distance, units,
 };
-use ember_train::tensor_file::{NamedTensor, TensorFile, Values};
+use ember_train::store::tensor_file::{NamedTensor, TensorFile, Values};
 
 /// Of the largest reference feature.
 const TOLERANCE: f32 = 1e-3;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use ember_train::metrics::{EvalWriter, MetricsLine, MetricsWriter, read};
-use ember_train::plot::{self, Cloud, Grid2d, Model};
-use ember_train::samples::Samples;
 use ember_train::statistics::Estimate;
-use ember_train::tensor_file::{NamedTensor, TensorFile, Values};
+use ember_train::store::metrics::{EvalWriter, MetricsLine, MetricsWriter, read};
+use ember_train::store::samples::Samples;
+use ember_train::store::tensor_file::{NamedTensor, TensorFile, Values};
+use ember_train::view::plot::{self, Cloud, Grid2d, Model};
 use proptest::prelude::*;
 
 fn folder() -> tempfile::TempDir {

@@ -8,9 +8,9 @@ use ember_model::params::download;
 use ember_sampler::Walkers;
 use ember_tests::configs::{config, refused};
 use ember_tests::{cpu, gpu, mean_se};
-use ember_train::eval::evaluate;
-use ember_train::record;
-use ember_train::trainer::Trainer;
+use ember_train::judging::eval::evaluate;
+use ember_train::store::record;
+use ember_train::training::trainer::Trainer;
 
 /// A network that starts at a Gaussian, and a flow that is fitted to it and then follows the walkers to two modes of masses 2 : 1.
 const CONFIG: &str = r#"
@@ -220,9 +220,9 @@ const FLOW: &str = "kind = \"real_nvp\"\nlayers = 6\nhidden = [32, 32]\nact_norm
 
 /// The path of a checkpoint.
 fn saved(trainer: &Trainer, folder: &Path) -> String {
-    let retention = ember_train::checkpoint::Retention { keep: 1, scheduled_every: None };
+    let retention = ember_train::store::checkpoint::Retention { keep: 1, scheduled_every: None };
     let state = record::checkpoint(trainer, "flex");
-    ember_train::checkpoint::save(folder, &state, retention).expect("saved").display().to_string()
+    ember_train::store::checkpoint::save(folder, &state, retention).expect("saved").display().to_string()
 }
 
 /// The model's own mass, by a grid integral, is the data's to .02 over three runs, from a base that has even modes and so is off by

@@ -10,10 +10,10 @@ use ember_sampler::{FlowProposal, Walkers};
 use ember_tests::flows::{self, HALF};
 use ember_tests::{assert_beyond_se, assert_within_se, cpu, four_se, mean_se};
 use ember_train::ensembles::Ensembles;
-use ember_train::eval_options::EvalOptions;
 use ember_train::flow_estimates::{FlowEstimate, FlowOptions, bridge, bridged, importance};
-use ember_train::grid::EnergyGrid;
-use ember_train::log_z::{Estimator, log_z};
+use ember_train::judging::eval_options::EvalOptions;
+use ember_train::judging::grid::EnergyGrid;
+use ember_train::judging::log_z::{Estimator, log_z};
 use ember_train::statistics::{log_mean_z, t95};
 
 /// Repeats where one estimate is looked at.

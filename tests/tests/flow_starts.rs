@@ -7,7 +7,7 @@ use ember_model::{Energy, EnergySpec};
 use ember_tests::cpu;
 use ember_tests::flows::{HALF, PARITY, SCALES, SPLINE, inverse, large, normals, small, start, trained};
 use ember_train::config::Config;
-use ember_train::trainer::Trainer;
+use ember_train::training::trainer::Trainer;
 
 /// Every coupling starts as the identity, so that the start is the standard normal: to rounding in a sum of d squares.
 #[test]

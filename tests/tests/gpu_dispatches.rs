@@ -15,7 +15,7 @@ use ember_sampler::{Banked, Counter, Kernel, Noise, Pages, Scheme, Walkers, resa
 use ember_tests::configs::config;
 use ember_tests::gpu;
 use ember_tests::gpu_work::{Work, alone, count};
-use ember_train::trainer::Trainer;
+use ember_train::training::trainer::Trainer;
 
 const MLP: &str = "kind = \"mlp\"\ndim = 2\nhidden = [128, 128, 128]\nconfinement = 1.0\n";
 const MIXTURE: &str = "kind = \"gaussian_mixture\"\ndim = 50\nmeans = [[-2.0], [2.0]]\n";

@@ -9,7 +9,7 @@ use ember_model::random::{Purpose, Stream};
 use ember_model::{EnergyModel, EnergySpec};
 use ember_tests::{cpu, gpu};
 use ember_train::config::{Adam, OptimizerConfig, Sgd};
-use ember_train::optimizer::{Guarded, Optimizer};
+use ember_train::training::optimizer::{Guarded, Optimizer};
 
 /// Networks whose parameters fill less than a thread's share, an odd number of cubes, and more than one pass adds up.
 const NETWORKS: [(usize, &[usize]); 4] = [(1, &[1]), (3, &[5, 7]), (2, &[128, 100]), (11, &[160, 150])];

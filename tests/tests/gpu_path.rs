@@ -7,7 +7,7 @@ use ember_model::params::{download, upload};
 use ember_model::{Energy, EnergyModel};
 use ember_tests::{assert_within_se, cpu, four_se, gpu, mean_se};
 use ember_train::config::{Config, OptimizerConfig, Overrides};
-use ember_train::trainer::Trainer;
+use ember_train::training::trainer::Trainer;
 
 fn full() -> bool {
     std::env::var("EMBER_FULL").as_deref() == Ok("1")

@@ -9,8 +9,8 @@ use ember_model::random::{Purpose, Stream};
 use ember_sampler::weights::LogWeights;
 use ember_sampler::{Banked, Counter, Pages, Scheme, Settled, Walkers, resample};
 use ember_tests::{cpu, gpu};
-use ember_train::record;
-use ember_train::trainer::Trainer;
+use ember_train::store::record;
+use ember_train::training::trainer::Trainer;
 
 const LOG_Z: f64 = -3.257_812_37;
 const RESAMPLINGS: u64 = 41;

@@ -11,8 +11,8 @@ use ember_tests::configs::config;
 use ember_tests::{cpu, gpu};
 use ember_train::config::Config;
 use ember_train::error::Error;
-use ember_train::record;
-use ember_train::trainer::Trainer;
+use ember_train::store::record;
+use ember_train::training::trainer::Trainer;
 
 const MIXTURE: &str = r#"
 seed = 2

@@ -3,7 +3,7 @@
 use ember_model::params::download;
 use ember_tests::{cpu, gpu};
 use ember_train::config::Config;
-use ember_train::trainer::Trainer;
+use ember_train::training::trainer::Trainer;
 
 fn trainer(rest: &str, threshold: f64, device: &burn::tensor::Device) -> Trainer {
     let (kernel, objective, walkers) = match rest {

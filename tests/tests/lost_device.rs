@@ -6,13 +6,13 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor};
 use ember_sampler::Walkers;
 use ember_tests::cpu;
-use ember_train::checkpoint::{self, Checkpoint};
 use ember_train::config::Config;
 use ember_train::error::Error;
-use ember_train::metrics::{self, MetricsWriter};
-use ember_train::record;
-use ember_train::run::{Run, Signals};
-use ember_train::trainer::Trainer;
+use ember_train::store::checkpoint::{self, Checkpoint};
+use ember_train::store::metrics::{self, MetricsWriter};
+use ember_train::store::record;
+use ember_train::training::run::{Run, Signals};
+use ember_train::training::trainer::Trainer;
 
 const CONFIG: &str = r#"
 seed = 3

@@ -7,17 +7,17 @@ use ember_model::{Energy, EnergyModel};
 use ember_sampler::{KernelConfig, Walkers};
 use ember_tests::configs::{config, refused};
 use ember_tests::{assert_within_se, cpu, mean_se};
-use ember_train::batches::Batches;
-use ember_train::checkpoint;
 use ember_train::config::WalkerInit;
 use ember_train::error::Error;
-use ember_train::eval::evaluate;
-use ember_train::metrics::{self, MetricsWriter};
-use ember_train::objective::ObjectiveConfig;
-use ember_train::record;
-use ember_train::run::{Run, Signals};
-use ember_train::start::exact_draws;
-use ember_train::trainer::Trainer;
+use ember_train::judging::eval::evaluate;
+use ember_train::store::checkpoint;
+use ember_train::store::metrics::{self, MetricsWriter};
+use ember_train::store::record;
+use ember_train::training::batches::Batches;
+use ember_train::training::objective::ObjectiveConfig;
+use ember_train::training::run::{Run, Signals};
+use ember_train::training::start::exact_draws;
+use ember_train::training::trainer::Trainer;
 
 /// Two modes of masses .3 and .7, no `[walkers]` and no `[kernel]`.
 const CONFIG: &str = r#"

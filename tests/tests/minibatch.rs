@@ -8,7 +8,7 @@ use ember_sampler::kernel::{Kernel, Mala, Ula};
 use ember_sampler::{Noise, Scheme, Walkers, resample};
 use ember_tests::{assert_beyond_se, assert_within_se, cpu, four_se, gpu, mean_se, ratio_se};
 use ember_train::config::Config;
-use ember_train::trainer::{Trainer, WALKER_LANE};
+use ember_train::training::trainer::{Trainer, WALKER_LANE};
 
 const CONFIG: &str = r#"
 seed = 5

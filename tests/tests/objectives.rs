@@ -6,10 +6,10 @@ use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel, EnergySpec, SampleShape};
 use ember_tests::{assert_within_se, cpu, gpu};
-use ember_train::batches::Batches;
 use ember_train::config::Config;
 use ember_train::dataset::{Augmentation, Rows};
-use ember_train::trainer::Trainer;
+use ember_train::training::batches::Batches;
+use ember_train::training::trainer::Trainer;
 
 const MIXTURE: &str = r#"
 kind = "gaussian_mixture"

@@ -5,10 +5,10 @@ use ember_model::random::{Purpose, Stream};
 use ember_model::shape::Support;
 use ember_model::{EnergyConfig, EnergyModel, EnergySpec, SampleShape};
 use ember_tests::{assert_beyond_se, assert_within_se, cpu, mean_se};
+use ember_train::dataset::gaussian_fit::GaussianFit;
 use ember_train::dataset::{Data, Rows};
-use ember_train::gaussian_fit::GaussianFit;
-use ember_train::likelihood::{bits_per_dim, of_images};
-use ember_train::ood::{Against, auroc, judge};
+use ember_train::judging::likelihood::{bits_per_dim, of_images};
+use ember_train::judging::ood::{Against, auroc, judge};
 use ember_train::statistics::Estimate;
 
 /// Standard normals, shifted.

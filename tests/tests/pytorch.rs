@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::params::{download, upload};
 use ember_model::{Energy, EnergyModel, EnergySpec, HostTensor};
 use ember_tests::{cpu, gpu};
-use ember_train::tensor_file::TensorFile;
+use ember_train::store::tensor_file::TensorFile;
 
 /// Of the largest reference value of the tensor compared.
 const TOLERANCE: f32 = 1e-4;

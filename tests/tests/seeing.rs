@@ -11,11 +11,11 @@ use ember_sampler::Walkers;
 use ember_sampler::weights::LogWeights;
 use ember_train::config::Config;
 use ember_train::dataset::{Data, Rows};
-use ember_train::denoise::denoised;
-use ember_train::draw::by_weight;
-use ember_train::picture;
-use ember_train::samples::Samples;
-use ember_train::trainer::Trainer;
+use ember_train::store::samples::Samples;
+use ember_train::training::trainer::Trainer;
+use ember_train::view::denoise::denoised;
+use ember_train::view::draw::by_weight;
+use ember_train::view::picture;
 
 const SHAPE: [usize; 3] = [3, 4, 4];
 const DIM: usize = 48;

@@ -10,10 +10,10 @@ use ember_model::{Energy, EnergyModel, EnergySpec};
 use ember_tests::configs::{config, refused};
 use ember_tests::flows::{normals, trained};
 use ember_tests::{assert_beyond_se, assert_within_se, cpu, four_se, mean_se};
-use ember_train::checkpoint;
-use ember_train::eval::evaluate;
-use ember_train::record;
-use ember_train::trainer::Trainer;
+use ember_train::judging::eval::evaluate;
+use ember_train::store::checkpoint;
+use ember_train::store::record;
+use ember_train::training::trainer::Trainer;
 
 const TABLE: &str = "dim = 2\nkind = \"tilted\"\n\
     base = { kind = \"real_nvp\", layers = 3, hidden = [8], act_norm = true }\n\

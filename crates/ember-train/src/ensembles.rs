@@ -42,8 +42,15 @@ impl Ensembles {
     ) -> Result<Self, Error> {
         let count = config.repeats * config.walkers;
         let init = WalkerInit::Model;
-        let walkers =
-            crate::start::walkers(model, init, count, &Rows::F32(Vec::new()), seed, AUDIT_LANE, device)?;
+        let walkers = crate::training::start::walkers(
+            model,
+            init,
+            count,
+            &Rows::F32(Vec::new()),
+            seed,
+            AUDIT_LANE,
+            device,
+        )?;
         Ok(Self::new(walkers, config.repeats, AUDIT_LANE))
     }
 

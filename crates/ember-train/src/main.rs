@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use ember_train::{cli::Cli, commands, faults, logging};
+use ember_train::{cli::Cli, commands, logging, training::faults};
 
 // Tensors come and go by the megabyte: an allocator that keeps its pages spares the system a fault for each of them.
 #[global_allocator]

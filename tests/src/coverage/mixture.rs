@@ -6,7 +6,7 @@ use ember_model::energy::Mixture as Law;
 use ember_sampler::FlowProposal;
 use ember_train::config::Config;
 use ember_train::dataset::Truth;
-use ember_train::trainer::Trainer;
+use ember_train::training::trainer::Trainer;
 
 use super::{Coverage, Plan, Subject};
 use crate::cpu;

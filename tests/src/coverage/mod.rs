@@ -13,9 +13,9 @@ use ember_sampler::FlowProposal;
 use ember_train::ais::{AisOptions, of_model};
 use ember_train::dataset::{Modes, Truth};
 use ember_train::ensembles::Ensembles;
-use ember_train::eval_options::EvalOptions;
-use ember_train::log_z::{Estimator, log_z};
-use ember_train::masses::{by_ensembles, by_importance};
+use ember_train::judging::eval_options::EvalOptions;
+use ember_train::judging::log_z::{Estimator, log_z};
+use ember_train::judging::masses::{by_ensembles, by_importance};
 use ember_train::smc::tempered;
 use ember_train::statistics::{Estimate, ess_fraction, t95};
 

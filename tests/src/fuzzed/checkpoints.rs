@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use burn::tensor::Device;
-use ember_train::checkpoint::{self, Checkpoint};
 use ember_train::config::{Config, Overrides};
 use ember_train::error::Error;
 use ember_train::memory::{self, Room};
-use ember_train::record::{self, Opened};
-use ember_train::trainer::{Trainer, walkers_at_theta};
+use ember_train::store::checkpoint::{self, Checkpoint};
+use ember_train::store::record::{self, Opened};
+use ember_train::training::trainer::{Trainer, walkers_at_theta};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -235,7 +235,7 @@ fn looked_at(opened: Opened, run: &Path) {
     if let Some(walkers) = opened.walkers.clone() {
         let (count, weighted) = (walkers.count(), opened.is_weighted());
         let walkers = walkers_at_theta(&opened.model, walkers, weighted);
-        let drawn = ember_train::draw::by_weight(&walkers, 3, 0.5);
+        let drawn = ember_train::view::draw::by_weight(&walkers, 3, 0.5);
         assert!(drawn.len() == 3 && drawn.iter().all(|&i| i < count));
     }
     if let Err(error) = opened.averaged(run) {

@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use ember_model::{EnergyModel, EnergySpec, HostTensor};
-use ember_train::checkpoint::{self, Checkpoint, WalkersRecord};
+use ember_train::store::checkpoint::{self, Checkpoint, WalkersRecord};
 
 use super::{Target, checkpoints, scratch};
 

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use ember_train::metrics::{self, MetricsWriter};
-use ember_train::{report as page, watchdog};
+use ember_train::store::metrics::{self, MetricsWriter};
+use ember_train::{training::watchdog, view::report as page};
 
 use super::{Target, scratch};
 

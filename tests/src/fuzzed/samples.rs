@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::BufReader;
 
-use ember_train::samples::{EXTENSIONS, Samples};
-use ember_train::tensor_file::TensorFile;
+use ember_train::store::samples::{EXTENSIONS, Samples};
+use ember_train::store::tensor_file::TensorFile;
 use npyz::npz::NpzArchive;
 
 use super::{Target, scratch};
@@ -70,7 +70,7 @@ fn assert_safetensors(path: &std::path::Path, samples: &Samples) {
     let found = file.take("samples").expect("there");
     assert_eq!(found.shape, [samples.n, samples.dim]);
     assert!(
-        matches!(&found.values, ember_train::tensor_file::Values::F32(values) if same(values, &samples.samples))
+        matches!(&found.values, ember_train::store::tensor_file::Values::F32(values) if same(values, &samples.samples))
     );
 }
 

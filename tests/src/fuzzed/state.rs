@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ember_train::checkpoint::check_state;
+use ember_train::store::checkpoint::check_state;
 use sha2::{Digest, Sha256};
 
 use super::{Target, checkpoints};

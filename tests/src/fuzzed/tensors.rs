@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ember_train::tensor_file::{NamedTensor, TensorFile, Values};
+use ember_train::store::tensor_file::{NamedTensor, TensorFile, Values};
 
 use super::{Target, scratch};
 

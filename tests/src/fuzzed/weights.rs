@@ -6,8 +6,8 @@ use burn::tensor::{Device, Tensor};
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel, EnergySpec};
-use ember_train::record;
-use ember_train::tensor_file::{NamedTensor, TensorFile, Values};
+use ember_train::store::record;
+use ember_train::store::tensor_file::{NamedTensor, TensorFile, Values};
 
 use super::{Target, configs, scratch};
 

@@ -8,8 +8,8 @@ use ember_sampler::{Kernel, Noise, Walkers};
 use super::AisOptions;
 use crate::ensembles::Ensembles;
 use crate::error::Error;
-use crate::progress::Milestones;
 use crate::smc::{AnnealedPath, Rung};
+use crate::training::progress::Milestones;
 
 /// `chains / R` draws by weight from each of the R repeats, row-major; `chains` is a multiple of R.
 pub(super) fn drawn(ensembles: &Ensembles, chains: usize, seed: u64, lane: u32) -> Result<Vec<f32>, Error> {

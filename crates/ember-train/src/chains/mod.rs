@@ -14,11 +14,11 @@ use ember_sampler::{Kernel, KernelConfig, Noise, Walkers, WeightRule};
 use serde::Serialize;
 
 use crate::dataset::truth::Modes;
-use crate::draw::by_weight;
 use crate::error::Error;
-use crate::progress::Milestones;
-use crate::record::Opened;
 use crate::smc::AnnealedPath;
+use crate::store::record::Opened;
+use crate::training::progress::Milestones;
+use crate::view::draw::by_weight;
 use statistics::{autocorrelation_time, rank_normalised_r_hat};
 
 /// Chains at most: every estimate here is long since precise with as many.

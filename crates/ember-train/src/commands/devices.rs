@@ -7,7 +7,7 @@ use ember_model::Precision;
 
 use crate::cli::DevicesArgs;
 use crate::error::Error;
-use crate::{device, device_check, logging};
+use crate::{bench::device_check, device, logging};
 
 pub(super) fn run(args: &DevicesArgs) -> Result<(), Error> {
     logging::init();

@@ -8,11 +8,11 @@ use crate::ais::AisOptions;
 use crate::cli::EvalArgs;
 use crate::dataset::load_any;
 use crate::error::Error;
-use crate::eval::{Evaluation, evaluate_with};
-use crate::eval_options::EvalOptions;
-use crate::metrics::EvalWriter;
-use crate::ood::Against;
-use crate::record::{self, Opened};
+use crate::judging::eval::{Evaluation, evaluate_with};
+use crate::judging::eval_options::EvalOptions;
+use crate::judging::ood::Against;
+use crate::store::metrics::EvalWriter;
+use crate::store::record::{self, Opened};
 use crate::{device, logging};
 
 pub(super) fn run(args: &EvalArgs) -> Result<(), Error> {

@@ -7,9 +7,9 @@ use ember_model::params::download;
 
 use crate::cli::ExportArgs;
 use crate::error::Error;
-use crate::record::{self, WALKERS_PREFIX};
-use crate::tensor_file::{NamedTensor, TensorFile};
-use crate::trainer::walkers_at_theta;
+use crate::store::record::{self, WALKERS_PREFIX};
+use crate::store::tensor_file::{NamedTensor, TensorFile};
+use crate::training::trainer::walkers_at_theta;
 use crate::{device, logging};
 
 pub(super) fn run(args: &ExportArgs) -> Result<(), Error> {

@@ -9,10 +9,12 @@ use super::sample::by_weight;
 use crate::cli::EvalArgs;
 use crate::config::Config;
 use crate::error::Error;
-use crate::features::{DEFAULT_SAMPLES, FeatureDistances, FeatureNetwork, FeatureOptions, clean, judge};
-use crate::record::Opened;
-use crate::start::exact_draws;
-use crate::trainer::walkers_at_theta;
+use crate::judging::features::{
+    DEFAULT_SAMPLES, FeatureDistances, FeatureNetwork, FeatureOptions, clean, judge,
+};
+use crate::store::record::Opened;
+use crate::training::start::exact_draws;
+use crate::training::trainer::walkers_at_theta;
 
 /// Reads the network, before anything slow is done, once it is known that there is something to judge.
 ///

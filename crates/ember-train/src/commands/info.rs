@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::checkpoint::Source;
 use crate::cli::InfoArgs;
 use crate::error::Error;
-use crate::{device, logging, metrics, record};
+use crate::store::checkpoint::Source;
+use crate::{device, logging, store::metrics, store::record};
 
 pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
     logging::init();

@@ -2,7 +2,7 @@
 
 use crate::cli::ReportArgs;
 use crate::error::Error;
-use crate::{logging, report};
+use crate::{logging, view::report};
 
 pub(super) fn run(args: &ReportArgs) -> Result<(), Error> {
     logging::init();

@@ -5,15 +5,15 @@ use std::path::Path;
 
 use burn::tensor::Device;
 
-use crate::checkpoint;
 use crate::cli::ResumeArgs;
 use crate::config::{Config, Overrides};
 use crate::error::Error;
-use crate::lock::RunLock;
-use crate::metrics::{self, MetricsWriter};
-use crate::run::{Run, Signals};
-use crate::trainer::Trainer;
-use crate::{device, logging, memory, record, shell, watchdog};
+use crate::store::checkpoint;
+use crate::store::lock::RunLock;
+use crate::store::metrics::{self, MetricsWriter};
+use crate::training::run::{Run, Signals};
+use crate::training::trainer::Trainer;
+use crate::{device, logging, memory, shell, store::record, training::watchdog};
 
 pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
     logging::init();

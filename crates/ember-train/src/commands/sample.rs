@@ -7,13 +7,13 @@ use ember_model::{Energy, EnergyModel, SampleShape};
 use ember_sampler::{Noise, Walkers};
 
 use crate::cli::SampleArgs;
-use crate::denoise::denoised;
 use crate::error::Error;
 use crate::memory::{self, Sizes};
-use crate::record::{self, Opened};
-use crate::samples::Samples;
 use crate::smc::{SmcOptions, tempered};
-use crate::trainer::walkers_at_theta;
+use crate::store::record::{self, Opened};
+use crate::store::samples::Samples;
+use crate::training::trainer::walkers_at_theta;
+use crate::view::denoise::denoised;
 use crate::{device, logging};
 
 /// The most elements of a tensor: device code indexes with 32 bits.
@@ -124,7 +124,7 @@ fn at(model: &EnergyModel, values: Vec<f32>) -> Walkers {
 
 /// A systematic draw of `count` walkers by weight, in a shuffled order.
 pub(super) fn by_weight(walkers: Walkers, count: usize, stream: Stream) -> Walkers {
-    let picked = crate::draw::by_weight(&walkers, count, stream.uniform_f64(0));
+    let picked = crate::view::draw::by_weight(&walkers, count, stream.uniform_f64(0));
     let mut distinct = picked.clone();
     distinct.dedup();
     if distinct.len() < count {

@@ -5,14 +5,14 @@ use std::path::Path;
 
 use crate::chains::{Mixing, Quantity};
 use crate::error::Error;
-use crate::eval::{Evaluation, evaluate};
-use crate::features::FeatureDistances;
-use crate::log_z::LogZEstimate;
-use crate::masses::IMPORTANCE;
-use crate::record::Opened;
+use crate::judging::eval::{Evaluation, evaluate};
+use crate::judging::features::FeatureDistances;
+use crate::judging::log_z::LogZEstimate;
+use crate::judging::masses::IMPORTANCE;
 use crate::shell;
 use crate::statistics::Estimate;
-use crate::trainer::Trainer;
+use crate::store::record::Opened;
+use crate::training::trainer::Trainer;
 
 /// Below this ess fraction importance weights and their standard errors rest on too few draws.
 const FEW: f64 = 0.01;

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use crate::checkpoint::{self, atomic};
 use crate::cli::TrainArgs;
 use crate::config::{Config, Loaded};
 use crate::error::Error;
-use crate::lock::RunLock;
-use crate::metrics::MetricsWriter;
-use crate::run::{Run, Signals};
-use crate::trainer::Trainer;
-use crate::{device, logging, memory, record, shell};
+use crate::store::checkpoint::{self, atomic};
+use crate::store::lock::RunLock;
+use crate::store::metrics::MetricsWriter;
+use crate::training::run::{Run, Signals};
+use crate::training::trainer::Trainer;
+use crate::{device, logging, memory, shell, store::record};
 
 pub(super) fn run(args: &TrainArgs) -> Result<(), Error> {
     logging::init();

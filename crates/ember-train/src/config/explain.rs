@@ -72,7 +72,7 @@ fn missing_key(section: &str, key: &str) -> String {
         "dataset" => crate::dataset::DatasetConfig::KINDS.to_vec(),
         "energy" => ember_model::EnergyConfig::KINDS.to_vec(),
         "kernel" => ember_sampler::KernelConfig::KINDS.to_vec(),
-        "objective" => crate::objective::ObjectiveConfig::KINDS.to_vec(),
+        "objective" => crate::training::objective::ObjectiveConfig::KINDS.to_vec(),
         _ => vec!["sgd", "adam"],
     };
     format!("missing; there is {}", list(&kinds))

@@ -12,7 +12,7 @@ use super::document::Document;
 use super::validate::{at_least_one, energy_error, fail, positive};
 use super::{Config, PretrainConfig};
 use crate::error::Error;
-use crate::record;
+use crate::store::record;
 
 impl Document {
     /// Puts the flow's own table in the place of a path, as in `base = "runs/moons_realnvp-seed0"`, and notes the path.

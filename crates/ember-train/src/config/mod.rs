@@ -17,10 +17,10 @@ use std::path::Path;
 use ember_model::{EnergyConfig, EnergySpec, Precision};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::atomic;
 use crate::dataset::DatasetConfig;
 use crate::error::Error;
-use crate::objective::ObjectiveConfig;
+use crate::store::checkpoint::atomic;
+use crate::training::objective::ObjectiveConfig;
 use document::Document;
 pub use optimizer::{Adam, OptimizerConfig, Schedule, Sgd};
 pub use overrides::Overrides;

@@ -6,7 +6,7 @@ use toml::Value;
 
 use super::{Config, OptimizerConfig, Schedule, WalkerInit};
 use crate::error::Error;
-use crate::objective::ObjectiveConfig;
+use crate::training::objective::ObjectiveConfig;
 
 /// The largest size inside an energy's table, and the most elements of a tensor: device code indexes with 32 bits.
 const MAX_ELEMENTS: u64 = u32::MAX as u64;

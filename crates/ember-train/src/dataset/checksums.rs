@@ -4,8 +4,8 @@ use std::path::Path;
 
 use md5::Md5;
 
-use crate::checksum;
 use crate::error::Error;
+use crate::store::checksum;
 
 /// MD5, what it is of. Those of unpacked files follow from the packed ones.
 const OFFICIAL: &[(&str, &str)] = &[

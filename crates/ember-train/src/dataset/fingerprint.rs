@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{Data, Rows};
-use crate::checksum::hex;
+use crate::store::checksum::hex;
 
 /// SHA-256, in hexadecimal, of the shape, the samples and the labels of both splits. Class names are not part of it.
 pub fn fingerprint(data: &Data) -> String {

@@ -6,6 +6,7 @@ pub mod cifar10;
 pub mod detect;
 mod drawn;
 pub mod fingerprint;
+pub mod gaussian_fit;
 pub mod gaussian_mixture;
 mod idx;
 pub mod image_folder;

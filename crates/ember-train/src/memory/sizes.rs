@@ -4,8 +4,8 @@ use ember_model::energy::resnet::Pool;
 use ember_model::{EnergyConfig, SampleShape};
 
 use super::Room;
-use crate::batches::DEVICE_BYTES;
 use crate::config::{Config, OptimizerConfig};
+use crate::training::batches::DEVICE_BYTES;
 
 /// Bytes of a number on a device.
 const NUMBER: u64 = 4;

@@ -15,8 +15,8 @@ use ember_sampler::Scheme;
 
 use crate::ensembles::Ensembles;
 use crate::error::Error;
-use crate::progress::Milestones;
 use crate::statistics::Estimate;
+use crate::training::progress::Milestones;
 pub(crate) use blocks::{Blockwise, rows_at_a_time};
 pub use path::{AnnealedPath, Rung, Tempered};
 pub use pilot::{pilot, respaced};

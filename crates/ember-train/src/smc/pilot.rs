@@ -7,7 +7,7 @@ use ember_sampler::{Kernel, Noise, Scheme};
 use super::{AnnealedPath, ESS_THRESHOLD, Rung, SmcOptions};
 use crate::ensembles::Ensembles;
 use crate::error::Error;
-use crate::progress::Milestones;
+use crate::training::progress::Milestones;
 
 /// Lane of the pilot run's noise.
 const PILOT_LANE: u32 = 1 << 16;

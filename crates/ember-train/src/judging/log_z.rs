@@ -1,0 +1,345 @@
+//! log Z by every estimator that can be had, and the one that is reported as the model's.
+//!
+//! The order is exact > `audit` > `smc` > `importance`; the on-line value of the training walkers is biased low and never counts
+//! (ALGORITHMS 1.6). An estimator whose value is not finite gives way to the next, and says so. With a flow, importance and bridge sampling cost a few thousand energies and stand beside the first one.
+
+use burn::tensor::{Tensor, TensorData};
+use clap::ValueEnum;
+use ember_model::random::{Purpose, Stream};
+use ember_model::{Energy, EnergyModel};
+use ember_sampler::{FlowProposal, Walkers};
+use serde::Serialize;
+
+use crate::ensembles::Ensembles;
+use crate::error::Error;
+use crate::flow_estimates::{FlowEstimate, FlowOptions, bridge, importance};
+use crate::judging::eval_options::EvalOptions;
+use crate::smc::{AnnealedPath, no_start, tempered};
+use crate::statistics::{Estimate, t95};
+
+/// With fewer starting walkers represented per repeat, a repeat rests on a handful of families and they agree by chance.
+const FEW_ANCESTORS: usize = 10;
+/// Lane of the exact draws that a bridge takes where the model can be drawn.
+const DRAWS_LANE: u32 = (1 << 22) + (1 << 21);
+
+/// An estimate of log Z.
+#[derive(Clone, Debug, Serialize)]
+pub struct LogZ {
+    /// The estimate.
+    pub value: f64,
+    /// Its standard error over independent repeats; 0 where exact.
+    pub standard_error: f64,
+    /// `exact`, `audit`, `smc` or `importance`.
+    pub method: &'static str,
+    /// Independent repeats behind it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<usize>,
+    /// `[low, high]`: the 95 % interval by Student's t with repeats − 1 degrees of freedom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval_95: Option<[f64; 2]>,
+    /// Temperatures of the tempered SMC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperatures: Option<usize>,
+    /// Starting walkers still represented in all repeats together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distinct_ancestors: Option<usize>,
+    /// What the figure does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caveat: Option<&'static str>,
+}
+
+impl LogZ {
+    fn exact(value: f64) -> Self {
+        Self {
+            value,
+            standard_error: 0.0,
+            method: "exact",
+            repeats: None,
+            interval_95: None,
+            temperatures: None,
+            distinct_ancestors: None,
+            caveat: None,
+        }
+    }
+
+    fn of(estimate: &LogZEstimate) -> Self {
+        let half = t95(estimate.repeats - 1) * estimate.standard_error;
+        Self {
+            standard_error: estimate.standard_error,
+            method: estimate.method,
+            repeats: Some(estimate.repeats),
+            interval_95: Some([estimate.value - half, estimate.value + half]),
+            caveat: Some(estimate.caveat),
+            ..Self::exact(estimate.value)
+        }
+    }
+}
+
+/// log Z by one estimator, to be compared with the others'.
+#[derive(Clone, Debug, Serialize)]
+pub struct LogZEstimate {
+    /// `audit`, `smc`, `importance` or `bridge`.
+    pub method: &'static str,
+    /// The estimate.
+    pub value: f64,
+    /// Its standard error over the repeats.
+    pub standard_error: f64,
+    /// Independent repeats behind it.
+    pub repeats: usize,
+    /// Importance sampling: ess fraction of the model's density over the flow's, under the flow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ess_fraction: Option<f64>,
+    /// Importance sampling: Pareto k̂ of those weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pareto_k: Option<f64>,
+    /// Whether k̂ is above .7, so that the value is never taken as the model's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub withheld: bool,
+    /// Bridge sampling: overlap of flow and model, in (0, 1].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<f64>,
+    /// Whether too little came through for the standard error to be trusted; `caveat` says what.
+    pub doubtful: bool,
+    /// What the figure does not tell.
+    pub caveat: &'static str,
+}
+
+impl LogZEstimate {
+    fn of_ensembles(ensembles: &Ensembles, method: &'static str, ancestors: usize) -> Self {
+        let (estimate, repeats) = (ensembles.log_z(), ensembles.log_z.len());
+        let doubtful = ancestors < FEW_ANCESTORS * repeats;
+        let caveat = if doubtful {
+            "too few starting walkers came through for the standard error to be trusted: take more moves and temperatures \
+             or walkers; modes that no repeat visits are not counted"
+        } else {
+            "modes that no repeat visits are not counted"
+        };
+        Self {
+            method,
+            value: estimate.value,
+            standard_error: estimate.standard_error,
+            repeats,
+            ess_fraction: None,
+            pareto_k: None,
+            withheld: false,
+            overlap: None,
+            doubtful,
+            caveat,
+        }
+    }
+
+    fn of_flow(method: Estimator, found: &FlowEstimate) -> Self {
+        let Estimate { value, standard_error } = found.log_z;
+        let of = |estimator: Estimator| (method == estimator).then_some(found.nearness);
+        Self {
+            method: method.name(),
+            value,
+            standard_error,
+            repeats: found.repeats.len(),
+            ess_fraction: of(Estimator::Importance),
+            pareto_k: found.pareto_k,
+            withheld: found.withheld,
+            overlap: of(Estimator::Bridge),
+            doubtful: found.doubtful,
+            caveat: found.caveat,
+        }
+    }
+}
+
+/// `--estimators`: what log Z is to be had by, beside what is reported anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Estimator {
+    /// Every one that can be had.
+    All,
+    /// Independent weighted walkers beside the training.
+    Audit,
+    /// Tempered sequential Monte Carlo.
+    Smc,
+    /// Draws of a flow, weighted.
+    Importance,
+    /// Draws of a flow and samples of the model.
+    Bridge,
+}
+
+impl Estimator {
+    fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Audit => "audit",
+            Self::Smc => "smc",
+            Self::Importance => "importance",
+            Self::Bridge => "bridge",
+        }
+    }
+}
+
+/// Independent weighted walkers at the model's θ, and what they are called.
+pub type Independent = (Ensembles, &'static str);
+
+/// What was found.
+pub struct Found {
+    /// The one to report.
+    pub log_z: LogZ,
+    /// Each estimator's.
+    pub estimates: Vec<LogZEstimate>,
+    /// The walkers behind `log_z` where it is an estimate by walkers.
+    pub independent: Option<Independent>,
+    /// Estimators that were tried and gave no finite value, each with what was found.
+    pub failures: Vec<Failure>,
+}
+
+/// An estimator of log Z that was tried and failed: the next one took its place.
+#[derive(Clone, Debug, Serialize)]
+pub struct Failure {
+    /// `audit`, `smc`, `importance` or `bridge`.
+    pub method: &'static str,
+    /// What was found.
+    pub message: String,
+}
+
+/// log Z of a model, with its audit and with a flow that covers it where there are such.
+///
+/// # Errors
+/// log Z that cannot be had, an estimator that was named and cannot be had, or one that fails and is not optional.
+pub fn log_z(
+    model: &EnergyModel,
+    audit: Option<&Ensembles>,
+    flow: Option<&FlowProposal>,
+    options: &EvalOptions,
+) -> Result<Found, Error> {
+    let has_start = AnnealedPath::of(model).is_some();
+    refuse(options, audit.is_some(), has_start, flow.is_some())?;
+    let exact = model.log_z();
+    let wanted =
+        |estimator| options.estimators.contains(&Estimator::All) || options.estimators.contains(&estimator);
+    let (mut estimates, mut failures) = (Vec::new(), Vec::new());
+    let named = |estimator| options.estimators.contains(&estimator);
+    let mut log_z = exact.map(LogZ::exact);
+    let mut independent: Option<Independent> = None;
+    if let Some(audit) = audit {
+        let mut audit = audit.clone();
+        audit.walkers = audit.walkers.reweight(model);
+        match audit.fault() {
+            Some(fault) => failed(&mut failures, Estimator::Audit, format!("the [audit]: {fault}"), &named)?,
+            None => {
+                let ancestors = audit.walkers.distinct_ancestors();
+                let estimate = LogZEstimate::of_ensembles(&audit, "audit", ancestors);
+                log_z.get_or_insert(LogZ { distinct_ancestors: Some(ancestors), ..LogZ::of(&estimate) });
+                estimates.push(estimate);
+                independent = Some((audit, "audit"));
+            }
+        }
+    }
+    let smc_wanted = wanted(Estimator::Smc);
+    if has_start && (log_z.is_none() || smc_wanted) {
+        match tempered(model, options.smc(model.dim())) {
+            Ok(result) => {
+                let ancestors = result.ensembles.walkers.distinct_ancestors();
+                let estimate = LogZEstimate::of_ensembles(&result.ensembles, "smc", ancestors);
+                log_z.get_or_insert(LogZ {
+                    temperatures: Some(result.temperatures),
+                    distinct_ancestors: Some(ancestors),
+                    ..LogZ::of(&estimate)
+                });
+                estimates.push(estimate);
+                independent.get_or_insert((result.ensembles, "smc"));
+            }
+            // A flow gives another estimate, and what is exact needs none.
+            Err(error) if !named(Estimator::Smc) && (log_z.is_some() || flow.is_some()) => {
+                failed(&mut failures, Estimator::Smc, error.to_string(), &named)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let sizes = FlowOptions::for_dim(model.dim(), options.repeats, options.seed);
+    for estimator in [Estimator::Importance, Estimator::Bridge] {
+        let Some(flow) = flow.filter(|_| exact.is_none() || wanted(estimator)) else { continue };
+        let found = match estimator {
+            Estimator::Bridge => {
+                let drawn = || drawn(model, sizes);
+                let samples = independent.as_ref().map(|(walkers, _)| walkers.clone()).or_else(drawn);
+                samples.map(|samples| bridge(model, flow, &samples, sizes))
+            }
+            _ => Some(importance(model, flow, sizes)),
+        };
+        match found {
+            Some(Ok(found)) => estimates.push(LogZEstimate::of_flow(estimator, &found)),
+            Some(Err(error)) => failed(&mut failures, estimator, error.to_string(), &named)?,
+            None if named(estimator) => {
+                return Err(Error::usage(
+                    "--estimators bridge: bridge sampling needs samples of the model beside a flow: an [audit], a tractable \
+                     start for tempered SMC, or exact draws",
+                ));
+            }
+            None => {}
+        }
+    }
+    if log_z.is_none() {
+        let found = estimates.iter().find(|estimate| estimate.method == "importance");
+        if let Some(k) = found.filter(|found| found.withheld).and_then(|found| found.pareto_k) {
+            let message = format!(
+                "importance sampling: Pareto k of its weights is {k:.2}, above .7, so its value is withheld"
+            );
+            failed(&mut failures, Estimator::Importance, message, &|_| false)?;
+        }
+        log_z = found.filter(|found| !found.withheld).map(LogZ::of);
+    }
+    // Exact: nothing has to be judged by walkers.
+    let independent = independent.filter(|_| exact.is_none());
+    let log_z = log_z.ok_or_else(|| none_left(&failures))?;
+    Ok(Found { log_z, estimates, independent, failures })
+}
+
+/// Notes that an estimator failed, and warns: the next one takes its place. An error where it was named.
+fn failed(
+    failures: &mut Vec<Failure>,
+    estimator: Estimator,
+    message: String,
+    named: &impl Fn(Estimator) -> bool,
+) -> Result<(), Error> {
+    if named(estimator) {
+        return Err(Error::failed(format!("--estimators {}: {message}", estimator.name())));
+    }
+    tracing::warn!("no log Z by `{}`: {message}", estimator.name());
+    failures.push(Failure { method: estimator.name(), message });
+    Ok(())
+}
+
+/// Why there is no log Z at all.
+fn none_left(failures: &[Failure]) -> Error {
+    if failures.is_empty() {
+        return no_start();
+    }
+    let found: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
+    Error::failed(format!("no estimator of log Z gave a finite value: {}", found.join("; ")))
+}
+
+/// An estimator that was named and has nothing to work on.
+fn refuse(options: &EvalOptions, has_audit: bool, has_start: bool, has_flow: bool) -> Result<(), Error> {
+    for estimator in &options.estimators {
+        let needs = match estimator {
+            Estimator::Importance | Estimator::Bridge if !has_flow => {
+                "a flow: a tilted energy has its base, a flow-assisted run its proposal"
+            }
+            Estimator::Audit if !has_audit => "an [audit] in the run's config",
+            Estimator::Smc if !has_start => {
+                "a tractable start: energy.confinement > 0, energy.base = \"gaussian\", a flow as base, or a cube"
+            }
+            _ => continue,
+        };
+        let name = estimator.name();
+        return Err(Error::usage(format!(
+            "--estimators {name}: this model has none of what {name} needs: {needs}. `--estimators all` takes those that can be had"
+        )));
+    }
+    Ok(())
+}
+
+/// Exact draws of the model in R repeats; `None` where it cannot be drawn.
+fn drawn(model: &EnergyModel, sizes: FlowOptions) -> Option<Ensembles> {
+    let count = sizes.repeats * sizes.draws;
+    let values = model.draw(count, Stream::new(sizes.seed, Purpose::Anneal).lane(DRAWS_LANE))?;
+    let x = Tensor::from_data(TensorData::new(values, [count, model.dim()]), model.device());
+    let walkers = Walkers::new(model, x, model.log_z()?);
+    Some(Ensembles::new(walkers, sizes.repeats, DRAWS_LANE))
+}

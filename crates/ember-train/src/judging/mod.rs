@@ -1,0 +1,14 @@
+//! Judging a model: log Z, likelihoods, masses of modes, classes and features of samples, data of another kind.
+//!
+//! May use everything but `commands`.
+
+pub mod classifier;
+pub mod eval;
+pub mod eval_images;
+pub mod eval_options;
+pub mod features;
+pub mod grid;
+pub mod likelihood;
+pub mod log_z;
+pub mod masses;
+pub mod ood;

@@ -1,0 +1,153 @@
+//! Where walkers start, and what `log Z` of that law is; walkers that are exact draws of a flow.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use ember_model::energy::tilted::Tilted;
+use ember_model::random::{Purpose, Stream};
+use ember_model::shape::Support;
+use ember_model::{Energy, EnergyConfig, EnergyModel};
+use ember_sampler::weights::LogWeights;
+use ember_sampler::{Banked, Counter, Walkers};
+
+use crate::config::{Config, WalkerInit};
+use crate::dataset::{Data, Rows};
+use crate::error::Error;
+use crate::training::batches::Batches;
+use crate::{store::record, training::pretrain};
+
+/// Lane of [`Purpose::Sample`] for the walkers of a run without a negative phase: `ember sample` has lane 0.
+const DRAWS_LANE: u32 = 1;
+/// Rows of them pushed through the flow at a time.
+const DRAWS_BLOCK: usize = 256;
+
+/// `count` exact draws of a flow, on its device, as walkers: a pure function of θ, the seed and the update.
+///
+/// # Errors
+/// An energy that is no flow, an update number beyond 32 bits.
+pub fn exact_draws(model: &EnergyModel, count: usize, seed: u64, update: u64) -> Result<Walkers, Error> {
+    let flow = model.flow().ok_or_else(|| Error::usage("exact draws at every θ need a flow"))?;
+    let (dim, device) = (model.dim(), model.device());
+    let latents = Stream::new(seed, Purpose::Sample).lane(DRAWS_LANE).at(update)?.normals(count, dim);
+    let (mut position, mut energy, mut energy_grad) = (Vec::new(), Vec::new(), Vec::new());
+    for block in latents.chunks(DRAWS_BLOCK * dim) {
+        let z = TensorData::new(block.to_vec(), [block.len() / dim, dim]);
+        let x = flow.forward(model.theta(), Tensor::from_data(z, device)).0;
+        let (u, grad) = model.energy_and_grad(x.clone());
+        position.push(x);
+        energy.push(u);
+        energy_grad.push(grad);
+    }
+    let energy = Tensor::cat(energy, 0);
+    Ok(Walkers {
+        position: Tensor::cat(position, 0),
+        log_weights: LogWeights::zeros(&energy),
+        energy,
+        energy_grad: Tensor::cat(energy_grad, 0),
+        ancestor: Tensor::<1, Int>::arange(0..count as i64, device),
+        log_z: Banked::new(vec![0.0], device),
+        resamplings: Counter::new(0, device),
+    })
+}
+
+/// The base of a tilted energy: the parameters of a checkpoint, or those that `[pretrain]` fits to the data.
+///
+/// # Errors
+/// A checkpoint that cannot be opened or is no longer the flow it was, or as [`pretrain::fit`].
+pub fn base(
+    config: &Config,
+    model: &EnergyModel,
+    data: &Data,
+    device: &Device,
+) -> Result<EnergyModel, Error> {
+    let flow =
+        model.flow_part().ok_or_else(|| Error::usage("a tilted energy at temperature 1 was expected"))?;
+    match &config.energy {
+        EnergyConfig::Tilted(Tilted { base_from: Some(path), .. }) => {
+            let found = record::open(Path::new(path), device)?.model;
+            if found.spec() != flow.spec() {
+                let message = "it is not the flow that energy.base describes: the run's base was another";
+                return Err(Error::checkpoint(Path::new(path), message));
+            }
+            Ok(found)
+        }
+        _ => {
+            let pretrain = config.pretraining();
+            let mut batches = pretrain_batches(config, data, device)?;
+            pretrain::fit(flow, &pretrain, "fitting the base to the data", |update| batches.batch(update))
+        }
+    }
+}
+
+/// Checks that all data lie in the support: a density that is 0 at one of them has an infinite cross-entropy, and a walker that starts there
+/// has no transition density. Bytes of images always do.
+///
+/// # Errors
+/// The first row outside, with its coordinate.
+pub fn check_support(support: Support, data: &Data) -> Result<(), Error> {
+    let dim = data.shape.dim();
+    for (set, rows) in [("training", &data.train), ("held-out", &data.test)] {
+        let Rows::F32(values) = rows else { continue };
+        let outside = |row: &&[f32]| !support.contains(row);
+        let Some(row) = values.chunks_exact(dim).position(|row| outside(&row)) else { continue };
+        let (all, lost) = (values.len() / dim, values.chunks_exact(dim).filter(outside).count());
+        let at = values[row * dim..][..dim].iter().position(|x| !support.contains(&[*x])).unwrap_or(0);
+        return Err(Error::usage(format!(
+            "dataset: coordinate {at} of row {row} of the {set} set is {}, outside the cube [−1, 1]^{dim} that kernel.boundary = \
+             \"reflect\" keeps walkers in ({lost} of {all} rows are outside): scale the data into it, or leave kernel.boundary out",
+            values[row * dim + at]
+        )));
+    }
+    Ok(())
+}
+
+/// Batches of `[pretrain]`.
+///
+/// # Errors
+/// As [`Batches::new`].
+pub fn pretrain_batches(config: &Config, data: &Data, device: &Device) -> Result<Batches, Error> {
+    let rows = data.train.len() / data.shape.dim();
+    let size = config.pretraining().batch_size.min(rows);
+    let augmentation = config.dataset.as_dyn().augmentation();
+    Batches::new(&data.train, data.shape, size, augmentation, config.seed, device)
+}
+
+/// `count` walkers at the start `init` asks for. `data` is the training set, row-major `[n, dim]`; `lane` separates
+/// independent ensembles.
+///
+/// # Errors
+/// `init = "model"` with a model that cannot be drawn exactly.
+pub fn walkers(
+    model: &EnergyModel,
+    init: WalkerInit,
+    count: usize,
+    data: &Rows,
+    seed: u64,
+    lane: u32,
+    device: &Device,
+) -> Result<Walkers, Error> {
+    let dim = model.dim();
+    let stream = Stream::new(seed, Purpose::Start).lane(lane);
+    let values = match init {
+        WalkerInit::Model => model.draw(count, stream).ok_or_else(|| {
+            Error::usage(
+                "walkers.init = \"model\": this energy cannot be drawn exactly at its start; a network needs \
+                 energy.confinement > 0",
+            )
+        })?,
+        WalkerInit::Data => {
+            let n = data.len() / dim;
+            // A fixed shuffle, repeated where there are more walkers than data.
+            let order = stream.permutation(n);
+            data.gather(dim, order.iter().cycle().take(count).map(|&row| row as usize))
+        }
+        WalkerInit::Normal => stream.normals(count, dim),
+        WalkerInit::Uniform => stream.uniforms(count, dim).into_iter().map(|u| 2.0 * u - 1.0).collect(),
+    };
+    let position = Tensor::from_data(TensorData::new(values, [count, dim]), device);
+    let log_z = match init {
+        WalkerInit::Model => model.log_z().unwrap_or(f64::NAN),
+        _ => f64::NAN,
+    };
+    Ok(Walkers::new(model, position, log_z))
+}

@@ -1,0 +1,473 @@
+//! The training state and one update of it: advance the walkers, take the gradient, step the optimiser.
+
+pub(crate) mod assist;
+mod ending;
+mod health;
+mod logged;
+pub(crate) mod moves;
+mod on_device;
+mod walk;
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
+use ember_model::{Energy, EnergyConfig, EnergyModel, Pass, WeightedGrads};
+use ember_sampler::{Noise, StepInfo, Summary, Walkers, reduce};
+
+use crate::config::Config;
+use crate::dataset::Data;
+use crate::dataset::gaussian_fit::GaussianFit;
+use crate::ensembles::Ensembles;
+use crate::error::Error;
+use crate::statistics::Estimate;
+use crate::training::batches::Batches;
+use crate::training::ema::Ema;
+use crate::training::optimizer::Optimizer;
+use crate::training::start;
+pub use assist::Assist;
+use logged::Findings;
+pub use logged::Logged;
+use moves::DeviceModes;
+
+/// Lane of `Purpose::Batch` and `Purpose::Resampling` that belongs to the whole population of walkers where an update
+/// moves a mini-batch of it: beyond those of the audit's repeats.
+pub const WALKER_LANE: u32 = 1 << 20;
+
+/// Everything a run carries from one update to the next. All of it is in a checkpoint or follows from the config.
+pub struct Trainer {
+    /// The resolved config.
+    pub config: Config,
+    /// `U_θ` at the current θ.
+    pub model: EnergyModel,
+    /// The moving average of θ, where the config asks for one.
+    pub ema: Option<Ema>,
+    /// The optimiser and its moments.
+    pub optimizer: Optimizer,
+    /// The walkers. All are cached at the θ of the last update, or each at that of its last visit where an update moves a
+    /// mini-batch of them. Without a negative phase they are exact draws, of the θ of the last metric line or checkpoint.
+    pub walkers: Walkers,
+    /// The independent ensemble, where the config asks for one.
+    pub audit: Option<Ensembles>,
+    /// The flows that propose global moves, where the objective trains them.
+    pub assist: Option<Assist>,
+    /// h of the kernel now, where it is not the config's own.
+    pub step_size: Option<f64>,
+    /// Parameter updates done.
+    pub step: u64,
+    /// Times every walker was brought to the current θ between two visits: N gradients each.
+    pub flushes: u64,
+    /// Times the run was rolled back.
+    pub rollbacks: u32,
+    /// Why the state at the end is doubtful, in words; empty until then. See [`Trainer::judge_end`].
+    pub doubts: Vec<String>,
+    /// The data set, in host memory.
+    pub data: Arc<Data>,
+    batches: Batches,
+    /// What each row of a batch counts in the gradient, `[batch]`: all the same.
+    data_weights: Tensor<1>,
+    /// On a GPU: whether and when the state was found not to be as it must be; see `on_device.rs`.
+    alarm: Option<Tensor<1>>,
+    /// Where the data's modes are, where that is known.
+    modes: Option<DeviceModes>,
+    /// Whether it was said that the audit's log Z is not finite.
+    audit_is_lost: bool,
+    device: Device,
+}
+
+/// What an update did. Tensors stay on the device until a log step asks.
+pub struct UpdateInfo {
+    /// Mean `U` of the batch, `[1]`. On a GPU, where somebody asks: at log steps, and with a watchdog.
+    pub energy_data: Option<Tensor<1>>,
+    /// `Σ W_i U_i` of the walkers that moved, `[1]`, where there is the mean energy of the batch. Without a negative phase, of exact
+    /// draws at log steps and absent at others.
+    pub energy_walkers: Option<Tensor<1>>,
+    /// Global gradient norm before clipping, `[1]`.
+    pub grad_norm: Tensor<1>,
+    /// Acceptances of the last kernel step.
+    pub moves: StepInfo,
+    /// Fraction of the walkers that moved whose nearest mode the update changed, `[1]`: at log steps, where the modes are known.
+    pub jumps: Option<Tensor<1>>,
+    /// The learning rate used.
+    pub learning_rate: f64,
+    /// The fraction of the optimiser's step that was made, `[1]`, where it is limited.
+    pub step_scale: Option<Tensor<1>>,
+    /// What was read of the walkers, before resampling.
+    pub reading: Option<Reading>,
+    /// `log Z` by the audit, at log steps.
+    pub log_z_audit: Option<Estimate>,
+    /// The numbers above in host memory, and what else a metric line says: at log steps.
+    pub logged: Option<Logged>,
+}
+
+/// The walkers' part of an update.
+struct NegativePhase {
+    /// The walkers that moved, `[moved]`, before any resampling: those of the gradient, for resampling adds noise and nothing else.
+    seen: Walkers,
+    /// Their `W`, `[moved]`.
+    seen_weights: Tensor<1>,
+    /// Their last evaluation, where it was kept.
+    pass: Option<Arc<dyn Pass>>,
+    /// The walkers that moved, settled, and their `W`, `[moved]`.
+    moving: Walkers,
+    weights: Tensor<1>,
+    /// Their statistics, `[4]`, where the device is to look at them.
+    stats: Option<Tensor<1>>,
+    info: StepInfo,
+    jumps: Option<Tensor<1>>,
+    findings: Findings,
+}
+
+/// The walkers that moved, settled: resampled where their weights ask for it.
+struct Settlement {
+    moving: Walkers,
+    /// Their `W`, `[moved]`.
+    weights: Tensor<1>,
+    /// `W` of the walkers as they came, `[moved]`.
+    seen_weights: Tensor<1>,
+    /// Statistics of before, `[4]`, where the device is to look at them.
+    stats: Option<Tensor<1>>,
+    findings: Findings,
+}
+
+/// Weights and health of a population, and what they say of log Z.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// ess and mean weight.
+    pub summary: Summary,
+    /// Walkers the summary is about.
+    pub count: usize,
+    /// On-line `log Z` of the θ the walkers are at; not an estimate of the model's (ALGORITHMS 1.6). NaN where it is not known.
+    pub log_z_online: f64,
+}
+
+/// The batches of a run.
+fn batches(config: &Config, data: &Data, device: &Device) -> Result<Batches, Error> {
+    let dataset = config.dataset.as_dyn();
+    let (size, augmentation) = (dataset.batch_size(), dataset.augmentation());
+    Batches::new(&data.train, data.shape, size, augmentation, config.seed, device)
+}
+
+impl Trainer {
+    /// The state before the first update.
+    ///
+    /// # Errors
+    /// An energy that does not fit the data, a start that is not to be had.
+    pub fn new(config: Config, device: &Device) -> Result<Self, Error> {
+        let data = Arc::new(config.dataset.as_dyn().generate(config.seed)?);
+        Self::start(config, data, device)
+    }
+
+    /// [`Trainer::new`] on a data set that is already in memory.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`].
+    pub fn start(config: Config, data: Arc<Data>, device: &Device) -> Result<Self, Error> {
+        Self::start_on(config, data, None, device)
+    }
+
+    /// The state before the first update once more, from the data and, of a tilted energy, the base in memory.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`].
+    pub fn restart(&self) -> Result<Self, Error> {
+        let base = matches!(self.config.energy, EnergyConfig::Tilted(_)).then(|| self.model.flow_part());
+        Self::start_on(self.config.clone(), self.data.clone(), base.flatten(), &self.device)
+    }
+
+    fn start_on(
+        config: Config,
+        data: Arc<Data>,
+        base: Option<EnergyModel>,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let mut model = EnergyModel::init(config.energy_spec(), config.seed, device)?;
+        start::check_support(model.spec().support, &data)?;
+        if model.has_gaussian_base() {
+            let fit = GaussianFit::of_noisy(&data, config.dataset.as_dyn().augmentation())?;
+            model = model.with_gaussian_base(fit.mean(), fit.precision());
+        }
+        if matches!(config.energy, EnergyConfig::Tilted(_)) {
+            let base = base.map_or_else(|| start::base(&config, &model, &data, device), Ok)?;
+            model = model.with_base(base.theta());
+        } else if model.has_data_init() {
+            let rows = batches(&config, &data, device)?.batch(0)?;
+            model = model.with_data_init(rows);
+        }
+        let objective = config.objective.as_dyn();
+        let assist =
+            objective.assisted().map(|assisted| Assist::new(assisted, &config, &model, &data, device));
+        let assist = assist.transpose()?;
+        let (init, count) = (config.walkers.init, config.walkers.count);
+        let walkers = match objective.has_negative_phase() {
+            true => start::walkers(&model, init, count, &data.train, config.seed, 0, device)?,
+            false => start::exact_draws(&model, count, config.seed, 0)?,
+        };
+        let audit = config
+            .audit
+            .as_ref()
+            .map(|audit| Ensembles::audit(audit, &model, config.seed, device))
+            .transpose()?;
+        let mut trainer = Self::assemble(config, data, model, walkers, audit, 0, device)?;
+        trainer.assist = assist;
+        if let Some(target) = trainer.config.kernel.target_accept_rate {
+            trainer.step_size = trainer.config.kernel.kernel.as_dyn().step_size();
+            if trainer.carries_weights() {
+                let proposals = trainer.proposals();
+                let model = &trainer.model;
+                trainer.step_size =
+                    Some(moves::warm_up(&trainer.config, target, model, proposals.as_ref(), device)?);
+            }
+        }
+        Ok(trainer)
+    }
+
+    /// A state from its parts; used by `new` and when a checkpoint is loaded.
+    ///
+    /// # Errors
+    /// More Langevin steps than the noise counter holds, a batch larger than the training set.
+    pub fn assemble(
+        config: Config,
+        data: Arc<Data>,
+        model: EnergyModel,
+        walkers: Walkers,
+        audit: Option<Ensembles>,
+        step: u64,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let numbers = config.kernel.noise_steps_per_update().unwrap_or(u64::MAX);
+        Noise::at(config.seed, 0, config.steps, numbers, 0)?;
+        let modes = config.dataset.as_dyn().truth().and_then(|truth| truth.modes);
+        let modes = modes.map(|modes| DeviceModes::new(&modes, device));
+        let batches = batches(&config, &data, device)?;
+        let data_weights = Tensor::zeros([1], device);
+        let mut trainer = Self {
+            data_weights,
+            optimizer: Optimizer::new(&config.optimizer, model.params()),
+            ema: config.optimizer.ema().map(|decay| Ema::new(decay, &model)),
+            config,
+            model,
+            walkers,
+            audit,
+            assist: None,
+            step_size: None,
+            modes,
+            step,
+            flushes: 0,
+            rollbacks: 0,
+            doubts: Vec::new(),
+            data,
+            batches,
+            alarm: None,
+            audit_is_lost: false,
+            device: device.clone(),
+        };
+        let n = trainer.config.dataset.as_dyn().batch_size();
+        trainer.data_weights = Tensor::full([n], trainer.gradient_sign() / n as f64, device);
+        Ok(trainer)
+    }
+
+    /// The device everything is on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The model at the moving average of θ, where there is one.
+    pub fn ema_model(&self) -> Option<EnergyModel> {
+        self.ema.as_ref().map(|ema| ema.average.clone())
+    }
+
+    /// Takes note of the rollbacks so far: each has cost the learning rate its factor.
+    pub fn roll_back_to(&mut self, rollbacks: u32) {
+        self.rollbacks = rollbacks;
+        self.optimizer.learning_rate_scale =
+            self.config.watchdog.learning_rate_factor.powi(rollbacks.min(1_000) as i32);
+    }
+
+    fn carries_weights(&self) -> bool {
+        self.config.objective.as_dyn().carries_weights()
+    }
+
+    /// Whether log Z can be followed: weights are carried and the start was exact.
+    pub fn log_z_is_known(&self) -> bool {
+        self.carries_weights() && self.walkers.log_z.is_known()
+    }
+
+    fn has_negative_phase(&self) -> bool {
+        self.config.objective.as_dyn().has_negative_phase()
+    }
+
+    /// Without a negative phase, makes the walkers exact draws of the model as it is: call before they are shown or saved.
+    ///
+    /// # Errors
+    /// Draws that are not finite.
+    pub fn redraw(&mut self) -> Result<(), Error> {
+        if self.has_negative_phase() {
+            return Ok(());
+        }
+        let count = self.config.walkers.count;
+        self.walkers = start::exact_draws(&self.model, count, self.config.seed, self.step)?;
+        match self.walkers.summary().finite {
+            true => Ok(()),
+            false => Err(self.non_finite(&self.walkers)),
+        }
+    }
+
+    /// How many walkers an update moves.
+    pub fn moved_per_update(&self) -> usize {
+        if !self.has_negative_phase() {
+            return 0;
+        }
+        self.config.walkers.moved_per_update.unwrap_or(self.walkers.count())
+    }
+
+    fn is_partial(&self) -> bool {
+        self.moved_per_update() < self.walkers.count()
+    }
+
+    /// One update. At `log` steps the health of all walkers is read whatever the objective, and on a GPU whether all was well since the
+    /// last one.
+    ///
+    /// # Errors
+    /// A non-finite energy, gradient or weight: names the step, the walkers and, of a flow, the layer; θ is left as it was.
+    pub fn update(&mut self, log: bool) -> Result<UpdateInfo, Error> {
+        let update = self.step;
+        let batch = self.batches.batch(update)?;
+        let negative = match self.has_negative_phase() {
+            true => Some(self.advance(&batch, log)?),
+            false => None,
+        };
+        if log {
+            self.redraw()?;
+        }
+
+        let terms = self.terms(batch, negative.as_ref());
+        let gradient = self.gradient(&terms, negative.as_ref());
+        let [energy_data, energy_walkers] = self.mean_energies(&gradient.energies, negative.as_ref(), log);
+        let stats = negative.as_ref().and_then(|phase| phase.stats.clone());
+        let gap = [energy_data.as_ref(), energy_walkers.as_ref()];
+        let (mut model, step) = self.descend(gradient.grads, stats, gap);
+        let mut step_scale = None;
+        if let (Some(most), Some(NegativePhase { moving, weights, .. })) =
+            (self.config.optimizer.max_weight_change(), &negative)
+        {
+            let scale = self.step_scale(&model, moving, weights, most);
+            model = self.model.towards(&model, |step| step * scale.clone());
+            step_scale = Some(scale);
+        }
+        let mut info = UpdateInfo {
+            energy_data,
+            energy_walkers,
+            grad_norm: step.grad_norm,
+            moves: StepInfo::default(),
+            jumps: None,
+            learning_rate: step.learning_rate,
+            step_scale,
+            reading: None,
+            log_z_audit: None,
+            logged: None,
+        };
+        let mut findings = Findings::default();
+        self.watch(&info, &terms)?;
+        if let Some(phase) = negative {
+            if let (Some(assist), Some(assisted)) =
+                (&mut self.assist, self.config.objective.as_dyn().assisted())
+            {
+                assist.fit(assisted, &phase.moving, &phase.weights, self.config.seed, update)?;
+            }
+            (info.moves, info.jumps) = (phase.info, phase.jumps);
+            findings = phase.findings;
+        }
+        if let Some(ema) = &mut self.ema {
+            ema.update(&model);
+        }
+        self.model = model;
+        self.step += 1;
+        match log {
+            true => self.read(info, findings),
+            false => {
+                (info.reading, info.log_z_audit) = (findings.reading, findings.log_z_audit);
+                Ok(info)
+            }
+        }
+    }
+
+    /// The rows of the gradient `G = (1/n) Σ_j ∂_θU(x_j) − Σ_i W_i ∂_θU(X_i)` (Carbone et al. 2023, Alg. 1) and their weights: on a GPU
+    /// those of `−G`, so that no launch changes signs.
+    fn terms(&self, batch: Tensor<2>, negative: Option<&NegativePhase>) -> Vec<(Tensor<2>, Tensor<1>)> {
+        let l2 = self.config.objective.as_dyn().energy_l2();
+        // λ ∂ E[e²] = 2λ E[e ∂U]
+        let regulariser = |u: Tensor<1>, x: Tensor<2>| self.unconfined(u, x).mul_scalar(2.0 * l2);
+        let mut data_weights = self.data_weights.clone();
+        if l2 > 0.0 {
+            let e = regulariser(self.model.energy(batch.clone()), batch.clone());
+            data_weights = data_weights.clone() + data_weights * e;
+        }
+        let mut terms = vec![(batch, data_weights)];
+        if let Some(NegativePhase { seen, seen_weights, .. }) = negative {
+            let mut walker_weights = seen_weights.clone();
+            if !self.is_on_gpu() {
+                walker_weights = walker_weights.neg();
+            }
+            if l2 > 0.0 {
+                let e = regulariser(seen.energy.clone(), seen.position.clone());
+                walker_weights = walker_weights.clone() - walker_weights * e;
+            }
+            terms.push((seen.position.clone(), walker_weights));
+        }
+        terms
+    }
+
+    /// Mean energies of the batch and of the walkers, `[1]` each. On a GPU only where somebody asks.
+    fn mean_energies(
+        &self,
+        energies: &[Tensor<1>],
+        negative: Option<&NegativePhase>,
+        log: bool,
+    ) -> [Option<Tensor<1>>; 2] {
+        if self.is_on_gpu() && !log && self.max_gap().is_none() && self.model.flow().is_none() {
+            return [None, None];
+        }
+        let walkers = match negative {
+            Some(phase) => Some(reduce::sum(energies[1].clone() * phase.seen_weights.clone())),
+            None => log.then(|| reduce::mean(self.walkers.energy.clone())),
+        };
+        [Some(reduce::mean(energies[0].clone())), walkers]
+    }
+
+    /// `Σ_t Σ_b w_{t,b} ∂_θU(x_{t,b})` of the data and, with a negative phase, of the walkers: from their last evaluation where that
+    /// was kept.
+    fn gradient(&self, terms: &[(Tensor<2>, Tensor<1>)], negative: Option<&NegativePhase>) -> WeightedGrads {
+        let kept = negative.and_then(|phase| Some((phase.pass.as_ref()?, &phase.seen)));
+        let Some((pass, seen)) = kept else {
+            return self.model.weighted_param_grads(terms);
+        };
+        let mut found = self.model.weighted_param_grads(&terms[..1]);
+        let walkers = pass.weighted_param_grads(&terms[1].1);
+        found.grads = found.grads.into_iter().zip(walkers).map(|(data, walkers)| data + walkers).collect();
+        found.energies.push(seen.energy.clone());
+        found
+    }
+
+    /// The walkers brought to the current θ: with weights where the objective carries them, without elsewhere.
+    pub fn walkers_at_theta(&self) -> Walkers {
+        walkers_at_theta(&self.model, self.walkers.clone(), self.carries_weights())
+    }
+}
+
+/// `U_θ` of rows in host memory, row-major `[n, dim]`, in blocks of 16,384: +∞ outside the model's support, where it has no density.
+pub fn energies(model: &EnergyModel, rows: &[f32]) -> Vec<f32> {
+    let (dim, support) = (model.dim(), model.spec().support);
+    rows.chunks(16_384 * dim)
+        .flat_map(|block| {
+            let x = burn::tensor::TensorData::new(block.to_vec(), [block.len() / dim, dim]);
+            let u = ember_model::params::download(model.energy(Tensor::from_data(x, model.device())));
+            let inside = block.chunks_exact(dim).map(move |x| support.contains(x));
+            u.into_iter().zip(inside).map(|(u, inside)| if inside { u } else { f32::INFINITY })
+        })
+        .collect()
+}
+
+/// Walkers brought to the model's θ: with weights where the objective carries them, without elsewhere.
+pub fn walkers_at_theta(model: &EnergyModel, walkers: Walkers, weighted: bool) -> Walkers {
+    if weighted { walkers.reweight(model) } else { walkers.refresh(model).unweighted() }
+}
