@@ -139,6 +139,7 @@ fn run_at_bf16(dir: &Path) {
         metrics: MetricsWriter::create(dir).expect("written"),
         time_before: 0.0,
         sources,
+        draw: ember_train::commands::picture::samples,
     };
     run.train(&mut trainer, &Signals::default()).expect("trains");
 }

@@ -10,13 +10,14 @@ use ember_model::params::{download, upload};
 use ember_model::random::{Purpose, Stream};
 use ember_model::shape::Support;
 use ember_model::{Energy, EnergyConfig, EnergyModel, EnergySpec, SampleShape};
-use ember_sampler::{Kernel, Noise, Walkers};
-use ember_tests::{assert_beyond_se, assert_within_se, cpu, four_se, mean_se};
-use ember_train::ais::{self, AisOptions, Direction, Starts, TwoSided, two_sided};
-use ember_train::judging::grid::EnergyGrid;
-use ember_train::smc::{
+use ember_sampler::evidence::ais::{self, AisOptions, Direction, Starts, TwoSided, two_sided};
+use ember_sampler::evidence::smc::{
     AnnealedPath, GaussianStart, Rung, SmcOptions, Start, along, pilot, respaced, tempered,
 };
+use ember_sampler::{Kernel, Noise, Walkers};
+use ember_tests::{assert_beyond_se, assert_within_se, cpu, four_se, mean_se};
+use ember_train::error::Error;
+use ember_train::judging::grid::EnergyGrid;
 
 /// A Gaussian with a scale of its own in every coordinate, and how often its gradient was asked for.
 struct Anisotropic {
@@ -289,7 +290,7 @@ fn schedules_are_respaced() {
 #[test]
 fn wrong_asks_are_refused() {
     let model = network(Support::Cube, 0.0);
-    let message = |result: Result<TwoSided, ember_train::error::Error>| match result {
+    let message = |result: Result<TwoSided, ember_sampler::Error>| match result.map_err(Error::from) {
         Ok(_) => panic!("it was done"),
         Err(error) => {
             assert_eq!(error.exit_code(), 2, "{error}");

@@ -1,6 +1,7 @@
 //! Models on the cube `[−1, 1]^d`: no density outside, on grids, in masses and for data.
 
 use burn::tensor::{Tensor, TensorData};
+use ember_model::energy::blockwise::energies;
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::shape::Support;
@@ -11,7 +12,7 @@ use ember_train::dataset::{Modes, Truth};
 use ember_train::error::Error;
 use ember_train::judging::grid::EnergyGrid;
 use ember_train::judging::masses;
-use ember_train::training::trainer::{Trainer, energies};
+use ember_train::training::trainer::Trainer;
 
 fn config(dim: usize, means: &str, std: f64) -> Config {
     let text = format!(

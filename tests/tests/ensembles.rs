@@ -5,13 +5,14 @@ use ember_model::energy::mlp::Mlp;
 use ember_model::params::{download, upload};
 use ember_model::random::{Purpose, Stream};
 use ember_model::{EnergyConfig, EnergyModel, EnergySpec, SampleShape};
+use ember_sampler::evidence::Ensembles;
+use ember_sampler::evidence::smc::{SmcOptions, tempered};
 use ember_sampler::weights::LogWeights;
 use ember_sampler::{Banked, Scheme, Walkers};
 use ember_tests::{cpu, gpu};
-use ember_train::ensembles::Ensembles;
+use ember_train::error::Error;
 use ember_train::judging::eval_options::EvalOptions;
 use ember_train::judging::log_z::log_z;
-use ember_train::smc::{SmcOptions, tempered};
 
 /// A network of the plane, away from its start.
 fn network(offset: f64) -> EnergyModel {
@@ -100,6 +101,7 @@ fn tempered_smc_refuses_energies_that_are_not_finite() {
     let model = network(1e30);
     let options = SmcOptions { walkers: 50, repeats: 2, ..SmcOptions::default() };
     let Err(error) = tempered(&model, options) else { panic!("no such log Z") };
+    let error = Error::from(error);
     assert_eq!(error.exit_code(), 1);
     assert!(error.to_string().contains("tempered SMC: the energy is not finite at "), "{error}");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use ember_train::statistics::Estimate;
+use ember_sampler::statistics::Estimate;
 use ember_train::store::metrics::{EvalWriter, MetricsLine, MetricsWriter, read};
 use ember_train::store::samples::Samples;
 use ember_train::store::tensor_file::{NamedTensor, TensorFile, Values};

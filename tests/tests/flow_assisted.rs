@@ -9,7 +9,7 @@ use ember_sampler::Walkers;
 use ember_tests::configs::{config, refused};
 use ember_tests::{cpu, gpu, mean_se};
 use ember_train::judging::eval::evaluate;
-use ember_train::store::record;
+use ember_train::store::opened;
 use ember_train::training::trainer::Trainer;
 
 /// A network that starts at a Gaussian, and a flow that is fitted to it and then follows the walkers to two modes of masses 2 : 1.
@@ -142,9 +142,9 @@ fn a_checkpoint_holds_the_flows() {
     let text = with("step_size = 0.1", "step_size = 0.1\ntarget_accept_rate = 0.7");
     let mut trainer = trainer(&text);
     run(&mut trainer, 7);
-    let saved = record::checkpoint(&trainer, "flex");
+    let saved = trainer.to_state("flex");
     let mut again =
-        record::trainer(config(&text), &saved, Path::new("test"), &cpu()).expect("its own checkpoint");
+        Trainer::from_state(config(&text), &saved, Path::new("test"), &cpu()).expect("its own checkpoint");
     run(&mut trainer, 7);
     run(&mut again, 7);
     let flows = |trainer: &Trainer| -> Vec<Vec<Vec<f32>>> {
@@ -158,7 +158,7 @@ fn a_checkpoint_holds_the_flows() {
     assert_eq!(rate(&trainer), rate(&again));
     let other = text.replace("kind = \"flow_assisted\"", "kind = \"flow_assisted\"\nfit = \"pooled\"");
     let error =
-        record::trainer(config(&other), &saved, Path::new("test"), &cpu()).err().expect("another fit");
+        Trainer::from_state(config(&other), &saved, Path::new("test"), &cpu()).err().expect("another fit");
     assert!(error.to_string().contains("objective.fit"), "{error}");
 }
 
@@ -188,9 +188,9 @@ fn a_collapsed_flow_is_set_aside_and_tried_again() {
     assert!(info.moves.accept_rate.is_some(), "local moves go on");
     assert!(download(trainer.walkers.position.clone()) != before);
     // The state is in the checkpoint.
-    let saved = record::checkpoint(&trainer, "flex");
-    let again =
-        record::trainer(trainer.config.clone(), &saved, Path::new("test"), &cpu()).expect("its checkpoint");
+    let saved = trainer.to_state("flex");
+    let again = Trainer::from_state(trainer.config.clone(), &saved, Path::new("test"), &cpu())
+        .expect("its checkpoint");
     assert!(collapsed(&again));
     trainer.assist.as_mut().expect("flows").flows = good;
     // The next try is at update 200.
@@ -221,7 +221,7 @@ const FLOW: &str = "kind = \"real_nvp\"\nlayers = 6\nhidden = [32, 32]\nact_norm
 /// The path of a checkpoint.
 fn saved(trainer: &Trainer, folder: &Path) -> String {
     let retention = ember_train::store::checkpoint::Retention { keep: 1, scheduled_every: None };
-    let state = record::checkpoint(trainer, "flex");
+    let state = trainer.to_state("flex");
     ember_train::store::checkpoint::save(folder, &state, retention).expect("saved").display().to_string()
 }
 
@@ -254,7 +254,7 @@ fn the_model_gets_the_masses_right() {
             run(&mut trainer, 700);
             let folder = tempfile::tempdir().expect("a folder");
             let path = saved(&trainer, folder.path());
-            let opened = record::open(Path::new(&path), &cpu()).expect("opens");
+            let opened = opened::open(Path::new(&path), &cpu()).expect("opens");
             let found = evaluate(&opened, 2, 1).expect("judged");
             found.mode_weights.expect("by a grid")[0] - found.mode_weights_data.expect("known")[0]
         };
@@ -275,7 +275,7 @@ fn an_opened_run_has_its_flows() {
     run(&mut trainer, 2);
     let folder = tempfile::tempdir().expect("a folder");
     let path = saved(&trainer, folder.path());
-    let opened = record::open(Path::new(&path), &cpu()).expect("opens");
+    let opened = opened::open(Path::new(&path), &cpu()).expect("opens");
     assert_eq!(opened.proposal_flows.len(), 2);
     assert!(opened.kernel().expect("bound").needs_proposals());
 }

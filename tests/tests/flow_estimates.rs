@@ -6,15 +6,16 @@ use ember_model::energy::gaussian_mixture::GaussianMixture;
 use ember_model::params::{download, upload};
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyConfig, EnergyModel, EnergySpec, SampleShape};
+use ember_sampler::evidence::Ensembles;
+use ember_sampler::evidence::{FlowEstimate, FlowOptions, bridge, bridged, importance};
+use ember_sampler::statistics::{log_mean_z, t95};
 use ember_sampler::{FlowProposal, Walkers};
 use ember_tests::flows::{self, HALF};
 use ember_tests::{assert_beyond_se, assert_within_se, cpu, four_se, mean_se};
-use ember_train::ensembles::Ensembles;
-use ember_train::flow_estimates::{FlowEstimate, FlowOptions, bridge, bridged, importance};
+use ember_train::judging::estimator::Estimator;
 use ember_train::judging::eval_options::EvalOptions;
 use ember_train::judging::grid::EnergyGrid;
-use ember_train::judging::log_z::{Estimator, log_z};
-use ember_train::statistics::{log_mean_z, t95};
+use ember_train::judging::log_z::log_z;
 
 /// Repeats where one estimate is looked at.
 const REPEATS: usize = 32;

@@ -4,11 +4,11 @@ use burn::tensor::{Tensor, TensorData};
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel, EnergySpec};
+use ember_sampler::evidence::smc::{AnnealedPath, GaussianStart, SmcOptions, along, tempered};
 use ember_tests::{assert_within_se, cpu, four_se, gpu};
 use ember_train::config::Config;
 use ember_train::dataset::gaussian_fit::GaussianFit;
 use ember_train::dataset::{Augmentation, Data, Rows};
-use ember_train::smc::{AnnealedPath, GaussianStart, SmcOptions, along, tempered};
 use ember_train::training::trainer::Trainer;
 use faer::Mat;
 

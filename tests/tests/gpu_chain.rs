@@ -9,12 +9,12 @@ use ember_model::energy::{energy_and_grad_by_autodiff, with_tile};
 use ember_model::params::{download, upload};
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
+use ember_sampler::evidence::smc::{AnnealedPath, GaussianStart};
 use ember_sampler::kernel::{Mala, Ula};
 use ember_sampler::weights::LogWeights;
 use ember_sampler::{Kernel, Noise, Walkers};
 use ember_tests::explicit::{difference, drawn, energy_difference, normals};
 use ember_tests::{cpu, gpu};
-use ember_train::smc::{AnnealedPath, GaussianStart};
 
 /// Of the largest value: sums of a few hundred products in another order, over a few steps.
 const TOLERANCE: f32 = 5e-5;

@@ -9,7 +9,6 @@ use ember_model::random::{Purpose, Stream};
 use ember_sampler::weights::LogWeights;
 use ember_sampler::{Banked, Counter, Pages, Scheme, Settled, Walkers, resample};
 use ember_tests::{cpu, gpu};
-use ember_train::store::record;
 use ember_train::training::trainer::Trainer;
 
 const LOG_Z: f64 = -3.257_812_37;
@@ -473,12 +472,13 @@ fn a_resumed_run_is_the_same_run() {
     let mut resumed = None;
     for step in 0..12 {
         if step == 6 {
-            let saved = record::checkpoint(&trainer, "test");
+            let saved = trainer.to_state("test");
             let text =
                 serde_json::to_string(&saved.walkers.as_ref().expect("saved").log_z).expect("a number");
             let mut saved = saved;
             saved.walkers.as_mut().expect("saved").log_z = serde_json::from_str(&text).expect("a number");
-            resumed = Some(record::trainer(config(), &saved, Path::new("test"), &device).expect("its own"));
+            resumed =
+                Some(Trainer::from_state(config(), &saved, Path::new("test"), &device).expect("its own"));
         }
         trainer.update(step % 2 == 0).expect("finite");
         if let Some(resumed) = &mut resumed {

@@ -11,7 +11,6 @@ use ember_tests::configs::config;
 use ember_tests::{cpu, gpu};
 use ember_train::config::Config;
 use ember_train::error::Error;
-use ember_train::store::record;
 use ember_train::training::trainer::Trainer;
 
 const MIXTURE: &str = r#"
@@ -119,13 +118,13 @@ fn a_resumed_run_is_the_run() {
         let config = config(text);
         let mut whole = trainer(&config, &device);
         train(&mut whole, 7);
-        let saved = record::checkpoint(&whole, "test");
+        let saved = whole.to_state("test");
         let data = Arc::clone(&whole.data);
         let mut resumed =
-            record::trainer_on(config, data, &saved, Path::new("test"), &device).expect("its own state");
+            Trainer::from_state_on(config, data, &saved, Path::new("test"), &device).expect("its own state");
         train(&mut whole, 8);
         train(&mut resumed, 8);
-        let (a, b) = (record::checkpoint(&whole, "test"), record::checkpoint(&resumed, "test"));
+        let (a, b) = (whole.to_state("test"), resumed.to_state("test"));
         assert_eq!(a.theta, b.theta);
         assert_eq!(a.optimizer, b.optimizer);
         assert_eq!(a.optimizer_counters, b.optimizer_counters);

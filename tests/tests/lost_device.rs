@@ -10,7 +10,6 @@ use ember_train::config::Config;
 use ember_train::error::Error;
 use ember_train::store::checkpoint::{self, Checkpoint};
 use ember_train::store::metrics::{self, MetricsWriter};
-use ember_train::store::record;
 use ember_train::training::run::{Run, Signals};
 use ember_train::training::trainer::Trainer;
 
@@ -55,7 +54,15 @@ keep_checkpoints = 100
 fn run_in(dir: &Path, metrics: MetricsWriter) -> Run {
     let (device_label, device_name) = ("device:7".to_owned(), "device:7 (a card)".to_owned());
     let sources = config(60).dataset.as_dyn().sources().expect("none");
-    Run { dir: dir.to_path_buf(), device_label, device_name, metrics, time_before: 0.0, sources }
+    Run {
+        dir: dir.to_path_buf(),
+        device_label,
+        device_name,
+        metrics,
+        time_before: 0.0,
+        sources,
+        draw: ember_train::commands::picture::samples,
+    }
 }
 
 fn config(steps: u64) -> Config {
@@ -75,7 +82,7 @@ fn train(dir: &Path, steps: u64, device: &Device) -> (Run, Trainer) {
 /// Goes on to `steps` updates from the newest intact checkpoint, and gives the state at the end.
 fn resume(dir: &Path, steps: u64, device: &Device) -> Checkpoint {
     let (origin, found) = checkpoint::newest_intact(dir).expect("a checkpoint");
-    let mut trainer = record::trainer(config(steps), &found, &origin, device).expect("it fits");
+    let mut trainer = Trainer::from_state(config(steps), &found, &origin, device).expect("it fits");
     let mut run = run_in(dir, MetricsWriter::resume(dir, trainer.step).expect("written"));
     run.train(&mut trainer, &Signals::default()).expect("trains");
     newest(dir)

@@ -4,6 +4,7 @@ use burn::tensor::{Tensor, TensorData};
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
+use ember_sampler::exact_draws;
 use ember_sampler::{KernelConfig, Walkers};
 use ember_tests::configs::{config, refused};
 use ember_tests::{assert_within_se, cpu, mean_se};
@@ -12,11 +13,10 @@ use ember_train::error::Error;
 use ember_train::judging::eval::evaluate;
 use ember_train::store::checkpoint;
 use ember_train::store::metrics::{self, MetricsWriter};
-use ember_train::store::record;
+use ember_train::store::opened;
 use ember_train::training::batches::Batches;
 use ember_train::training::objective::ObjectiveConfig;
 use ember_train::training::run::{Run, Signals};
-use ember_train::training::start::exact_draws;
 use ember_train::training::trainer::Trainer;
 
 /// Two modes of masses .3 and .7, no `[walkers]` and no `[kernel]`.
@@ -142,7 +142,7 @@ fn train(dir: &std::path::Path, steps: u64) {
     config.steps = steps;
     let (mut trainer, metrics) = match checkpoint::newest_intact(dir) {
         Ok((origin, found)) => {
-            let trainer = record::trainer(config, &found, &origin, &cpu()).expect("it fits");
+            let trainer = Trainer::from_state(config, &found, &origin, &cpu()).expect("it fits");
             let metrics = MetricsWriter::resume(dir, trainer.step).expect("written");
             (trainer, metrics)
         }
@@ -158,6 +158,7 @@ fn train(dir: &std::path::Path, steps: u64) {
         metrics,
         time_before: 0.0,
         sources,
+        draw: ember_train::commands::picture::samples,
     };
     run.train(&mut trainer, &Signals::default()).expect("finite");
 }
@@ -184,7 +185,7 @@ fn a_resumed_run_equals_an_undisturbed_one() {
     let (a, b) = (a.walkers.expect("walkers"), b.walkers.expect("walkers"));
     assert_eq!((&a.position, &a.energy, &a.log_weights), (&b.position, &b.energy, &b.log_weights));
     // What is saved are draws of the θ that is saved, and is judged with log Z = 0.
-    let subject = record::open(whole.path(), &cpu()).expect("a run");
+    let subject = opened::open(whole.path(), &cpu()).expect("a run");
     let draws = exact_draws(&subject.model, 1_000, 2, 60).expect("a flow");
     assert_eq!(download(draws.position), a.position);
     let evaluation = evaluate(&subject, 2, 0).expect("judged");

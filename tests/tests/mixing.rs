@@ -6,13 +6,13 @@ use ember_model::energy::gaussian_mixture::GaussianMixture;
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{EnergyConfig, EnergyModel, EnergySpec, SampleShape};
+use ember_sampler::diagnostics::convergence::{
+    autocorrelation_time, normal_quantile, rank_normalised_r_hat, split_r_hat,
+};
+use ember_sampler::diagnostics::{ChainOptions, Seen, along};
 use ember_sampler::kernel::{Hmc, Mala, Ula};
 use ember_sampler::{Kernel, Noise, Walkers};
 use ember_tests::{assert_beyond_se, assert_within_se, cpu, four_se, mean_se};
-use ember_train::chains::statistics::{
-    autocorrelation_time, normal_quantile, rank_normalised_r_hat, split_r_hat,
-};
-use ember_train::chains::{Seen, along};
 use ember_train::dataset::Modes;
 
 /// Chains of `x_t = φ x_{t−1} + √(1 − φ²) ξ_t`, stationary: the autocorrelation time is `(1 + φ)/(1 − φ)`.
@@ -76,8 +76,8 @@ fn the_time_of_hmc_on_a_gaussian() {
     let times: Vec<f64> = (0..8)
         .map(|seed| {
             let hmc = Hmc { step_size, leapfrog_steps };
-            let seen =
-                along(&model, &hmc, draws(&model, 64, 70 + seed), None, 500, 80 + seed).expect("finite");
+            let seen = along(&model, &hmc, draws(&model, 64, 70 + seed), ChainOptions::new(500, 80 + seed))
+                .expect("finite");
             assert!(seen.accept_rate.expect("it rejects") > 0.98);
             autocorrelation_time(&seen.coordinates[0]).steps
         })
@@ -155,7 +155,7 @@ fn draws(model: &EnergyModel, chains: usize, seed: u64) -> Tensor<2> {
 fn mala_on_a_gaussian_agrees_with_a_plain_computation() {
     let (model, mala) = (mixture(0.0), Mala::new(0.3));
     let (chains, steps) = (32, 600);
-    let seen = along(&model, &mala, draws(&model, chains, 3), None, steps, 5).expect("finite");
+    let seen = along(&model, &mala, draws(&model, chains, 3), ChainOptions::new(steps, 5)).expect("finite");
     assert!(seen.is_invariant && seen.modes.is_empty() && seen.global_accept_rate.is_none());
     // Written out, with other noise.
     let mut walkers = Walkers::new(&model, draws(&model, chains, 4), 0.0);
@@ -209,7 +209,9 @@ fn jumps_between_modes_are_counted() {
     let seen = |distance: f64| -> Seen {
         let model = mixture(distance);
         let centres = centres(distance);
-        along(&model, &Mala::new(0.3), draws(&model, 64, 6), Some(&centres), 200, 7).expect("finite")
+        let mode_of = |x: &[f64]| centres.of(x);
+        let options = ChainOptions { mode_of: Some(&mode_of), ..ChainOptions::new(200, 7) };
+        along(&model, &Mala::new(0.3), draws(&model, 64, 6), options).expect("finite")
     };
     let far = seen(8.0);
     assert_eq!(far.jumps, 0);
@@ -224,6 +226,7 @@ fn jumps_between_modes_are_counted() {
         .sum();
     // All but the jumps of the first step.
     assert!(near.jumps >= changes && near.jumps <= changes + 64 && changes > 100, "{} {changes}", near.jumps);
-    let ula = along(&mixture(1.5), &Ula::new(0.1), draws(&mixture(1.5), 8, 6), None, 8, 7).expect("finite");
+    let ula = along(&mixture(1.5), &Ula::new(0.1), draws(&mixture(1.5), 8, 6), ChainOptions::new(8, 7))
+        .expect("finite");
     assert!(!ula.is_invariant && ula.accept_rate.is_none());
 }

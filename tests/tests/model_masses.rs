@@ -5,13 +5,13 @@ use std::path::Path;
 
 use ember_model::EnergyModel;
 use ember_tests::{assert_beyond_se, assert_within_se, cpu, four_se};
+use ember_train::commands::picture;
 use ember_train::config::Config;
 use ember_train::judging::eval::{Evaluation, evaluate};
 use ember_train::judging::grid::EnergyGrid;
 use ember_train::judging::masses::by_importance;
-use ember_train::store::record::Opened;
+use ember_train::store::opened::Opened;
 use ember_train::training::trainer::Trainer;
-use ember_train::view::picture;
 
 /// A run on a mixture of two modes in `dim` coordinates that has not begun.
 fn trainer(dim: usize, dataset: &str, energy: &str, rest: &str) -> Trainer {

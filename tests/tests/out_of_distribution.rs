@@ -4,12 +4,12 @@ use ember_model::energy::mlp::Mlp;
 use ember_model::random::{Purpose, Stream};
 use ember_model::shape::Support;
 use ember_model::{EnergyConfig, EnergyModel, EnergySpec, SampleShape};
+use ember_sampler::statistics::Estimate;
 use ember_tests::{assert_beyond_se, assert_within_se, cpu, mean_se};
 use ember_train::dataset::gaussian_fit::GaussianFit;
 use ember_train::dataset::{Data, Rows};
 use ember_train::judging::likelihood::{bits_per_dim, of_images};
 use ember_train::judging::ood::{Against, auroc, judge};
-use ember_train::statistics::Estimate;
 
 /// Standard normals, shifted.
 fn normals(count: usize, mean: f64, seed: u64) -> Vec<f64> {

@@ -1,9 +1,9 @@
 //! Pareto k̂: exact tails, and what is withheld where an ess fraction looks sound.
 
 use ember_model::random::{Purpose, Stream};
+use ember_sampler::diagnostics::pareto::{limit, shape};
+use ember_sampler::statistics::ess_fraction;
 use ember_tests::mean_se;
-use ember_train::pareto::{limit, shape};
-use ember_train::statistics::ess_fraction;
 
 fn uniforms(seed: u64, n: usize) -> Vec<f64> {
     Stream::new(seed, Purpose::Data).open_uniforms(n, 1).into_iter().map(f64::from).collect()

@@ -19,12 +19,12 @@ use ember_model::random::{Purpose, Stream};
 use ember_model::reduce::{Reduction, all};
 use ember_model::{Energy, EnergyModel};
 use ember_sampler::resampling::{Scheme, resample};
+use ember_sampler::statistics::{ess_fraction, log_mean_z};
 use ember_sampler::weights::grouped_stats;
 use ember_tests::explicit::{difference, drawn, kept_grads, normals, terms};
 use ember_tests::{cpu, flows};
 use ember_train::dataset::gaussian_fit::GaussianFit;
 use ember_train::judging::features::{Moments, frechet, kernel_distance};
-use ember_train::statistics::{ess_fraction, log_mean_z};
 use ember_train::training::trainer::Trainer;
 
 const THREADS: [usize; 3] = [2, 3, 7];

@@ -9,13 +9,14 @@ use ember_model::params::{download, upload};
 use ember_model::{Energy, EnergyModel, SampleShape};
 use ember_sampler::Walkers;
 use ember_sampler::weights::LogWeights;
+use ember_train::commands::picture;
 use ember_train::config::Config;
 use ember_train::dataset::{Data, Rows};
 use ember_train::store::samples::Samples;
 use ember_train::training::trainer::Trainer;
 use ember_train::view::denoise::denoised;
 use ember_train::view::draw::by_weight;
-use ember_train::view::picture;
+use ember_train::view::picture::{Scene, grid};
 
 const SHAPE: [usize; 3] = [3, 4, 4];
 const DIM: usize = 48;
@@ -86,7 +87,8 @@ fn the_grid_shows_data_walkers_and_the_averaged_model() {
     let means = trainer.model.params().iter().position(|param| param.name == "means").unwrap();
     theta[means] = theta[means].clone().add_scalar(5.0);
     let ema = trainer.model.with_theta(theta);
-    picture::grid::write(&trainer, Some(&ema), SHAPE, &path).unwrap();
+    let scene = Scene { ema: Some(ema), ..picture::scene(&trainer) };
+    grid::write(&scene, SHAPE, &path).unwrap();
     assert_eq!(colors(&path, 1), BTreeSet::from([[64; 3]]));
     assert_eq!(colors(&path, 2), BTreeSet::from([[192; 3]]));
 }

@@ -12,7 +12,7 @@ use ember_tests::flows::{normals, trained};
 use ember_tests::{assert_beyond_se, assert_within_se, cpu, four_se, mean_se};
 use ember_train::judging::eval::evaluate;
 use ember_train::store::checkpoint;
-use ember_train::store::record;
+use ember_train::store::opened;
 use ember_train::training::trainer::Trainer;
 
 const TABLE: &str = "dim = 2\nkind = \"tilted\"\n\
@@ -156,9 +156,9 @@ fn the_base_is_pretrained_and_frozen() {
     for _ in 0..20 {
         trainer.update(false).expect("finite");
     }
-    let saved = record::checkpoint(&trainer, "flex");
+    let saved = trainer.to_state("flex");
     let mut again =
-        record::trainer(config(CONFIG), &saved, Path::new("test"), &cpu()).expect("its own checkpoint");
+        Trainer::from_state(config(CONFIG), &saved, Path::new("test"), &cpu()).expect("its own checkpoint");
     for _ in 0..20 {
         trainer.update(false).expect("finite");
         again.update(false).expect("finite");
@@ -185,7 +185,7 @@ fn a_base_comes_from_a_run() {
     for _ in 0..5 {
         flow.update(false).expect("finite");
     }
-    let state = record::checkpoint(&flow, "flex");
+    let state = flow.to_state("flex");
     let retention = checkpoint::Retention { keep: 1, scheduled_every: None };
     let path = checkpoint::save(folder.path(), &state, retention).expect("saved");
     let path = path.display().to_string();
@@ -319,9 +319,9 @@ fn step_sizes_adapt() {
     assert_eq!(follows.step_size, Some(0.05));
     acceptance(&mut follows);
     assert!(follows.step_size > Some(0.05));
-    let saved = record::checkpoint(&follows, "flex");
+    let saved = follows.to_state("flex");
     let again =
-        record::trainer(config(&unweighted), &saved, Path::new("test"), &cpu()).expect("its checkpoint");
+        Trainer::from_state(config(&unweighted), &saved, Path::new("test"), &cpu()).expect("its checkpoint");
     assert_eq!(again.step_size, follows.step_size);
 }
 
@@ -338,7 +338,7 @@ fn log_z_is_had_from_the_base() {
     };
     let retention = checkpoint::Retention { keep: 1, scheduled_every: None };
     let path = checkpoint::save(folder.path(), &state, retention).expect("saved");
-    let found = evaluate(&record::open(&path, &cpu()).expect("opens"), 8, 1).expect("log Z");
+    let found = evaluate(&opened::open(&path, &cpu()).expect("opens"), 8, 1).expect("log Z");
     // A grid that holds all of the mass.
     let cells = 300;
     let centre = |i: usize| -9.0 + 18.0 * (i as f32 + 0.5) / cells as f32;

@@ -8,22 +8,32 @@
 
 pub mod banked;
 pub mod device;
+pub mod diagnostics;
+mod draws;
+pub mod error;
+pub mod evidence;
 pub mod kernel;
 pub mod noise;
 pub mod pages;
+pub mod progress;
 pub mod proposal;
 pub mod reduce;
 pub mod resampling;
 pub mod settled;
+pub mod statistics;
 pub mod walkers;
 pub mod weights;
 
 pub use banked::{Banked, Counter};
+pub use draws::exact_draws;
+pub use error::Error;
 pub use kernel::{Boundary, Kernel, KernelConfig, StepInfo, WeightRule};
 pub use noise::Noise;
 pub use pages::Pages;
+pub use progress::{Progress, Silent, Warning};
 pub use proposal::{FlowProposal, Proposals};
 pub use resampling::{Scheme, resample};
 pub use settled::Settled;
+pub use statistics::Estimate;
 pub use walkers::Walkers;
 pub use weights::{Summary, WeightStats};

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ember_sampler::Scheme;
 
 use crate::config::Overrides;
-use crate::judging::log_z::Estimator;
+use crate::judging::estimator::Estimator;
 
 /// Trains energy-based models by maximum likelihood, with weighted walkers.
 #[derive(Clone, Debug, Parser)]

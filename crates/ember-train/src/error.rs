@@ -272,6 +272,27 @@ impl From<ember_model::random::StreamOverflow> for Error {
     }
 }
 
+/// Sizes that make no sense, a start or samples that are missing: the user can repair that. What is not finite is a failure.
+impl From<ember_sampler::Error> for Error {
+    fn from(error: ember_sampler::Error) -> Self {
+        use ember_sampler::Error as Sampler;
+        let hint = match &error {
+            Sampler::NotFinite(message) => return Self::failed(message),
+            Sampler::Options(_) | Sampler::Overflow(_) => "",
+            Sampler::NoStart => {
+                ": a network needs energy.confinement > 0, or a flow as its base (energy.kind = \"tilted\", at temperature 1)"
+            }
+            Sampler::TooFar { .. } => {
+                ". An [audit] in the run's config follows log Z along the training instead; a larger energy.confinement or \
+                 kernel.temperature brings the energy nearer to its start"
+            }
+            Sampler::NoSamples => ": an [audit] or a tempered SMC",
+            Sampler::NoProposals => ": neither a proposal flow nor a tilted energy's base",
+        };
+        Self::usage(format!("{error}{hint}"))
+    }
+}
+
 fn at_line(line: Option<usize>) -> String {
     line.map(|line| format!(":{line}")).unwrap_or_default()
 }

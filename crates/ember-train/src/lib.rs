@@ -1,24 +1,17 @@
 //! Trains energy-based models by maximum likelihood with weighted walkers: configs, data sets, objectives, the training
 //! loop, checkpoints, evaluation and the `ember` program.
 
-pub mod ais;
 pub mod bench;
-pub mod chains;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod dataset;
 pub mod device;
-pub mod ensembles;
 pub mod error;
-pub mod flow_estimates;
 pub mod judging;
 pub mod logging;
 pub mod memory;
-pub mod pareto;
 pub mod shell;
-pub mod smc;
-pub mod statistics;
 pub mod store;
 pub mod training;
 pub mod view;

@@ -2,7 +2,10 @@
 //! error of the run, and is passed over.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
+use ember_sampler::{Progress, Warning};
 use tracing_subscriber::EnvFilter;
 
 /// What is logged where `RUST_LOG` says nothing: ember's own lines, and only warnings of its libraries.
@@ -27,4 +30,62 @@ pub fn init() {
 /// A line on stderr whatever `RUST_LOG` says.
 pub fn note(message: &str) {
     let _ = writeln!(io::stderr(), "{message}");
+}
+
+/// Lines on how far a long computation is: one per tenth of it, and none where all of it takes seconds.
+pub struct Milestones {
+    what: &'static str,
+    start: Instant,
+    tenths: u32,
+}
+
+impl Milestones {
+    /// What is done from now on.
+    pub fn new(what: &'static str) -> Self {
+        Self { what, start: Instant::now(), tenths: 0 }
+    }
+
+    /// A fraction of it is done; `detail` says how far in its own terms.
+    pub fn reach(&mut self, fraction: f64, detail: impl FnOnce() -> String) {
+        const QUIET: Duration = Duration::from_secs(5);
+        let tenths = (10.0 * fraction) as u32;
+        let elapsed = self.start.elapsed();
+        if tenths > self.tenths && elapsed > QUIET {
+            self.tenths = tenths;
+            tracing::info!(
+                elapsed_s = format_args!("{:.0}", elapsed.as_secs_f64()),
+                "{}: {}",
+                self.what,
+                detail()
+            );
+        }
+    }
+}
+
+/// Milestones of whatever an estimator of the sampler says it does, one after the other.
+#[derive(Default)]
+pub struct Listener(Mutex<Option<Milestones>>);
+
+impl Progress for Listener {
+    fn reach(&self, what: &'static str, done: f64, detail: &dyn Fn() -> String) {
+        let mut current = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &mut *current {
+            Some(milestones) if milestones.what == what => milestones.reach(done, detail),
+            other => *other = Some(Milestones::new(what)),
+        }
+        if done >= 1.0 {
+            // The same may be done once more.
+            *current = None;
+        }
+    }
+
+    fn note(&self, message: &str) {
+        tracing::info!("{message}");
+    }
+
+    fn warn(&self, warning: &Warning) {
+        match warning {
+            Warning::TooFewTemperatures { .. } => tracing::warn!("{warning}; --temperatures N takes more"),
+        }
+    }
 }

@@ -10,14 +10,15 @@ use std::ops::Range;
 use ember_model::params::download;
 use ember_model::{Energy, EnergyModel};
 use ember_sampler::FlowProposal;
-use ember_train::ais::{AisOptions, of_model};
+use ember_sampler::evidence::Ensembles;
+use ember_sampler::evidence::ais::{AisOptions, of_model};
+use ember_sampler::evidence::smc::tempered;
+use ember_sampler::statistics::{Estimate, ess_fraction, t95};
 use ember_train::dataset::{Modes, Truth};
-use ember_train::ensembles::Ensembles;
+use ember_train::judging::estimator::Estimator;
 use ember_train::judging::eval_options::EvalOptions;
-use ember_train::judging::log_z::{Estimator, log_z};
+use ember_train::judging::log_z::log_z;
 use ember_train::judging::masses::{by_ensembles, by_importance};
-use ember_train::smc::tempered;
-use ember_train::statistics::{Estimate, ess_fraction, t95};
 
 use crate::mean_se;
 

@@ -10,11 +10,12 @@
 
 use ember_model::params::upload;
 use ember_model::{EnergyModel, EnergySpec};
+use ember_sampler::evidence::Ensembles;
 use ember_sampler::kernel::Ula;
 use ember_sampler::{FlowProposal, Scheme};
 use ember_train::config::{AuditConfig, Config};
 use ember_train::dataset::Truth;
-use ember_train::ensembles::Ensembles;
+use ember_train::training::start;
 
 use super::{Coverage, Plan, REPEATS, Subject, WALKERS};
 use crate::cpu;
@@ -120,7 +121,7 @@ impl Tilted {
     /// If it cannot be drawn or moved.
     pub fn audit(&self, seed: u64) -> Ensembles {
         let config = AuditConfig { walkers: WALKERS, repeats: REPEATS, every: UPDATES };
-        let mut audit = Ensembles::audit(&config, &self.start, seed, &cpu()).expect("exact draws");
+        let mut audit = start::audit(&config, &self.start, seed, &cpu()).expect("exact draws");
         for (update, model) in (0..).zip(&self.path) {
             audit.advance(&Ula::new(0.05), 1, model, seed, update, 1).expect("a step");
             audit.resample(Scheme::Systematic, THRESHOLD, seed, update).expect("a step");
@@ -196,7 +197,7 @@ mod tests {
     use ember_model::Energy;
     use ember_model::params::download;
     use ember_model::random::{Purpose, Stream};
-    use ember_train::statistics::ess_fraction;
+    use ember_sampler::statistics::ess_fraction;
 
     use super::*;
     use crate::{assert_within_se, mean_se};

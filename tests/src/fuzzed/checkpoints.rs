@@ -9,7 +9,8 @@ use ember_train::config::{Config, Overrides};
 use ember_train::error::Error;
 use ember_train::memory::{self, Room};
 use ember_train::store::checkpoint::{self, Checkpoint};
-use ember_train::store::record::{self, Opened};
+use ember_train::store::opened::{self, Opened};
+use ember_train::store::record;
 use ember_train::training::trainer::{Trainer, walkers_at_theta};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -122,7 +123,7 @@ fn base(text: &str) -> Base {
     for _ in 0..2 {
         trainer.update(true).expect("an update");
     }
-    let checkpoint = record::checkpoint(&trainer, "flex");
+    let checkpoint = trainer.to_state("flex");
     let config = trainer.config.to_toml();
     scratch::within("base", |run| {
         let dir = checkpoint::save(run, &checkpoint, 1).expect("saved");
@@ -210,7 +211,7 @@ fn checkpoint_files(bytes: &[u8]) {
 pub(super) fn opened(run: &Path) {
     let device = Device::flex();
     let fine = |error: &Error| assert_eq!(error.exit_code(), 2, "{error}");
-    match record::open(run, &device) {
+    match opened::open(run, &device) {
         Ok(opened) => looked_at(opened, run),
         Err(error) => fine(&error),
     }
@@ -250,7 +251,7 @@ fn resumed(run: &Path, device: &Device) -> Result<Trainer, Error> {
     memory::check(&config, &room, &path)?;
     let (origin, found) = checkpoint::newest_intact(run)?;
     record::check_config(&config, &found, &path)?;
-    record::trainer(config, &found, &origin, device)
+    Trainer::from_state(config, &found, &origin, device)
 }
 
 fn seeds() -> Vec<Vec<u8>> {

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel, EnergySpec};
-use ember_train::store::record;
+use ember_train::store::opened;
 use ember_train::store::tensor_file::{NamedTensor, TensorFile, Values};
 
 use super::{Target, configs, scratch};
@@ -33,7 +33,7 @@ fn weights(bytes: &[u8]) {
         let metadata = [("ember.config".to_owned(), text.to_owned())].into();
         let has_tensors = !tensors.is_empty();
         TensorFile { tensors, metadata }.write(&path).expect("written");
-        match record::open(&path, &Device::flex()) {
+        match opened::open(&path, &Device::flex()) {
             Err(error) => assert_eq!(error.exit_code(), 2, "{error}"),
             Ok(opened) if has_tensors => used(&opened.model, &path),
             Ok(_) => {}
@@ -80,7 +80,7 @@ fn used(model: &EnergyModel, path: &Path) {
     let metadata = [("ember.config".to_owned(), model.spec().to_metadata())].into();
     TensorFile { tensors: exported, metadata }.write(path).expect("written");
     // Values that are not finite are not written by the program; here they come from what the bytes ask for.
-    if let Err(error) = record::open(path, &device) {
+    if let Err(error) = opened::open(path, &device) {
         assert!(error.to_string().contains("expected a finite number"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod based;
+pub mod blockwise;
 pub mod chain;
 pub(crate) mod conditioned;
 pub mod conv;

@@ -8,6 +8,7 @@ pub mod i_sir;
 pub mod mala;
 mod metropolis;
 pub mod neutra;
+mod ready;
 mod row;
 mod transition;
 pub mod ula;
@@ -28,6 +29,7 @@ pub use hmc::Hmc;
 pub use i_sir::ISir;
 pub use mala::Mala;
 pub use neutra::Neutra;
+pub use ready::ready;
 pub use transition::Boundary;
 pub use ula::Ula;
 

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::config::{Adam, Config, OptimizerConfig};
 use crate::error::Error;
 use crate::memory::Need;
-use crate::store::record;
+use crate::store::opened;
 use crate::store::tensor_file::TensorFile;
 use crate::training::optimizer::Optimizer;
 use crate::training::trainer::Trainer;
@@ -88,7 +88,7 @@ impl Source<'_> {
     fn load(&self, device: &Device) -> Result<(EnergyModel, Tensor<2>), Error> {
         match *self {
             Self::Files { model, positions: path } => {
-                let model = record::open(model, device)?.model;
+                let model = opened::open(model, device)?.model;
                 let (position, shape) = positions(path, &model)?;
                 Ok((model, Tensor::from_data(TensorData::new(position, shape), device)))
             }

@@ -7,7 +7,8 @@ use ember_model::params::download;
 
 use crate::cli::ExportArgs;
 use crate::error::Error;
-use crate::store::record::{self, WALKERS_PREFIX};
+use crate::store::opened;
+use crate::store::record::WALKERS_PREFIX;
 use crate::store::tensor_file::{NamedTensor, TensorFile};
 use crate::training::trainer::walkers_at_theta;
 use crate::{device, logging};
@@ -15,7 +16,7 @@ use crate::{device, logging};
 pub(super) fn run(args: &ExportArgs) -> Result<(), Error> {
     logging::init();
     let selected = device::select("flex")?;
-    let mut subject = record::open(&args.path, &selected.device)?;
+    let mut subject = opened::open(&args.path, &selected.device)?;
     if args.ema {
         subject = subject.averaged(&args.path)?;
     }

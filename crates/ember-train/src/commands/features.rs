@@ -12,9 +12,9 @@ use crate::error::Error;
 use crate::judging::features::{
     DEFAULT_SAMPLES, FeatureDistances, FeatureNetwork, FeatureOptions, clean, judge,
 };
-use crate::store::record::Opened;
-use crate::training::start::exact_draws;
+use crate::store::opened::Opened;
 use crate::training::trainer::walkers_at_theta;
+use ember_sampler::exact_draws;
 
 /// Reads the network, before anything slow is done, once it is known that there is something to judge.
 ///

@@ -5,13 +5,13 @@ use std::fmt::Write;
 use crate::cli::InfoArgs;
 use crate::error::Error;
 use crate::store::checkpoint::Source;
-use crate::{device, logging, store::metrics, store::record};
+use crate::{device, logging, store::metrics, store::opened};
 
 pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
     logging::init();
     let flex = device::select("flex")?.device;
     let source = Source::open(&args.path)?;
-    let subject = record::open(&args.path, &flex)?;
+    let subject = opened::open(&args.path, &flex)?;
     let mut text = String::new();
     let kind = match &source {
         Source::Run { .. } => "run folder",

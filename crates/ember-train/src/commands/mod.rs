@@ -7,6 +7,8 @@ mod eval;
 mod export;
 mod features;
 mod info;
+mod kept;
+pub mod picture;
 mod report;
 mod resume;
 mod sample;

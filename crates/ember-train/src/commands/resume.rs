@@ -13,7 +13,11 @@ use crate::store::lock::RunLock;
 use crate::store::metrics::{self, MetricsWriter};
 use crate::training::run::{Run, Signals};
 use crate::training::trainer::Trainer;
-use crate::{device, logging, memory, shell, store::record, training::watchdog};
+use crate::{
+    device, logging, memory, shell,
+    store::{folder, record},
+    training::watchdog,
+};
 
 pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
     logging::init();
@@ -47,7 +51,7 @@ pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
     if args.steps.is_some() {
         trainer.config.write(&path)?;
     }
-    watchdog::give_up_after(dir, trainer.step)?;
+    folder::give_up_after(dir, trainer.step)?;
     watchdog::resume(dir, trainer.rollbacks)?;
     let metrics = MetricsWriter::resume(dir, trainer.step)?;
     let time_before = metrics::read(dir)?.last().map_or(0.0, |line| line.time_s);
@@ -63,6 +67,7 @@ pub(super) fn run(args: &ResumeArgs) -> Result<(), Error> {
         metrics,
         time_before,
         sources,
+        draw: super::picture::samples,
     };
     run.train(&mut trainer, &signals)?;
     super::summary::print(dir, trainer)
@@ -88,5 +93,5 @@ fn restore(dir: &Path, config: Config, device: &Device, label: &str) -> Result<T
         );
     }
     record::check_config(&config, &found, &dir.join("config.toml"))?;
-    record::trainer(config, &found, &origin, device)
+    Trainer::from_state(config, &found, &origin, device)
 }

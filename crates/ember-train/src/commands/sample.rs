@@ -8,13 +8,14 @@ use ember_sampler::{Noise, Walkers};
 
 use crate::cli::SampleArgs;
 use crate::error::Error;
+use crate::logging::Listener;
 use crate::memory::{self, Sizes};
-use crate::smc::{SmcOptions, tempered};
-use crate::store::record::{self, Opened};
+use crate::store::opened::{self, Opened};
 use crate::store::samples::Samples;
 use crate::training::trainer::walkers_at_theta;
 use crate::view::denoise::denoised;
 use crate::{device, logging};
+use ember_sampler::evidence::smc::{self, AnnealedPath, SmcOptions};
 
 /// The most elements of a tensor: device code indexes with 32 bits.
 const MOST_NUMBERS: usize = u32::MAX as usize;
@@ -28,7 +29,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     }
     Samples::check_path(&args.out)?;
     let selected = device::select(&args.device.device)?;
-    let mut subject = record::open(&args.path, &selected.device)?;
+    let mut subject = opened::open(&args.path, &selected.device)?;
     selected.check_precision(subject.model.spec().precision, &args.path)?;
     if args.ema {
         subject = subject.averaged(&args.path)?;
@@ -111,7 +112,9 @@ fn draw(subject: &Opened, args: &SampleArgs) -> Result<Walkers, Error> {
     );
     let options =
         SmcOptions { walkers: args.count.max(1_000), seed: args.seed, repeats: 2, ..SmcOptions::default() };
-    let result = tempered(model, options)?;
+    let listener = Listener::default();
+    let path = AnnealedPath::of(model).ok_or(ember_sampler::Error::NoStart)?.telling(&listener);
+    let result = smc::along(&path, options)?;
     Ok(by_weight(result.ensembles.pooled(), args.count, stream))
 }
 

@@ -3,16 +3,16 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::chains::{Mixing, Quantity};
 use crate::error::Error;
 use crate::judging::eval::{Evaluation, evaluate};
 use crate::judging::features::FeatureDistances;
 use crate::judging::log_z::LogZEstimate;
 use crate::judging::masses::IMPORTANCE;
 use crate::shell;
-use crate::statistics::Estimate;
-use crate::store::record::Opened;
+use crate::store::opened::Opened;
 use crate::training::trainer::Trainer;
+use ember_sampler::diagnostics::{Mixing, Quantity};
+use ember_sampler::statistics::Estimate;
 
 /// Below this ess fraction importance weights and their standard errors rest on too few draws.
 const FEW: f64 = 0.01;
@@ -38,7 +38,7 @@ pub(super) fn print(dir: &Path, trainer: Trainer) -> Result<(), Error> {
             run: Some(dir.to_path_buf()),
         };
         let evaluation = evaluate(&subject, 2, seed)?;
-        super::eval::keep(dir, &evaluation)?;
+        super::kept::keep(dir, &evaluation)?;
         text += &table(&evaluation);
     } else {
         text += &doubtful(&trainer.doubts);

@@ -10,7 +10,7 @@ use crate::store::lock::RunLock;
 use crate::store::metrics::MetricsWriter;
 use crate::training::run::{Run, Signals};
 use crate::training::trainer::Trainer;
-use crate::{device, logging, memory, shell, store::record};
+use crate::{device, logging, memory, shell};
 
 pub(super) fn run(args: &TrainArgs) -> Result<(), Error> {
     logging::init();
@@ -36,6 +36,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<(), Error> {
         device_name: selected.name,
         time_before: 0.0,
         sources,
+        draw: super::picture::samples,
     };
     run.train(&mut trainer, &signals)?;
     super::summary::print(&run.dir, trainer)
@@ -52,7 +53,7 @@ fn create(dir: &Path, trainer: &mut Trainer, device_label: &str) -> Result<RunLo
     trainer.config.write(&staging.path().join("config.toml")).map_err(|error| error.before_the_run(dir))?;
     if trainer.config.starts_from_flows() {
         trainer.check()?;
-        checkpoint::save(staging.path(), &record::checkpoint(trainer, device_label), 1)?;
+        checkpoint::save(staging.path(), &trainer.to_state(device_label), 1)?;
     }
     match atomic::commit_new_folder(staging, dir) {
         // Another process was faster.

@@ -12,7 +12,7 @@ use super::document::Document;
 use super::validate::{at_least_one, energy_error, fail, positive};
 use super::{Config, PretrainConfig};
 use crate::error::Error;
-use crate::store::record;
+use crate::store::opened;
 
 impl Document {
     /// Puts the flow's own table in the place of a path, as in `base = "runs/moons_realnvp-seed0"`, and notes the path.
@@ -22,7 +22,7 @@ impl Document {
     pub(super) fn resolve_base(&mut self, shape: SampleShape) -> Result<(), Error> {
         let Some(path) = self.path_of_base() else { return Ok(()) };
         let wrong = |document: &Self, message: String| document.error("energy", "base", message);
-        let subject = record::open(Path::new(&path), &Device::flex())
+        let subject = opened::open(Path::new(&path), &Device::flex())
             .map_err(|error| wrong(self, format!("\"{path}\" was to hold a flow: {error}")))?;
         let spec = subject.model.spec();
         if subject.model.flow().is_none() {

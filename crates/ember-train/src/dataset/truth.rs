@@ -42,6 +42,15 @@ pub enum Modes {
 }
 
 impl Modes {
+    /// The masses of a mixture model, by the mode that each of its means belongs to, `[modes]`.
+    pub fn masses_of(&self, model: &Mixture) -> Vec<f64> {
+        let mut masses = vec![0.0; self.count()];
+        for (mean, mass) in model.means.iter().zip(&model.masses) {
+            masses[self.of(mean)] += mass;
+        }
+        masses
+    }
+
     /// Number of modes.
     pub fn count(&self) -> usize {
         match self {

@@ -2,12 +2,12 @@
 //!
 //! log Z is `log_z.rs`'s. Masses are read off the *model* ([`crate::judging::masses`]).
 
+use std::time::Instant;
+
 use ember_model::EnergyModel;
 use ember_sampler::Walkers;
 use serde::Serialize;
 
-use crate::ais::{self, TwoSided};
-use crate::chains::{self, Mixing};
 use crate::config::Config;
 use crate::dataset::{Data, Truth};
 use crate::error::Error;
@@ -19,10 +19,16 @@ use crate::judging::grid::EnergyGrid;
 use crate::judging::likelihood::{self, BitsPerDim};
 use crate::judging::log_z::{Failure, Found, Independent, LogZ, LogZEstimate, log_z};
 use crate::judging::masses::{self, Masses};
+use crate::judging::mixing;
 use crate::judging::ood::{self, Against, OutOfDistribution};
-use crate::pareto;
-use crate::statistics::{Estimate, ess_fraction};
-use crate::store::record::Opened;
+use crate::logging::Listener;
+use crate::store::opened::Opened;
+use ember_sampler::diagnostics::Mixing;
+use ember_sampler::diagnostics::pareto;
+use ember_sampler::evidence::Ensembles;
+use ember_sampler::evidence::ais::{self, AisOptions, TwoSided};
+use ember_sampler::evidence::smc::AnnealedPath;
+use ember_sampler::statistics::{Estimate, ess_fraction};
 
 /// Cells an axis of the mass grids, in one and two dimensions.
 const CELLS: [usize; 2] = [8_000, 400];
@@ -145,7 +151,7 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
     let Found { log_z, estimates, independent, failures } =
         log_z(model, subject.audit.as_ref(), flow, options)?;
     let walkers = independent.as_ref().map(|(ensembles, _)| ensembles);
-    let two_sided = options.ais.map(|ais| ais::of_model(model, walkers, ais)).transpose()?;
+    let two_sided = options.ais.map(|ais| two_sided(model, walkers, ais)).transpose()?;
     let mut evaluation = Evaluation {
         step: subject.step,
         cross_entropy: None,
@@ -187,7 +193,7 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
     if let Some(steps) = options.mixing {
         let truth = subject.config.as_ref().and_then(|config| config.dataset.as_dyn().truth());
         let modes = truth.as_ref().and_then(|truth| truth.modes.as_ref());
-        evaluation.mixing = Some(chains::of_subject(subject, walkers.as_ref(), modes, steps, options.seed)?);
+        evaluation.mixing = Some(mixing::of_subject(subject, walkers.as_ref(), modes, steps, options.seed)?);
     }
     if let (Some(config), Some(data)) = (&subject.config, &data) {
         judge_against_data(
@@ -201,6 +207,19 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         )?;
     }
     Ok(evaluation)
+}
+
+/// Both sides of log Z, with the seconds that they took.
+fn two_sided(
+    model: &EnergyModel,
+    walkers: Option<&Ensembles>,
+    options: AisOptions,
+) -> Result<TwoSided, Error> {
+    let begun = Instant::now();
+    let listener = Listener::default();
+    let path = AnnealedPath::of(model).ok_or(ember_sampler::Error::NoStart)?.telling(&listener);
+    let found = ais::of_model_along(&path, model, walkers, options)?;
+    Ok(TwoSided { seconds: Some(begun.elapsed().as_secs_f64()), ..found })
 }
 
 fn judge_against_data(
@@ -247,7 +266,7 @@ fn judge_against_data(
     let Some(modes) = &truth.modes else { return Ok(()) };
     evaluation.mode_weights_data = Some(data.train_fractions());
     let masses = if let Some(mixture) = model.mixture() {
-        Masses::known(masses::of_mixture(&mixture, modes), "exact")
+        Masses::known(modes.masses_of(&mixture), "exact")
     } else if let Some(grid) = &grid {
         Masses::known(grid.masses(modes), "grid")
     } else {

@@ -11,13 +11,13 @@ use ember_sampler::Walkers;
 
 use crate::config::{Config, WalkerInit};
 use crate::dataset::Data;
-use crate::ensembles::Ensembles;
 use crate::error::Error;
 use crate::judging::classifier::frequencies::Population;
 use crate::judging::classifier::{ClassFrequencies, Classifier, Groups, cache, class_frequencies};
 use crate::training::noisy::Noisy;
 use crate::training::objective::ObjectiveConfig;
-use crate::training::trainer::energies;
+use ember_model::energy::blockwise::energies;
+use ember_sampler::evidence::Ensembles;
 
 /// Images whose energies are had at a time; a convolution keeps many numbers of each.
 const IMAGES: usize = 256;

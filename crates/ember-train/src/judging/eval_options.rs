@@ -1,9 +1,9 @@
 //! What `ember eval` is asked for.
 
-use crate::ais::AisOptions;
-use crate::judging::log_z::Estimator;
+use crate::judging::estimator::Estimator;
 use crate::judging::ood::Against;
-use crate::smc::SmcOptions;
+use ember_sampler::evidence::ais::AisOptions;
+use ember_sampler::evidence::smc::SmcOptions;
 
 /// What is measured beyond what every evaluation says.
 #[derive(Clone, Debug, Default)]

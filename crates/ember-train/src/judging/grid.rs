@@ -4,7 +4,7 @@ use ember_model::{Energy, EnergyModel};
 use rayon::prelude::*;
 
 use crate::dataset::{Modes, Truth};
-use crate::training::trainer::energies;
+use ember_model::energy::blockwise::energies;
 
 /// Energies on a regular grid of cell centres.
 #[derive(Clone, Debug)]

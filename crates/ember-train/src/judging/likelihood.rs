@@ -7,9 +7,9 @@
 use ember_model::shape::Support;
 use serde::Serialize;
 
-use crate::ais::TwoSided;
 use crate::dataset::{BIN, Data, Rows};
-use crate::statistics::Estimate;
+use ember_sampler::evidence::ais::TwoSided;
+use ember_sampler::statistics::Estimate;
 
 /// Bits per dimension of the held-out images.
 #[derive(Clone, Debug, Serialize)]

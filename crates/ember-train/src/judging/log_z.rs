@@ -4,18 +4,19 @@
 //! (ALGORITHMS 1.6). An estimator whose value is not finite gives way to the next, and says so. With a flow, importance and bridge sampling cost a few thousand energies and stand beside the first one.
 
 use burn::tensor::{Tensor, TensorData};
-use clap::ValueEnum;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
 use ember_sampler::{FlowProposal, Walkers};
 use serde::Serialize;
 
-use crate::ensembles::Ensembles;
 use crate::error::Error;
-use crate::flow_estimates::{FlowEstimate, FlowOptions, bridge, importance};
+use crate::judging::estimator::Estimator;
 use crate::judging::eval_options::EvalOptions;
-use crate::smc::{AnnealedPath, no_start, tempered};
-use crate::statistics::{Estimate, t95};
+use crate::logging::Listener;
+use ember_sampler::evidence::Ensembles;
+use ember_sampler::evidence::smc::{self, AnnealedPath};
+use ember_sampler::evidence::{FlowEstimate, FlowOptions, bridge, importance};
+use ember_sampler::statistics::{Estimate, t95};
 
 /// With fewer starting walkers represented per repeat, a repeat rests on a handful of families and they agree by chance.
 const FEW_ANCESTORS: usize = 10;
@@ -146,33 +147,6 @@ impl LogZEstimate {
     }
 }
 
-/// `--estimators`: what log Z is to be had by, beside what is reported anyway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Estimator {
-    /// Every one that can be had.
-    All,
-    /// Independent weighted walkers beside the training.
-    Audit,
-    /// Tempered sequential Monte Carlo.
-    Smc,
-    /// Draws of a flow, weighted.
-    Importance,
-    /// Draws of a flow and samples of the model.
-    Bridge,
-}
-
-impl Estimator {
-    fn name(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Audit => "audit",
-            Self::Smc => "smc",
-            Self::Importance => "importance",
-            Self::Bridge => "bridge",
-        }
-    }
-}
-
 /// Independent weighted walkers at the model's θ, and what they are called.
 pub type Independent = (Ensembles, &'static str);
 
@@ -207,8 +181,9 @@ pub fn log_z(
     flow: Option<&FlowProposal>,
     options: &EvalOptions,
 ) -> Result<Found, Error> {
-    let has_start = AnnealedPath::of(model).is_some();
-    refuse(options, audit.is_some(), has_start, flow.is_some())?;
+    let listener = Listener::default();
+    let path = AnnealedPath::of(model).map(|path| path.telling(&listener));
+    refuse(options, audit.is_some(), path.is_some(), flow.is_some())?;
     let exact = model.log_z();
     let wanted =
         |estimator| options.estimators.contains(&Estimator::All) || options.estimators.contains(&estimator);
@@ -231,8 +206,8 @@ pub fn log_z(
         }
     }
     let smc_wanted = wanted(Estimator::Smc);
-    if has_start && (log_z.is_none() || smc_wanted) {
-        match tempered(model, options.smc(model.dim())) {
+    if let Some(path) = path.filter(|_| log_z.is_none() || smc_wanted) {
+        match smc::along(&path, options.smc(model.dim())).map_err(Error::from) {
             Ok(result) => {
                 let ancestors = result.ensembles.walkers.distinct_ancestors();
                 let estimate = LogZEstimate::of_ensembles(&result.ensembles, "smc", ancestors);
@@ -264,7 +239,7 @@ pub fn log_z(
         };
         match found {
             Some(Ok(found)) => estimates.push(LogZEstimate::of_flow(estimator, &found)),
-            Some(Err(error)) => failed(&mut failures, estimator, error.to_string(), &named)?,
+            Some(Err(error)) => failed(&mut failures, estimator, Error::from(error).to_string(), &named)?,
             None if named(estimator) => {
                 return Err(Error::usage(
                     "--estimators bridge: bridge sampling needs samples of the model beside a flow: an [audit], a tractable \
@@ -308,7 +283,7 @@ fn failed(
 /// Why there is no log Z at all.
 fn none_left(failures: &[Failure]) -> Error {
     if failures.is_empty() {
-        return no_start();
+        return ember_sampler::Error::NoStart.into();
     }
     let found: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
     Error::failed(format!("no estimator of log Z gave a finite value: {}", found.join("; ")))

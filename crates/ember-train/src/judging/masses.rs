@@ -14,14 +14,13 @@
 //! has, is not seen at all, whatever the ess fraction.
 
 use ember_model::EnergyModel;
-use ember_model::energy::Mixture;
 use ember_model::params::download;
 
 use crate::dataset::{Modes, Truth};
-use crate::ensembles::Ensembles;
-use crate::pareto;
-use crate::statistics::{Estimate, ess_fraction, ratio};
-use crate::training::trainer::energies;
+use ember_model::energy::blockwise::energies;
+use ember_sampler::diagnostics::pareto;
+use ember_sampler::evidence::Ensembles;
+use ember_sampler::statistics::{Estimate, ess_fraction, ratio};
 
 /// The method's name.
 pub const IMPORTANCE: &str = "importance";
@@ -52,15 +51,6 @@ impl Masses {
     }
 }
 
-/// The masses of a mixture model, by the mode that each of its means belongs to.
-pub fn of_mixture(model: &Mixture, modes: &Modes) -> Vec<f64> {
-    let mut masses = vec![0.0; modes.count()];
-    for (mean, mass) in model.means.iter().zip(&model.masses) {
-        masses[modes.of(mean)] += mass;
-    }
-    masses
-}
-
 /// Weighted frequencies of independent walkers, with standard errors over the repeats.
 pub fn by_ensembles(ensembles: &Ensembles, modes: &Modes, method: &'static str) -> Masses {
     let walkers = &ensembles.walkers;
@@ -87,7 +77,7 @@ pub struct Importance {
     pub masses: Masses,
     /// `(Σw)² / Σw² / n` of all draws.
     pub ess_fraction: f64,
-    /// Pareto k̂ of the weights; see [`crate::pareto`].
+    /// Pareto k̂ of the weights; see [`ember_sampler::diagnostics::pareto`].
     pub pareto_k: f64,
     /// Whether k̂ is above its limit, .7: the masses are then not to be shown.
     pub withheld: bool,

@@ -3,6 +3,7 @@
 //! May use everything but `commands`.
 
 pub mod classifier;
+pub mod estimator;
 pub mod eval;
 pub mod eval_images;
 pub mod eval_options;
@@ -11,4 +12,5 @@ pub mod grid;
 pub mod likelihood;
 pub mod log_z;
 pub mod masses;
+pub mod mixing;
 pub mod ood;

@@ -12,9 +12,9 @@ use serde::Serialize;
 use crate::dataset::gaussian_fit::GaussianFit;
 use crate::dataset::{Data, Rows};
 use crate::error::Error;
-use crate::statistics::Estimate;
 use crate::training::noisy::Noisy;
-use crate::training::trainer::energies;
+use ember_model::energy::blockwise::energies;
+use ember_sampler::statistics::Estimate;
 
 /// The most samples of a set that are scored.
 const MOST: usize = 10_000;

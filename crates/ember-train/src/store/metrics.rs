@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::statistics::{Estimate, nan_if_null};
 use crate::store::checkpoint::atomic;
+use ember_sampler::statistics::{Estimate, nan_if_null};
 
 /// The file of metric lines in a run folder.
 pub const METRICS: &str = "metrics.jsonl";

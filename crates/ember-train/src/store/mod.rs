@@ -4,8 +4,10 @@
 
 pub mod checkpoint;
 pub mod checksum;
+pub mod folder;
 pub mod lock;
 pub mod metrics;
+pub mod opened;
 pub mod record;
 pub mod samples;
 pub mod tensor_file;

@@ -14,7 +14,6 @@ use burn::tensor::Device;
 use crate::error::Error;
 use crate::shell;
 use crate::store::checkpoint;
-use crate::training::run::Run;
 use crate::training::trainer::Trainer;
 
 /// What `f` gives, or the text of the panic it ended in. The caller uses nothing that `f` was changing.
@@ -26,8 +25,7 @@ pub fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
 }
 
 /// The error of a run whose update panicked.
-pub(crate) fn of_update(run: &Run, trainer: &Trainer, panic: &str) -> Error {
-    let device = &run.device_name;
+pub(crate) fn of_update(run: &Path, device: &str, trainer: &Trainer, panic: &str) -> Error {
     let what = match failure(trainer.device()) {
         _ if is_out_of_memory(panic) => out_of_memory(device, panic),
         Some(failure) => format!("the device {device} was lost: {failure}"),
@@ -35,7 +33,7 @@ pub(crate) fn of_update(run: &Run, trainer: &Trainer, panic: &str) -> Error {
             format!("{}, on {device}. It answers, so that this is a fault of the program", summary(panic))
         }
     };
-    Error::failed(format!("step {}: {what}. {}", trainer.step, way_on(&run.dir)))
+    Error::failed(format!("step {}: {what}. {}", trainer.step, way_on(run)))
 }
 
 /// The error of a command that panicked outside of a training loop.

@@ -14,5 +14,6 @@ pub mod progress;
 pub mod run;
 pub mod signals;
 pub mod start;
+mod state;
 pub mod trainer;
 pub mod watchdog;

@@ -10,8 +10,8 @@ use ember_sampler::reduce;
 
 use crate::config::{Adam, OptimizerConfig, PretrainConfig, Schedule};
 use crate::error::Error;
+use crate::logging::Milestones;
 use crate::training::optimizer::Optimizer;
-use crate::training::progress::Milestones;
 
 /// Updates between two looks at the loss.
 const LOOK: u64 = 100;

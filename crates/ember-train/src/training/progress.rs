@@ -1,7 +1,7 @@
 //! What a user watches: a progress bar on a terminal, tracing lines off it.
 
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -86,36 +86,6 @@ impl Progress {
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
-        }
-    }
-}
-
-/// Lines on how far a long computation is: one per tenth of it, and none where all of it takes seconds.
-pub struct Milestones {
-    what: &'static str,
-    start: Instant,
-    tenths: u32,
-}
-
-impl Milestones {
-    /// What is done from now on.
-    pub fn new(what: &'static str) -> Self {
-        Self { what, start: Instant::now(), tenths: 0 }
-    }
-
-    /// A fraction of it is done; `detail` says how far in its own terms.
-    pub fn reach(&mut self, fraction: f64, detail: impl FnOnce() -> String) {
-        const QUIET: Duration = Duration::from_secs(5);
-        let tenths = (10.0 * fraction) as u32;
-        let elapsed = self.start.elapsed();
-        if tenths > self.tenths && elapsed > QUIET {
-            self.tenths = tenths;
-            tracing::info!(
-                elapsed_s = format_args!("{:.0}", elapsed.as_secs_f64()),
-                "{}: {}",
-                self.what,
-                detail()
-            );
         }
     }
 }

@@ -1,21 +1,18 @@
 //! Driving a run: updates, metric lines, checkpoints, pictures, signals.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::dataset::Sources;
 use crate::error::Error;
-use crate::judging::masses;
 use crate::shell;
 use crate::store::checkpoint::{self, Retention};
 use crate::store::metrics::{MetricsLine, MetricsWriter};
-use crate::store::record;
 use crate::training::faults;
 use crate::training::progress::Progress;
 pub use crate::training::signals::Signals;
 use crate::training::trainer::{Logged, Trainer, UpdateInfo};
 use crate::training::watchdog;
-use crate::view::picture;
 
 /// How fast a run goes.
 struct Pace {
@@ -47,6 +44,9 @@ impl Pace {
     }
 }
 
+/// Draws the picture of a training state into a run folder.
+pub type Draw = fn(&Trainer, &Path) -> Result<PathBuf, Error>;
+
 /// A run folder being written.
 pub struct Run {
     /// The folder.
@@ -61,6 +61,8 @@ pub struct Run {
     pub time_before: f64,
     /// The files of the data set.
     pub sources: Sources,
+    /// Draws a state into the run folder: training itself shows nothing.
+    pub draw: Draw,
 }
 
 impl Run {
@@ -81,7 +83,9 @@ impl Run {
         while result.is_ok() && trainer.step < steps {
             // burn reports a device that failed by a panic, where the host next reads from it.
             result = faults::caught(|| self.guarded_update(trainer, signals, &progress, &mut pace))
-                .unwrap_or_else(|panic| Err(faults::of_update(self, trainer, &panic)));
+                .unwrap_or_else(|panic| {
+                    Err(faults::of_update(&self.dir, &self.device_name, trainer, &panic))
+                });
         }
         progress.finish();
         result?;
@@ -104,7 +108,7 @@ impl Run {
             Err(error @ (Error::NonFinite { .. } | Error::Diverged { .. }))
                 if trainer.config.watchdog.max_rollbacks > 0 =>
             {
-                watchdog::roll_back(self, trainer, error)?;
+                watchdog::roll_back(&self.dir, &mut self.metrics, trainer, error)?;
                 pace.restart(trainer.step);
                 progress.set(trainer.step);
             }
@@ -141,7 +145,7 @@ impl Run {
         if save {
             self.save(trainer)?;
             if last || picture_is_due(next, trainer.config.output.checkpoint_every, trainer.config.steps) {
-                picture::samples(trainer, &self.dir)?;
+                (self.draw)(trainer, &self.dir)?;
             }
             self.check_sources()?;
         }
@@ -175,7 +179,7 @@ impl Run {
         trainer.redraw()?;
         trainer.check()?;
         self.metrics.sync()?;
-        let state = record::checkpoint(trainer, &self.device_label);
+        let state = trainer.to_state(&self.device_label);
         let output = &trainer.config.output;
         let retention =
             Retention { keep: output.keep_checkpoints, scheduled_every: Some(output.checkpoint_every) };
@@ -199,8 +203,7 @@ fn metrics_line(
     let moved = trainer.moved_per_update();
     let weighted = trainer.config.objective.as_dyn().carries_weights();
     let modes = trainer.config.dataset.as_dyn().truth().and_then(|truth| truth.modes);
-    let mode_weights =
-        trainer.model.mixture().zip(modes).map(|(model, modes)| masses::of_mixture(&model, &modes));
+    let mode_weights = trainer.model.mixture().zip(modes).map(|(model, modes)| modes.masses_of(&model));
     MetricsLine {
         step: trainer.step,
         time_s,

@@ -1,54 +1,21 @@
-//! Where walkers start, and what `log Z` of that law is; walkers that are exact draws of a flow.
+//! Where walkers start, and what `log Z` of that law is.
 
 use std::path::Path;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::energy::tilted::Tilted;
 use ember_model::random::{Purpose, Stream};
 use ember_model::shape::Support;
 use ember_model::{Energy, EnergyConfig, EnergyModel};
-use ember_sampler::weights::LogWeights;
-use ember_sampler::{Banked, Counter, Walkers};
+use ember_sampler::Walkers;
+use ember_sampler::evidence::{AUDIT_LANE, Ensembles};
 
-use crate::config::{Config, WalkerInit};
+use crate::config::{AuditConfig, Config, WalkerInit};
 use crate::dataset::{Data, Rows};
 use crate::error::Error;
+use crate::store::opened;
 use crate::training::batches::Batches;
-use crate::{store::record, training::pretrain};
-
-/// Lane of [`Purpose::Sample`] for the walkers of a run without a negative phase: `ember sample` has lane 0.
-const DRAWS_LANE: u32 = 1;
-/// Rows of them pushed through the flow at a time.
-const DRAWS_BLOCK: usize = 256;
-
-/// `count` exact draws of a flow, on its device, as walkers: a pure function of θ, the seed and the update.
-///
-/// # Errors
-/// An energy that is no flow, an update number beyond 32 bits.
-pub fn exact_draws(model: &EnergyModel, count: usize, seed: u64, update: u64) -> Result<Walkers, Error> {
-    let flow = model.flow().ok_or_else(|| Error::usage("exact draws at every θ need a flow"))?;
-    let (dim, device) = (model.dim(), model.device());
-    let latents = Stream::new(seed, Purpose::Sample).lane(DRAWS_LANE).at(update)?.normals(count, dim);
-    let (mut position, mut energy, mut energy_grad) = (Vec::new(), Vec::new(), Vec::new());
-    for block in latents.chunks(DRAWS_BLOCK * dim) {
-        let z = TensorData::new(block.to_vec(), [block.len() / dim, dim]);
-        let x = flow.forward(model.theta(), Tensor::from_data(z, device)).0;
-        let (u, grad) = model.energy_and_grad(x.clone());
-        position.push(x);
-        energy.push(u);
-        energy_grad.push(grad);
-    }
-    let energy = Tensor::cat(energy, 0);
-    Ok(Walkers {
-        position: Tensor::cat(position, 0),
-        log_weights: LogWeights::zeros(&energy),
-        energy,
-        energy_grad: Tensor::cat(energy_grad, 0),
-        ancestor: Tensor::<1, Int>::arange(0..count as i64, device),
-        log_z: Banked::new(vec![0.0], device),
-        resamplings: Counter::new(0, device),
-    })
-}
+use crate::training::pretrain;
 
 /// The base of a tilted energy: the parameters of a checkpoint, or those that `[pretrain]` fits to the data.
 ///
@@ -64,7 +31,7 @@ pub fn base(
         model.flow_part().ok_or_else(|| Error::usage("a tilted energy at temperature 1 was expected"))?;
     match &config.energy {
         EnergyConfig::Tilted(Tilted { base_from: Some(path), .. }) => {
-            let found = record::open(Path::new(path), device)?.model;
+            let found = opened::open(Path::new(path), device)?.model;
             if found.spec() != flow.spec() {
                 let message = "it is not the flow that energy.base describes: the run's base was another";
                 return Err(Error::checkpoint(Path::new(path), message));
@@ -150,4 +117,19 @@ pub fn walkers(
         _ => f64::NAN,
     };
     Ok(Walkers::new(model, position, log_z))
+}
+
+/// The `[audit]` ensemble at its start: exact draws of the starting model.
+///
+/// # Errors
+/// A starting model that cannot be drawn.
+pub fn audit(
+    config: &AuditConfig,
+    model: &EnergyModel,
+    seed: u64,
+    device: &Device,
+) -> Result<Ensembles, Error> {
+    let count = config.repeats * config.walkers;
+    let walkers = walkers(model, WalkerInit::Model, count, &Rows::F32(Vec::new()), seed, AUDIT_LANE, device)?;
+    Ok(Ensembles::new(walkers, config.repeats, AUDIT_LANE))
 }

@@ -12,14 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::store::checkpoint;
-use crate::store::metrics::{self, MetricsWriter};
-use crate::store::record;
-use crate::training::run::Run;
+use crate::store::folder::{EVENTS, give_up_after};
+use crate::store::metrics::{MetricsWriter, append_line};
 use crate::training::trainer::Trainer;
-use crate::view::picture;
-
-/// The file of events in a run folder, one JSON object a line.
-pub const EVENTS: &str = "events.jsonl";
 
 /// One line of [`EVENTS`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,7 +37,12 @@ pub struct Event {
 ///
 /// # Errors
 /// `error` itself, with what was tried, once the rollbacks are used up; files that cannot be read or written.
-pub(crate) fn roll_back(run: &mut Run, trainer: &mut Trainer, error: Error) -> Result<(), Error> {
+pub(crate) fn roll_back(
+    run: &Path,
+    metrics: &mut MetricsWriter,
+    trainer: &mut Trainer,
+    error: Error,
+) -> Result<(), Error> {
     let rollbacks = trainer.rollbacks + 1;
     let most = trainer.config.watchdog.max_rollbacks;
     if rollbacks > most {
@@ -52,15 +52,15 @@ pub(crate) fn roll_back(run: &mut Run, trainer: &mut Trainer, error: Error) -> R
     }
     let (config, data, device) = (trainer.config.clone(), trainer.data.clone(), trainer.device().clone());
     let step = trainer.step;
-    let found = checkpoint::newest_scheduled(&run.dir, config.output.checkpoint_every)
+    let found = checkpoint::newest_scheduled(run, config.output.checkpoint_every)
         .map_err(|cause| Error::failed(format!("{error}, and the run cannot be rolled back: {cause}")))?;
     *trainer = match found {
         None => trainer.restart()?,
-        Some((origin, found)) => record::trainer_on(config, data, &found, &origin, &device)?,
+        Some((origin, found)) => Trainer::from_state_on(config, data, &found, &origin, &device)?,
     };
     trainer.roll_back_to(rollbacks);
-    give_up_after(&run.dir, trainer.step)?;
-    run.metrics = MetricsWriter::resume(&run.dir, trainer.step)?;
+    give_up_after(run, trainer.step)?;
+    *metrics = MetricsWriter::resume(run, trainer.step)?;
     let event = Event {
         step,
         event: "rollback".to_owned(),
@@ -75,18 +75,7 @@ pub(crate) fn roll_back(run: &mut Run, trainer: &mut Trainer, error: Error) -> R
         learning_rate_scale = event.learning_rate_scale,
         "rolled back ({rollbacks} of {most}): {error}"
     );
-    metrics::append_line(&run.dir.join(EVENTS), &event)
-}
-
-/// Takes away what belongs to a trajectory that is given up: checkpoints, evaluations and pictures of updates beyond `step`. Killed in
-/// between, the next resume takes away the rest.
-///
-/// # Errors
-/// Any I/O error.
-pub(crate) fn give_up_after(run: &Path, step: u64) -> Result<(), Error> {
-    checkpoint::discard_after(run, step)?;
-    metrics::cut_evaluations(run, step)?;
-    picture::discard_after(run, step)
+    append_line(&run.join(EVENTS), &event)
 }
 
 /// Cuts events that a checkpoint with this many rollbacks does not know of: they happen again.

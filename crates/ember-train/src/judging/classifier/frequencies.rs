@@ -20,7 +20,7 @@ use ember_sampler::weights::normalised;
 use serde::Serialize;
 
 use super::Classifier;
-use crate::statistics::Estimate;
+use ember_sampler::statistics::Estimate;
 
 /// Weighted class frequencies beside the training set's.
 #[derive(Clone, Debug, PartialEq, Serialize)]

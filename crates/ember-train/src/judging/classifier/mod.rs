@@ -22,7 +22,7 @@ use ember_model::params::download;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Data;
-use crate::statistics::Estimate;
+use ember_sampler::statistics::Estimate;
 pub use frequencies::{ClassFrequencies, Groups, class_frequencies};
 use network::LeNet;
 pub use train::train;

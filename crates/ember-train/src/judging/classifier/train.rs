@@ -13,8 +13,8 @@ use super::{Classifier, Held, class_names};
 use crate::config::Schedule;
 use crate::dataset::{Augmentation, Data};
 use crate::error::Error;
-use crate::statistics::Estimate;
 use crate::training::noisy::Noisy;
+use ember_sampler::statistics::Estimate;
 
 /// Seed of the starting weights, the order and the noise: the classifier does not depend on the run.
 const SEED: u64 = 1998;

@@ -14,7 +14,7 @@ use faer::linalg::{evd, svd};
 use faer::{Accum, Mat, MatRef, Par};
 
 use crate::error::Error;
-use crate::statistics::Estimate;
+use ember_sampler::statistics::Estimate;
 
 /// Mean and covariance of a law.
 #[derive(Clone, Debug)]

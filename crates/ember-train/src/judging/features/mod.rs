@@ -19,9 +19,9 @@ use serde::Serialize;
 
 use crate::dataset::{Rows, byte};
 use crate::error::Error;
-use crate::statistics::Estimate;
 use crate::view::denoise::denoised;
 pub use distance::{KernelDistance, Moments, frechet, kernel_distance};
+use ember_sampler::statistics::Estimate;
 pub use inception::{FEATURES, SIDE, UnitSpec, units};
 pub use network::FeatureNetwork;
 pub use resize::Resize;

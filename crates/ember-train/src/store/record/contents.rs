@@ -17,7 +17,7 @@ const MAY_CHANGE: [&str; 7] =
 ///
 /// # Errors
 /// The first tensor or key that is not as this program writes it.
-pub(super) fn check(checkpoint: &Checkpoint, origin: &Path) -> Result<(), Error> {
+pub(crate) fn check(checkpoint: &Checkpoint, origin: &Path) -> Result<(), Error> {
     // Of θ and the training walkers no checkpoint is written with other numbers than finite ones.
     for tensor in &checkpoint.theta {
         check_tensor(tensor, origin)?;
@@ -57,7 +57,7 @@ pub(super) fn check(checkpoint: &Checkpoint, origin: &Path) -> Result<(), Error>
 }
 
 /// The audit's banked log Z, one for each repeat.
-pub(super) fn audit_log_z(extra: &serde_json::Value, origin: &Path) -> Result<Vec<f64>, Error> {
+pub(crate) fn audit_log_z(extra: &serde_json::Value, origin: &Path) -> Result<Vec<f64>, Error> {
     serde_json::from_value(extra["audit_log_z"].clone())
         .map_err(|error| Error::checkpoint(origin, format!("state.json: audit_log_z: {error}")))
 }
@@ -83,7 +83,7 @@ fn check_population(record: &WalkersRecord, name: &str, origin: &Path) -> Result
 ///
 /// # Errors
 /// A value that is not finite, with its place.
-pub(super) fn check_tensor(tensor: &HostTensor, origin: &Path) -> Result<(), Error> {
+pub(crate) fn check_tensor(tensor: &HostTensor, origin: &Path) -> Result<(), Error> {
     finite(&tensor.name, &tensor.values, origin)
 }
 

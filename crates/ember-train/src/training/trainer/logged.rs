@@ -7,9 +7,9 @@ use ember_model::params::download;
 use ember_sampler::{Banked, Summary};
 
 use super::{Reading, Trainer, UpdateInfo};
-use crate::ensembles::Ensembles;
 use crate::error::Error;
-use crate::statistics::{Estimate, log_mean_z};
+use ember_sampler::evidence::Ensembles;
+use ember_sampler::statistics::{Estimate, log_mean_z};
 
 /// The numbers of a metric line that the device has.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ pub(crate) mod assist;
 mod ending;
 mod health;
 mod logged;
-pub(crate) mod moves;
+mod moves;
 mod on_device;
 mod walk;
 
@@ -12,14 +12,13 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 use ember_model::{Energy, EnergyConfig, EnergyModel, Pass, WeightedGrads};
-use ember_sampler::{Noise, StepInfo, Summary, Walkers, reduce};
+use ember_sampler::evidence::Ensembles;
+use ember_sampler::{Estimate, Noise, StepInfo, Summary, Walkers, exact_draws, reduce};
 
 use crate::config::Config;
 use crate::dataset::Data;
 use crate::dataset::gaussian_fit::GaussianFit;
-use crate::ensembles::Ensembles;
 use crate::error::Error;
-use crate::statistics::Estimate;
 use crate::training::batches::Batches;
 use crate::training::ema::Ema;
 use crate::training::optimizer::Optimizer;
@@ -200,12 +199,12 @@ impl Trainer {
         let (init, count) = (config.walkers.init, config.walkers.count);
         let walkers = match objective.has_negative_phase() {
             true => start::walkers(&model, init, count, &data.train, config.seed, 0, device)?,
-            false => start::exact_draws(&model, count, config.seed, 0)?,
+            false => exact_draws(&model, count, config.seed, 0)?,
         };
         let audit = config
             .audit
             .as_ref()
-            .map(|audit| Ensembles::audit(audit, &model, config.seed, device))
+            .map(|audit| start::audit(audit, &model, config.seed, device))
             .transpose()?;
         let mut trainer = Self::assemble(config, data, model, walkers, audit, 0, device)?;
         trainer.assist = assist;
@@ -305,7 +304,7 @@ impl Trainer {
             return Ok(());
         }
         let count = self.config.walkers.count;
-        self.walkers = start::exact_draws(&self.model, count, self.config.seed, self.step)?;
+        self.walkers = exact_draws(&self.model, count, self.config.seed, self.step)?;
         match self.walkers.summary().finite {
             true => Ok(()),
             false => Err(self.non_finite(&self.walkers)),
@@ -452,19 +451,6 @@ impl Trainer {
     pub fn walkers_at_theta(&self) -> Walkers {
         walkers_at_theta(&self.model, self.walkers.clone(), self.carries_weights())
     }
-}
-
-/// `U_θ` of rows in host memory, row-major `[n, dim]`, in blocks of 16,384: +∞ outside the model's support, where it has no density.
-pub fn energies(model: &EnergyModel, rows: &[f32]) -> Vec<f32> {
-    let (dim, support) = (model.dim(), model.spec().support);
-    rows.chunks(16_384 * dim)
-        .flat_map(|block| {
-            let x = burn::tensor::TensorData::new(block.to_vec(), [block.len() / dim, dim]);
-            let u = ember_model::params::download(model.energy(Tensor::from_data(x, model.device())));
-            let inside = block.chunks_exact(dim).map(move |x| support.contains(x));
-            u.into_iter().zip(inside).map(|(u, inside)| if inside { u } else { f32::INFINITY })
-        })
-        .collect()
 }
 
 /// Walkers brought to the model's θ: with weights where the objective carries them, without elsewhere.

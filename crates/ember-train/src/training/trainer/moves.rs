@@ -3,7 +3,8 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ember_model::EnergyModel;
 use ember_model::params::download;
-use ember_sampler::{FlowProposal, Kernel, KernelConfig, Noise, Proposals, StepInfo};
+use ember_sampler::kernel::ready;
+use ember_sampler::{FlowProposal, Kernel, Noise, Proposals, StepInfo};
 
 use super::Trainer;
 use super::assist::Change;
@@ -20,25 +21,6 @@ const WARM_UP_WALKERS: usize = 1_000;
 const WARM_UP_GAIN: f64 = 0.2;
 /// Their lane.
 const WARM_UP_LANE: u32 = 1 << 22;
-
-/// A kernel ready to move walkers: at `step_size`, where that is not its own, and with its flows.
-///
-/// # Errors
-/// A kernel that proposes from flows, and none.
-pub fn ready(
-    kernel: &KernelConfig,
-    step_size: Option<f64>,
-    proposals: Option<&Proposals>,
-) -> Result<Box<dyn Kernel>, Error> {
-    let kernel = kernel.as_dyn();
-    let sized = kernel.with_step_size(step_size.or(kernel.step_size()).unwrap_or_default());
-    if !kernel.needs_proposals() {
-        return Ok(sized);
-    }
-    proposals.and_then(|proposals| sized.with_proposals(proposals)).ok_or_else(|| {
-        Error::usage("this kernel proposes from a flow, and there is none: neither a proposal flow nor a tilted energy's base")
-    })
-}
 
 /// The step size that brings the acceptance of the starting model's draws to the target, and that is then frozen: their own
 /// draws, not the walkers, so that the weights know nothing of it.

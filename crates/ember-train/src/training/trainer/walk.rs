@@ -7,11 +7,11 @@ use ember_sampler::{Noise, Scheme, StepInfo, Summary, Walkers, reduce, resample}
 
 use super::logged::Findings;
 use super::{NegativePhase, Reading, Settlement, Trainer, WALKER_LANE};
-use crate::ensembles::Ensembles;
 use crate::error::Error;
-use crate::statistics::Estimate;
 use crate::training::epochs::Epochs;
 use crate::training::objective::Schedule;
+use ember_sampler::evidence::Ensembles;
+use ember_sampler::statistics::Estimate;
 
 impl Trainer {
     /// Brings the walkers of this update to the model's θ, with the audit beside them.

@@ -6,13 +6,12 @@
 use std::path::Path;
 
 use burn::tensor::{Int, Tensor, TensorData};
-use ember_model::EnergyModel;
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_sampler::Walkers;
 
+use super::Scene;
 use crate::error::Error;
-use crate::training::trainer::Trainer;
 use crate::view::denoise::denoised;
 use crate::view::draw::by_weight;
 use crate::view::plot::{self, ImagePanel};
@@ -22,48 +21,38 @@ const SHOWN: usize = 64;
 /// Lane of the generator that pictures use, apart from training's and sampling's.
 const LANE: u32 = 1 << 19;
 
-/// Draws the grid of a run on images of `shape` = `[c, h, w]` to `path`; `ema` is the model at the averaged θ, where there is one.
+/// Draws the grid of a run on images of `shape` = `[c, h, w]` to `path`.
 ///
 /// # Errors
 /// Any I/O error.
-pub fn write(
-    trainer: &Trainer,
-    ema: Option<&EnergyModel>,
-    shape: [usize; 3],
-    path: &Path,
-) -> Result<(), Error> {
-    let walkers = trainer.walkers_at_theta();
+pub fn write(scene: &Scene<'_>, shape: [usize; 3], path: &Path) -> Result<(), Error> {
+    let walkers = &scene.walkers;
     let ess = walkers.summary().ess / walkers.count() as f64;
     let title = format!(
         "{} on {} · update {} · ess fraction {ess:.2}",
-        trainer.config.objective.kind(),
-        trainer.config.dataset.kind(),
-        trainer.step
+        scene.objective,
+        scene.dataset.kind(),
+        scene.step
     );
-    let panels = panels(trainer, &walkers, ema, shape)?;
+    let panels = panels(scene, shape)?;
     let notes = format!(
         "{} training images · {} walkers, {} starting ones still represented",
-        plot::grouped(trainer.data.train.len() / trainer.data.shape.dim()),
+        plot::grouped(scene.data.train.len() / scene.data.shape.dim()),
         plot::grouped(walkers.count()),
         plot::grouped(walkers.distinct_ancestors())
     );
     plot::images(path, &title, &notes, shape, &panels)
 }
 
-/// The panels, at most [`SHOWN`] images each, from `walkers` at the current θ.
-fn panels(
-    trainer: &Trainer,
-    walkers: &Walkers,
-    ema: Option<&EnergyModel>,
-    shape: [usize; 3],
-) -> Result<Vec<ImagePanel>, Error> {
-    let seed = trainer.config.seed;
-    let sigma = trainer.config.dataset.as_dyn().augmentation().noise;
+/// The panels, at most [`SHOWN`] images each.
+fn panels(scene: &Scene<'_>, shape: [usize; 3]) -> Result<Vec<ImagePanel>, Error> {
+    let (seed, walkers) = (scene.seed, &scene.walkers);
+    let sigma = scene.dataset.as_dyn().augmentation().noise;
     let noisy = sigma > 0.0;
-    let u = Stream::new(seed, Purpose::Sample).lane(LANE).at(trainer.step)?.uniform_f64(0);
+    let u = Stream::new(seed, Purpose::Sample).lane(LANE).at(scene.step)?.uniform_f64(0);
     let caption = if noisy { format!("data, with noise of σ = {sigma}") } else { "data".to_owned() };
     let most = SHOWN.min(plot::most_images(shape));
-    let mut panels = vec![ImagePanel { caption, pixels: data(trainer, most, sigma) }];
+    let mut panels = vec![ImagePanel { caption, pixels: data(scene, most, sigma) }];
 
     let shown = positions(walkers, most, u);
     panels
@@ -71,10 +60,10 @@ fn panels(
     if noisy {
         panels.push(ImagePanel {
             caption: "the same walkers, denoised".to_owned(),
-            pixels: download(denoised(&trainer.model, shown, sigma)),
+            pixels: download(denoised(scene.model, shown, sigma)),
         });
     }
-    if let Some(ema) = ema {
+    if let Some(ema) = &scene.ema {
         // A += U_θ(X) − U_EMA(X)
         let shown = positions(&walkers.clone().reweight(ema), most, u);
         let (caption, shown) = if noisy {
@@ -88,12 +77,12 @@ fn panels(
 }
 
 /// The same training images every time, with the data's noise: the same noise every time.
-fn data(trainer: &Trainer, most: usize, sigma: f64) -> Vec<f32> {
-    let stream = Stream::new(trainer.config.seed, Purpose::Sample).lane(LANE + 1);
-    let dim = trainer.data.shape.dim();
-    let order = stream.permutation(trainer.data.train.len() / dim);
+fn data(scene: &Scene<'_>, most: usize, sigma: f64) -> Vec<f32> {
+    let stream = Stream::new(scene.seed, Purpose::Sample).lane(LANE + 1);
+    let dim = scene.data.shape.dim();
+    let order = stream.permutation(scene.data.train.len() / dim);
     let rows = order.iter().take(most).map(|&row| row as usize);
-    let mut pixels = trainer.data.train.gather(dim, rows);
+    let mut pixels = scene.data.train.gather(dim, rows);
     if sigma > 0.0 {
         let noise = stream.lane(LANE + 2).normals(pixels.len() / dim, dim);
         pixels.iter_mut().zip(noise).for_each(|(pixel, xi)| *pixel += sigma as f32 * xi);

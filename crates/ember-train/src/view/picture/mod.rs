@@ -3,52 +3,72 @@
 use std::path::{Path, PathBuf};
 
 use ember_model::energy::Mixture;
+use ember_model::energy::blockwise::energies;
 use ember_model::params::download;
-use ember_model::{Energy, EnergyModel, SampleShape};
+use ember_model::{EnergyModel, SampleShape};
+use ember_sampler::Walkers;
 
-use crate::dataset::Truth;
+use crate::dataset::{Data, DatasetConfig, Truth};
 use crate::error::Error;
-use crate::judging::grid::EnergyGrid;
-use crate::store::checkpoint::{dir_name, step_of};
-use crate::training::trainer::{Trainer, energies};
+use crate::store::folder;
 use crate::view::plot::{self, Cloud, Grid2d, Model};
 
 pub mod grid;
 
 /// Points an axis of the two-dimensional density.
 const SIDE: usize = 200;
-/// Cells of the one-dimensional normalisation.
-const CELLS: usize = 4_000;
+
+/// A density of the first coordinate, `[n]` of `[n]`.
+pub type Density1d<'a> = Box<dyn Fn(&[f64]) -> Vec<f64> + 'a>;
+
+/// A state of a run, to be shown.
+pub struct Scene<'a> {
+    /// The update.
+    pub step: u64,
+    /// The run's seed.
+    pub seed: u64,
+    /// The objective's name.
+    pub objective: &'static str,
+    /// Whether the walkers' log-weights count.
+    pub weighted: bool,
+    /// What the data set says of itself.
+    pub dataset: &'a DatasetConfig,
+    /// The data.
+    pub data: &'a Data,
+    /// The model.
+    pub model: &'a EnergyModel,
+    /// The model at the moving average of θ, where there is one.
+    pub ema: Option<EnergyModel>,
+    /// The walkers at the model's θ.
+    pub walkers: Walkers,
+    /// The model's normalised density of the first coordinate, where it can be had.
+    pub density: Option<Density1d<'a>>,
+}
 
 /// Writes `samples/step_00001000.png` of the run folder: walkers (weighted) beside the data, images as a grid.
 ///
 /// # Errors
 /// Any I/O error.
-pub fn samples(trainer: &Trainer, run: &Path) -> Result<PathBuf, Error> {
-    let folder = run.join("samples");
-    std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, error))?;
-    let path = folder.join(format!("{}.png", dir_name(trainer.step)));
-    if let SampleShape::Image(shape) = trainer.data.shape {
-        grid::write(trainer, trainer.ema_model().as_ref(), shape, &path)?;
+pub fn samples(scene: &Scene<'_>, run: &Path) -> Result<PathBuf, Error> {
+    let path = folder::picture(run, scene.step)?;
+    if let SampleShape::Image(shape) = scene.data.shape {
+        grid::write(scene, shape, &path)?;
         return Ok(path);
     }
-    let walkers = trainer.walkers_at_theta();
-    let position = download(walkers.position.clone());
-    let log_weights = download(walkers.log_weights.value());
-    let weighted = trainer.config.objective.as_dyn().carries_weights();
-    let dim = walkers.dim();
-    let cloud = Cloud { position: &position, dim, log_weights: weighted.then_some(&log_weights) };
-    let train = trainer.data.train.values();
+    let position = download(scene.walkers.position.clone());
+    let log_weights = download(scene.walkers.log_weights.value());
+    let dim = scene.walkers.dim();
+    let cloud = Cloud { position: &position, dim, log_weights: scene.weighted.then_some(&log_weights) };
+    let train = scene.data.train.values();
     let data = Cloud::unweighted(&train, dim);
-    let truth = trainer.config.dataset.as_dyn().truth();
-    let title = format!("{} · update {}", trainer.config.objective.kind(), trainer.step);
-    let model = &trainer.model;
+    let truth = scene.dataset.as_dyn().truth();
+    let title = format!("{} · update {}", scene.objective, scene.step);
     let mixture = truth.as_ref().and_then(Truth::mixture);
     let truth_density = |x: &[f64]| mixture.map_or_else(Vec::new, |(mixture, std)| marginal(mixture, std, x));
     let truth_density: Option<plot::Density<'_>> = mixture.is_some().then_some(&truth_density);
     if dim == 2 {
         let mut grid = Grid2d::around(&[&cloud, &data], SIDE);
-        grid.energy = energies(model, &grid.points());
+        grid.energy = energies(scene.model, &grid.points());
         let truth_grid = truth.as_ref().map(|truth| {
             let log_probs = truth.log_probs(&grid.points());
             Grid2d { energy: log_probs.iter().map(|log_prob| -log_prob as f32).collect(), ..grid.clone() }
@@ -56,55 +76,14 @@ pub fn samples(trainer: &Trainer, run: &Path) -> Result<PathBuf, Error> {
         let known = Model { grid: Some(&grid), truth_grid: truth_grid.as_ref(), ..Model::default() };
         plot::population(&path, &title, &cloud, Some(&data), &known)?;
     } else {
-        let density = first_coordinate(model, &train);
-        let known = Model { density: density.as_deref(), truth: truth_density, ..Model::default() };
+        let known = Model { density: scene.density.as_deref(), truth: truth_density, ..Model::default() };
         plot::population(&path, &title, &cloud, Some(&data), &known)?;
     }
     Ok(path)
 }
 
-/// Removes the pictures of updates beyond `step`, whose trajectory is given up. Files of other names are not the run's.
-///
-/// # Errors
-/// Any I/O error.
-pub(crate) fn discard_after(run: &Path, step: u64) -> Result<(), Error> {
-    let folder = run.join("samples");
-    let io = |source| Error::io(&folder, source);
-    let entries = match std::fs::read_dir(&folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(io)?,
-    };
-    for entry in entries {
-        let name = entry.map_err(io)?.file_name();
-        let found = name.to_str().and_then(|name| step_of(name.strip_suffix(".png")?));
-        if found.is_some_and(|found| found > step) {
-            std::fs::remove_file(folder.join(name)).map_err(io)?;
-        }
-    }
-    Ok(())
-}
-
-type BoxedDensity<'a> = Box<dyn Fn(&[f64]) -> Vec<f64> + 'a>;
-
-/// The model's normalised density of the first coordinate, where it can be had.
-fn first_coordinate<'a>(model: &'a EnergyModel, data: &[f32]) -> Option<BoxedDensity<'a>> {
-    if let Some(mixture) = model.mixture() {
-        return Some(Box::new(move |x| marginal(&mixture, 1.0, x)));
-    }
-    if model.dim() != 1 {
-        return None;
-    }
-    // One dimension: e^{−U} / Z with Z from a grid.
-    let grid = EnergyGrid::new(model, EnergyGrid::range_of(data, 1, 4.0), CELLS)?;
-    let log_z = grid.log_z();
-    Some(Box::new(move |x| {
-        let points: Vec<f32> = x.iter().map(|&x| x as f32).collect();
-        energies(model, &points).iter().map(|&u| (-f64::from(u) - log_z).exp()).collect()
-    }))
-}
-
 /// `Σ_k w_k N(x; m_k[0], std²)`.
-fn marginal(mixture: &Mixture, std: f64, x: &[f64]) -> Vec<f64> {
+pub fn marginal(mixture: &Mixture, std: f64, x: &[f64]) -> Vec<f64> {
     let normal = |x: f64, mean: f64| {
         let z = (x - mean) / std;
         (-0.5 * z * z).exp() / (std * (2.0 * std::f64::consts::PI).sqrt())

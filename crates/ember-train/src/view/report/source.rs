@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::store::checkpoint;
+use crate::store::folder::EVENTS;
 use crate::store::metrics::{self, MetricsLine};
-use crate::training::watchdog::EVENTS;
 
 /// Pictures of a page at most; of more, the newest and others at equal distances.
 const MOST_PICTURES: usize = 12;

@@ -2,14 +2,13 @@
 
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
-use ember_sampler::weights::normalised;
-use ember_sampler::{Kernel, Noise, Walkers};
 
 use super::AisOptions;
-use crate::ensembles::Ensembles;
 use crate::error::Error;
-use crate::smc::{AnnealedPath, Rung};
-use crate::training::progress::Milestones;
+use crate::evidence::Ensembles;
+use crate::evidence::smc::{AnnealedPath, Rung};
+use crate::weights::normalised;
+use crate::{Kernel, Noise, Walkers};
 
 /// `chains / R` draws by weight from each of the R repeats, row-major; `chains` is a multiple of R.
 pub(super) fn drawn(ensembles: &Ensembles, chains: usize, seed: u64, lane: u32) -> Result<Vec<f32>, Error> {
@@ -22,7 +21,7 @@ pub(super) fn drawn(ensembles: &Ensembles, chains: usize, seed: u64, lane: u32) 
         let log_weights = walkers.log_weights.value().narrow(0, r * per_repeat, per_repeat);
         let weights: Vec<f64> = download(normalised(log_weights)).into_iter().map(f64::from).collect();
         if weights.iter().any(|w| !w.is_finite()) {
-            return Err(Error::failed(format!(
+            return Err(Error::not_finite(format!(
                 "the log-weights of repeat {r} of the walkers are not finite"
             )));
         }
@@ -63,7 +62,6 @@ pub fn log_weights(
         Direction::Reverse => (1.0, 0.0, "AIS reverse", interior.iter().rev().copied().collect()),
     };
     let mut walkers = Walkers::new(&path.at(from), path.upload(start), 0.0);
-    let mut milestones = Milestones::new(what);
     let (mut beta, moves) = (from, options.moves as u64);
     for (t, rung) in stops.iter().enumerate() {
         // log w += (U_{β_{t−1}} − U_{β_t})(x_{t−1}), then a move that leaves ρ_{β_t} invariant
@@ -74,16 +72,15 @@ pub fn log_weights(
         let noise = |sub_step: u64| Noise { step: first.step + sub_step, ..first };
         walkers = kernel.steps(&energy, &energy, walkers, moves, &noise).0;
         beta = rung.beta;
-        milestones.reach((t + 1) as f64 / stops.len() as f64, || {
-            format!("temperature {} of {}", t + 1, stops.len())
-        });
+        let (done, count) = (t + 1, stops.len());
+        path.progress().reach(what, done as f64 / count as f64, &|| format!("temperature {done} of {count}"));
     }
     let earned = path.shift(walkers, beta, to).log_weights;
     let (value, rest) = (download(earned.value()), download(earned.compensation()));
     let log_w: Vec<f64> = value.iter().zip(&rest).map(|(&hi, &lo)| f64::from(hi) + f64::from(lo)).collect();
     match log_w.iter().filter(|log_w| !log_w.is_finite()).count() {
         0 => Ok(log_w),
-        lost => Err(Error::failed(format!(
+        lost => Err(Error::not_finite(format!(
             "{what}: the weights of {lost} of {} chains are not finite",
             log_w.len()
         ))),

@@ -14,13 +14,13 @@
 
 use ember_model::EnergyModel;
 use ember_model::params::download;
-use ember_sampler::FlowProposal;
-use ember_sampler::weights::normalised;
 
-use super::{BRIDGE_LANE, FlowEstimate, FlowOptions, log_ratios_at, log_ratios_at_draws, stream};
-use crate::ensembles::Ensembles;
+use super::by_flow::{BRIDGE_LANE, FlowEstimate, FlowOptions, log_ratios_at, log_ratios_at_draws, stream};
+use super::ensembles::Ensembles;
+use crate::FlowProposal;
 use crate::error::Error;
 use crate::statistics::log_mean_z;
+use crate::weights::normalised;
 
 /// Below this overlap, flow and model hardly meet.
 const LOW_OVERLAP: f64 = 0.01;
@@ -39,7 +39,7 @@ pub fn bridge(
 ) -> Result<FlowEstimate, Error> {
     let count = ensembles.log_z.len();
     if count < 2 {
-        return Err(Error::usage(
+        return Err(Error::options(
             "bridge sampling from 1 repeat: at least 2 are needed for a standard error",
         ));
     }
@@ -53,7 +53,7 @@ pub fn bridge(
         let weights: Vec<f64> = download(normalised(log_weights)).into_iter().map(f64::from).collect();
         let found = bridged(&at_flow, at_model, &weights);
         if !found.log_z.is_finite() {
-            return Err(Error::failed(format!(
+            return Err(Error::not_finite(format!(
                 "bridge sampling: the weights of repeat {r} are not finite, or no draw of the flow lies where the model does"
             )));
         }

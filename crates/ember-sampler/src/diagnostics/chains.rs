@@ -1,25 +1,17 @@
 //! How a kernel mixes at fixed θ: acceptance, jumps between modes, R-hat and autocorrelation times along some hundred chains.
 //!
-//! Chains start at walkers of the run, drawn by weight. Read at every step are the energy and some coordinates of at most
-//! [`MOST_CHAINS`] chains, so memory does not grow with the run's population. A quantity is said by its worst coordinate or mode.
+//! Read at every step are the energy and some coordinates of every chain: [`MOST_CHAINS`] are enough. A quantity is said by its worst coordinate or mode.
 //! R-hat near 1 says that the chains agree with one another; that all of them miss a mode it cannot say.
 
-pub mod statistics;
-
 use burn::tensor::{Int, Tensor, TensorData};
+use ember_model::Energy;
 use ember_model::params::download;
-use ember_model::random::{Purpose, Stream};
-use ember_model::{Energy, EnergyModel};
-use ember_sampler::{Kernel, KernelConfig, Noise, Walkers, WeightRule};
 use serde::Serialize;
 
-use crate::dataset::truth::Modes;
+use super::convergence::{autocorrelation_time, rank_normalised_r_hat};
 use crate::error::Error;
-use crate::smc::AnnealedPath;
-use crate::store::record::Opened;
-use crate::training::progress::Milestones;
-use crate::view::draw::by_weight;
-use statistics::{autocorrelation_time, rank_normalised_r_hat};
+use crate::progress::{Progress, Silent};
+use crate::{Kernel, KernelConfig, Noise, Walkers, WeightRule};
 
 /// Chains at most: every estimate here is long since precise with as many.
 pub const MOST_CHAINS: usize = 128;
@@ -30,7 +22,7 @@ const MOST_NUMBERS: usize = 1 << 25;
 /// A time is doubtful unless the chains are this many times as long (as the documentation of emcee advises).
 const LENGTHS: f64 = 50.0;
 /// Lane of the chains' noise.
-const LANE: u32 = 3 << 17;
+pub const LANE: u32 = 3 << 17;
 
 /// How one quantity mixes.
 #[derive(Clone, Debug, Serialize)]
@@ -108,53 +100,6 @@ pub struct Mixing {
     pub caveat: &'static str,
 }
 
-/// [`along`] for a subject's own kernel, from its walkers (at the model's θ) by weight, else from draws of the model, else of its
-/// tractable start. `modes` are the data's, where they are known.
-///
-/// # Errors
-/// A kernel that needs a flow where there is none, nothing to start from, or as [`along`].
-pub fn of_subject(
-    subject: &Opened,
-    walkers: Option<&Walkers>,
-    modes: Option<&Modes>,
-    steps: usize,
-    seed: u64,
-) -> Result<Mixing, Error> {
-    let model = &subject.model;
-    let (position, starts) = starts(model, walkers, seed)?;
-    let kernel = subject.kernel()?;
-    let seen = along(model, &*kernel, position, modes, steps, seed)?;
-    Ok(seen.named(subject.kernel_config(), starts))
-}
-
-/// At most [`MOST_CHAINS`] starting positions, `[chains, dim]`, and what they are.
-fn starts(
-    model: &EnergyModel,
-    walkers: Option<&Walkers>,
-    seed: u64,
-) -> Result<(Tensor<2>, &'static str), Error> {
-    let stream = Stream::new(seed, Purpose::Sample).lane(LANE);
-    if let Some(walkers) = walkers {
-        let chains = walkers.count().min(MOST_CHAINS);
-        let picked =
-            by_weight(walkers, chains, stream.uniform_f64(0)).into_iter().map(|i| i as i32).collect();
-        return Ok((walkers.position.clone().select(0, indices(picked, model)), "walkers"));
-    }
-    let start = || AnnealedPath::of(model).map(|path| (path.start().draw(MOST_CHAINS, stream), "start"));
-    let (rows, starts) = model.draw(MOST_CHAINS, stream).map(|rows| (rows, "draws")).or_else(start).ok_or_else(|| {
-        Error::usage(
-            "--mixing: no walkers to start from, and the model has neither exact draws nor a tractable start: give the run, or take \
-             the walkers along (`ember export --walkers`)",
-        )
-    })?;
-    Ok((Tensor::from_data(TensorData::new(rows, [MOST_CHAINS, model.dim()]), model.device()), starts))
-}
-
-fn indices(picked: Vec<i32>, model: &EnergyModel) -> Tensor<1, Int> {
-    let count = picked.len();
-    Tensor::from_data(TensorData::new(picked, [count]), model.device())
-}
-
 /// What was seen along the chains.
 #[derive(Clone, Debug)]
 pub struct Seen {
@@ -177,7 +122,8 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn named(self, kernel: KernelConfig, starts: &'static str) -> Mixing {
+    /// The figures, with the kernel and where the chains started.
+    pub fn named(self, kernel: KernelConfig, starts: &'static str) -> Mixing {
         let (chains, steps) = (self.energy.len(), self.energy[0].len());
         let indicator = |k: usize| -> Vec<Vec<f32>> {
             let is_k =
@@ -208,57 +154,77 @@ impl Seen {
     }
 }
 
-/// `steps` of a kernel that needs nothing more, from `position: [chains, dim]`, at fixed θ. One read a step.
+/// How chains are run.
+#[derive(Clone, Copy)]
+pub struct ChainOptions<'a> {
+    /// Kernel steps.
+    pub steps: usize,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// The mode that a position `[dim]` belongs to, where modes are known.
+    pub mode_of: Option<&'a (dyn Fn(&[f64]) -> usize + 'a)>,
+    /// Who hears how far they are.
+    pub progress: &'a dyn Progress,
+}
+
+impl ChainOptions<'_> {
+    /// Without modes, and nobody listens.
+    pub fn new(steps: usize, seed: u64) -> Self {
+        Self { steps, seed, mode_of: None, progress: &Silent }
+    }
+}
+
+/// Steps of a kernel that needs nothing more, from `position: [chains, dim]`, at fixed θ. One read a step.
 ///
 /// # Errors
 /// An energy that is not finite, a step number beyond 32 bits.
 pub fn along(
-    model: &EnergyModel,
+    energy: &dyn Energy,
     kernel: &dyn Kernel,
     position: Tensor<2>,
-    modes: Option<&Modes>,
-    steps: usize,
-    seed: u64,
+    options: ChainOptions<'_>,
 ) -> Result<Seen, Error> {
-    let ([chains, _], dim) = (position.dims(), model.dim());
+    let ([chains, _], dim, device) = (position.dims(), energy.dim(), position.device());
+    let ChainOptions { steps, seed, mode_of, progress } = options;
     let columns = columns(dim, chains * steps);
     // The nearest mode needs every coordinate.
-    let read: Vec<usize> = if modes.is_some() { (0..dim).collect() } else { columns.clone() };
-    let select = indices(read.iter().map(|&j| j as i32).collect(), model);
-    let place: Vec<usize> = if modes.is_some() { columns.clone() } else { (0..columns.len()).collect() };
+    let read: Vec<usize> = if mode_of.is_some() { (0..dim).collect() } else { columns.clone() };
+    let count = read.len();
+    let select = TensorData::new(read.into_iter().map(|j| j as i32).collect(), [count]);
+    let select = Tensor::<1, Int>::from_data(select, &device);
+    let place: Vec<usize> = if mode_of.is_some() { columns.clone() } else { (0..columns.len()).collect() };
     let rows = |walkers: &Walkers| {
         let energy = walkers.energy.clone().reshape([chains, 1]);
         download(Tensor::cat(vec![energy, walkers.position.clone().select(1, select.clone())], 1))
     };
-    let mode_of = |row: &[f32]| {
+    let mode_of_row = |row: &[f32]| {
         let x: Vec<f64> = row[1..].iter().map(|&x| f64::from(x)).collect();
-        modes.map(|modes| modes.of(&x))
+        mode_of.map(|mode_of| mode_of(&x))
     };
-    let mut walkers = Walkers::new(model, position, f64::NAN);
-    let width = 1 + read.len();
-    let mut last: Vec<Option<usize>> = rows(&walkers).chunks_exact(width).map(mode_of).collect();
+    let mut walkers = Walkers::new(energy, position, f64::NAN);
+    let width = 1 + count;
+    let mut last: Vec<Option<usize>> = rows(&walkers).chunks_exact(width).map(mode_of_row).collect();
     let mut seen = Seen {
         energy: vec![Vec::with_capacity(steps); chains],
         coordinates: vec![vec![Vec::with_capacity(steps); chains]; columns.len()],
         columns,
-        modes: vec![Vec::new(); if modes.is_some() { chains } else { 0 }],
+        modes: vec![Vec::new(); if mode_of.is_some() { chains } else { 0 }],
         jumps: 0,
         accept_rate: None,
         global_accept_rate: None,
         is_invariant: kernel.weight_rule() == WeightRule::Invariant,
     };
     let (mut local, mut global) = (None, None);
-    let mut milestones = Milestones::new("mixing");
     for step in 0..steps {
         let noise = Noise::at(seed, LANE, step as u64, kernel.noise_steps(), 0)?;
-        let (moved, info) = kernel.step(model, walkers, &noise);
+        let (moved, info) = kernel.step(energy, walkers, &noise);
         walkers = moved;
         local = plus(local, info.accept_rate);
         global = plus(global, info.global_accept_rate);
         for (c, row) in rows(&walkers).chunks_exact(width).enumerate() {
             if !row[0].is_finite() {
-                return Err(Error::failed(format!(
-                    "--mixing: the energy of chain {c} is not finite after step {}: the step size is too large for this model",
+                return Err(Error::not_finite(format!(
+                    "the energy of chain {c} is not finite after step {}: the step size is too large for this model",
                     step + 1
                 )));
             }
@@ -266,12 +232,13 @@ pub fn along(
             for (series, &j) in seen.coordinates.iter_mut().zip(&place) {
                 series[c].push(row[1 + j]);
             }
-            if let Some(mode) = mode_of(row) {
+            if let Some(mode) = mode_of_row(row) {
                 seen.jumps += usize::from(last[c].replace(mode) != Some(mode));
                 seen.modes[c].push(mode);
             }
         }
-        milestones.reach((step + 1) as f64 / steps as f64, || format!("step {} of {steps}", step + 1));
+        let done = step + 1;
+        progress.reach("mixing", done as f64 / steps as f64, &|| format!("step {done} of {steps}"));
     }
     let mean = |sum: Option<Tensor<1>>| sum.map(|sum| f64::from(download(sum)[0]) / steps as f64);
     (seen.accept_rate, seen.global_accept_rate) = (mean(local), mean(global));

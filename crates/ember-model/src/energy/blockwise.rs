@@ -1,15 +1,21 @@
 //! Energies of many rows, a block at a time, so that a network's activations stay small.
 
-use burn::tensor::Tensor;
-use ember_model::Energy;
-use ember_model::energy::chain::{Chain, ChainEnd, ChainState};
+use crate::energy::Energy;
+use crate::energy::chain::{Chain, ChainEnd, ChainState};
+use crate::model::EnergyModel;
+use crate::params::download;
+use burn::tensor::{Tensor, TensorData};
 
 /// Coordinates of one call of the energy.
 const BLOCK: usize = 1 << 20;
 
+/// Rows in host memory that go to the device at a time, and coordinates of them: a convolution keeps many numbers of each image.
+const HOST_ROWS: usize = 16_384;
+const HOST_COORDINATES: usize = 1 << 18;
+
 /// The same energy, its rows in blocks.
-#[derive(Clone)]
-pub(crate) struct Blockwise<E>(pub E);
+#[derive(Clone, Debug)]
+pub struct Blockwise<E>(pub E);
 
 impl<E: Energy> Energy for Blockwise<E> {
     fn dim(&self) -> usize {
@@ -40,6 +46,20 @@ fn blocks(x: &Tensor<2>) -> Vec<Tensor<2>> {
 }
 
 /// How many rows of `dim` coordinates make a block.
-pub(crate) fn rows_at_a_time(dim: usize) -> usize {
+pub fn rows_at_a_time(dim: usize) -> usize {
     (BLOCK / dim).max(1)
+}
+
+/// `U_θ` of rows in host memory, row-major `[n, dim]`, in blocks: +∞ outside the model's support, where it has no density.
+pub fn energies(model: &EnergyModel, rows: &[f32]) -> Vec<f32> {
+    let (dim, support) = (model.dim(), model.spec().support);
+    let block = HOST_ROWS.min(HOST_COORDINATES / dim).max(1) * dim;
+    rows.chunks(block)
+        .flat_map(|block| {
+            let x = TensorData::new(block.to_vec(), [block.len() / dim, dim]);
+            let u = download(model.energy(Tensor::from_data(x, model.device())));
+            let inside = block.chunks_exact(dim).map(move |x| support.contains(x));
+            u.into_iter().zip(inside).map(|(u, inside)| if inside { u } else { f32::INFINITY })
+        })
+        .collect()
 }

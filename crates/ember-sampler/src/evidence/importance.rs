@@ -7,11 +7,11 @@
 //! estimate is withheld.
 
 use ember_model::EnergyModel;
-use ember_sampler::FlowProposal;
 
-use super::{FlowEstimate, FlowOptions, IMPORTANCE_LANE, log_ratios_at_draws, stream};
+use super::by_flow::{FlowEstimate, FlowOptions, IMPORTANCE_LANE, log_ratios_at_draws, stream};
+use crate::FlowProposal;
+use crate::diagnostics::pareto;
 use crate::error::Error;
-use crate::pareto;
 use crate::statistics::{ess_fraction, log_mean_z};
 
 /// With fewer effective draws a repeat, its Z rests on a handful of draws, and repeats agree by chance.
@@ -34,7 +34,7 @@ pub fn importance(
         all.extend(log_l);
     }
     if repeats.iter().any(|log_z| !log_z.is_finite()) {
-        return Err(Error::failed(format!(
+        return Err(Error::not_finite(format!(
             "none of the {} draws of a repeat of importance sampling has an energy that is finite",
             options.draws
         )));

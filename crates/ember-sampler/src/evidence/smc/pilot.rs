@@ -2,12 +2,11 @@
 //! population. What follows runs the schedule as it stands, so that the pilot's choices bias nothing.
 
 use ember_model::params::download;
-use ember_sampler::{Kernel, Noise, Scheme};
 
 use super::{AnnealedPath, ESS_THRESHOLD, Rung, SmcOptions};
-use crate::ensembles::Ensembles;
 use crate::error::Error;
-use crate::training::progress::Milestones;
+use crate::evidence::Ensembles;
+use crate::{Kernel, Noise, Scheme};
 
 /// Lane of the pilot run's noise.
 const PILOT_LANE: u32 = 1 << 16;
@@ -22,20 +21,15 @@ pub fn pilot(path: &AnnealedPath<'_>, options: SmcOptions) -> Result<Vec<Rung>, 
     let start = path.starting_walkers(options.walkers, options.seed, PILOT_LANE);
     let mut pilot = Ensembles::new(start, 1, PILOT_LANE);
     let mut rungs: Vec<Rung> = Vec::new();
-    let mut milestones = Milestones::new("choosing temperatures");
     let (mut beta, mut step_size) = (0.0, 0.5 / (path.dim() as f64).cbrt());
     while beta < 1.0 {
         if rungs.len() == MAX_TEMPERATURES {
-            return Err(Error::usage(format!(
-                "the annealed path reached only β = {beta:.4} in {MAX_TEMPERATURES} temperatures: the energy is too far \
-                 from its tractable start. An [audit] in the run's config follows log Z along the training instead; a \
-                 larger energy.confinement or kernel.temperature brings the energy nearer to its start"
-            )));
+            return Err(Error::TooFar { beta, temperatures: MAX_TEMPERATURES });
         }
         let gaps = path.gap(pilot.walkers.position.clone());
         let lost = gaps.iter().filter(|gap| !gap.is_finite()).count();
         if lost > 0 {
-            return Err(Error::failed(format!(
+            return Err(Error::not_finite(format!(
                 "tempered SMC: the energy is not finite at {lost} of {} walkers of β = {beta:.4} on the annealed path, so log Z cannot \
                  be estimated by it",
                 gaps.len()
@@ -58,7 +52,8 @@ pub fn pilot(path: &AnnealedPath<'_>, options: SmcOptions) -> Result<Vec<Rung>, 
         }
         pilot.walkers = walkers;
         rungs.push(Rung { beta, step_size });
-        milestones.reach(beta, || format!("{} temperatures to β = {beta:.3}", rungs.len()));
+        let detail = || format!("{} temperatures to β = {beta:.3}", rungs.len());
+        path.progress().reach("choosing temperatures", beta, &detail);
         match accepted / options.moves as f64 {
             rate if rate > 0.75 => step_size *= 1.25,
             rate if rate < 0.55 => step_size *= 0.7,

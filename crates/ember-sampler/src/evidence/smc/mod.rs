@@ -5,19 +5,16 @@
 //! `U_β(X) − U_β'(X)`, then MALA moves at β'. A pilot run chooses temperatures (conditional ess) and step sizes; the R
 //! repeats then run that *fixed* schedule, so each `Z` is unbiased. Modes no repeat visits are not counted.
 
-mod blocks;
 mod path;
 mod pilot;
 mod start;
 
 use ember_model::EnergyModel;
-use ember_sampler::Scheme;
 
-use crate::ensembles::Ensembles;
+use crate::Scheme;
 use crate::error::Error;
+use crate::evidence::Ensembles;
 use crate::statistics::Estimate;
-use crate::training::progress::Milestones;
-pub(crate) use blocks::{Blockwise, rows_at_a_time};
 pub use path::{AnnealedPath, Rung, Tempered};
 pub use pilot::{pilot, respaced};
 pub use start::{GaussianStart, Start};
@@ -66,20 +63,12 @@ impl SmcOptions {
     }
 }
 
-/// Why `log Z` of this energy cannot be had, and what to do.
-pub(crate) fn no_start() -> Error {
-    Error::usage(
-        "log Z of this energy needs a tractable start: a network needs energy.confinement > 0, or a flow as its base \
-         (energy.kind = \"tilted\", at temperature 1)",
-    )
-}
-
 /// `log Z` of the model by tempered SMC from its tractable start.
 ///
 /// # Errors
 /// No tractable start (a network without confinement or a flow), or as [`pilot`].
 pub fn tempered(model: &EnergyModel, options: SmcOptions) -> Result<SmcResult, Error> {
-    along(&AnnealedPath::of(model).ok_or_else(no_start)?, options)
+    along(&AnnealedPath::of(model).ok_or(Error::NoStart)?, options)
 }
 
 /// `log Z` of the energy at the end of a path.
@@ -91,7 +80,6 @@ pub fn along(path: &AnnealedPath<'_>, options: SmcOptions) -> Result<SmcResult, 
     let count = options.walkers * options.repeats;
     let mut ensembles =
         Ensembles::new(path.starting_walkers(count, options.seed, REPEAT_LANE), options.repeats, REPEAT_LANE);
-    let mut milestones = Milestones::new("log Z by tempered SMC");
     for (t, rung) in rungs.iter().enumerate() {
         // A MALA kernel reweights to the new temperature before it moves.
         let (kernel, energy) = (path.kernel(rung.step_size), path.at(rung.beta));
@@ -100,12 +88,12 @@ pub fn along(path: &AnnealedPath<'_>, options: SmcOptions) -> Result<SmcResult, 
             let scheme = Scheme::Systematic;
             ensembles.resample(scheme, ESS_THRESHOLD, options.seed, t as u64)?;
         }
-        milestones.reach((t + 1) as f64 / rungs.len() as f64, || {
-            format!("temperature {} of {}", t + 1, rungs.len())
-        });
+        let (done, count) = (t + 1, rungs.len());
+        let detail = || format!("temperature {done} of {count}");
+        path.progress().reach("log Z by tempered SMC", done as f64 / count as f64, &detail);
     }
     if let Some(fault) = ensembles.fault() {
-        return Err(Error::failed(format!(
+        return Err(Error::not_finite(format!(
             "tempered SMC: {fault}, so log Z cannot be estimated by it: the energy is not finite where its walkers went"
         )));
     }

@@ -13,15 +13,14 @@
 
 mod chains;
 
-use std::time::Instant;
-
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
 use serde::Serialize;
 
-use crate::ensembles::Ensembles;
 use crate::error::Error;
-use crate::smc::{AnnealedPath, Rung, SmcOptions, no_start, pilot, respaced};
+use crate::evidence::Ensembles;
+use crate::evidence::smc::{AnnealedPath, Rung, SmcOptions, pilot, respaced};
+use crate::progress::Warning;
 use crate::statistics::Estimate;
 use chains::drawn;
 pub use chains::{Direction, log_weights};
@@ -102,8 +101,9 @@ pub struct TwoSided {
     pub chains: usize,
     /// Gradients of one sample's energy, both sides, the pilot run and the trial together.
     pub gradient_evaluations: u64,
-    /// Wall-clock seconds, all of it.
-    pub seconds: f64,
+    /// Wall-clock seconds, all of it, where the caller has measured them: this crate has no clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
     /// `(upper − lower)/(d ln 2)`.
     pub width_bits_per_dim: f64,
 }
@@ -112,7 +112,7 @@ impl TwoSided {
     /// What the figures are and what they cost, in words.
     pub fn cost(&self) -> String {
         format!(
-            "{} from {}; width {:.4} bits/dim; {} temperatures × {} moves × {} chains a side, {:.2e} gradients, {:.0} s",
+            "{} from {}; width {:.4} bits/dim; {} temperatures × {} moves × {} chains a side, {:.2e} gradients{}",
             self.kind,
             self.starts,
             self.width_bits_per_dim,
@@ -120,7 +120,7 @@ impl TwoSided {
             self.moves,
             self.chains,
             self.gradient_evaluations as f64,
-            self.seconds
+            self.seconds.map(|seconds| format!(", {seconds:.0} s")).unwrap_or_default()
         )
     }
 }
@@ -134,7 +134,19 @@ pub fn of_model(
     walkers: Option<&Ensembles>,
     options: AisOptions,
 ) -> Result<TwoSided, Error> {
-    let path = AnnealedPath::of(model).ok_or_else(no_start)?;
+    of_model_along(&AnnealedPath::of(model).ok_or(Error::NoStart)?, model, walkers, options)
+}
+
+/// [`of_model`] along its path, which may tell somebody how far it is.
+///
+/// # Errors
+/// As [`of_model`].
+pub fn of_model_along(
+    path: &AnnealedPath<'_>,
+    model: &EnergyModel,
+    walkers: Option<&Ensembles>,
+    options: AisOptions,
+) -> Result<TwoSided, Error> {
     // Whether a model can be drawn does not depend on how many draws are asked for.
     let draw = |count: usize, stream: Stream| model.draw(count, stream).unwrap_or_default();
     let starts = match walkers {
@@ -142,13 +154,9 @@ pub fn of_model(
             Starts::Exact(&draw)
         }
         Some(ensembles) => Starts::Walkers(ensembles),
-        None => {
-            return Err(Error::usage(
-                "the reverse side of AIS needs exact draws of the model or independent walkers: an [audit] or a tempered SMC",
-            ));
-        }
+        None => return Err(Error::NoSamples),
     };
-    two_sided(&path, &starts, options)
+    two_sided(path, &starts, options)
 }
 
 /// Both sides for the energy at the end of a path.
@@ -160,11 +168,10 @@ pub fn two_sided(
     starts: &Starts<'_>,
     options: AisOptions,
 ) -> Result<TwoSided, Error> {
-    let begun = Instant::now();
     let repeats = starts.repeats();
     let options = AisOptions { chains: options.chains.next_multiple_of(repeats), ..options };
     if options.chains < 2 {
-        return Err(Error::usage("1 AIS chain: at least 2 are needed for a standard error"));
+        return Err(Error::options("1 AIS chain: at least 2 are needed for a standard error"));
     }
     let found = pilot(path, SmcOptions { seed: options.seed, ..options.pilot })?;
     let mut cost = options.pilot.walkers * found.len() * (options.pilot.moves + 1);
@@ -186,7 +193,7 @@ pub fn two_sided(
         moves: options.moves,
         chains: options.chains,
         gradient_evaluations: cost as u64,
-        seconds: begun.elapsed().as_secs_f64(),
+        seconds: None,
     })
 }
 
@@ -209,13 +216,11 @@ fn enough(
     let width = upper.value - lower.value;
     let wanted = (at_first as f64 * (width / aim).max(1.0)).ceil() as usize;
     let count = wanted.min(MOST_TEMPERATURES);
-    tracing::info!(
+    path.progress().note(&format!(
         "AIS: a trial of {at_first} temperatures left {width:.2} nats between its sides; {count} are taken"
-    );
+    ));
     if wanted > count {
-        tracing::warn!(
-            "AIS: {wanted} temperatures would be needed for {aim:.2} nats; --temperatures N takes more"
-        );
+        path.progress().warn(&Warning::TooFewTemperatures { wanted, width: aim });
     }
     Ok(respaced(found, count))
 }

@@ -3,15 +3,16 @@
 //! From the base of a tilted energy `U = U_0 + f` it is `U_β = U_0 + β f`: one pass of the flow and one of the network.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ember_model::energy::blockwise::Blockwise;
 use ember_model::energy::chain::{Chain, ChainEnd, ChainState};
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
-use ember_sampler::kernel::Mala;
-use ember_sampler::{Boundary, FlowProposal, Walkers};
 
-use super::blocks::Blockwise;
-use super::{GaussianStart, Start};
+use super::start::{GaussianStart, Start};
+use crate::kernel::Mala;
+use crate::progress::{Progress, Silent};
+use crate::{Boundary, FlowProposal, Walkers};
 
 /// One temperature of a schedule, with the MALA step size used there.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,6 +30,7 @@ pub struct AnnealedPath<'a> {
     base: Box<dyn Energy>,
     far: Far<'a>,
     device: Device,
+    progress: &'a dyn Progress,
 }
 
 /// What is known of the end at β = 1.
@@ -48,7 +50,7 @@ impl<'a> AnnealedPath<'a> {
         assert_eq!(start.dim(), energy.dim(), "the start has the energy's dimension");
         let base = start.energy_on(device);
         let far = Far::Energy(Blockwise(energy));
-        Self { start: Box::new(start), base, far, device: device.clone() }
+        Self { start: Box::new(start), base, far, device: device.clone(), progress: &Silent }
     }
 
     /// To a model from its tractable start: the base of a tilted energy, else as [`GaussianStart::of`]; `None` where there is
@@ -60,6 +62,16 @@ impl<'a> AnnealedPath<'a> {
         };
         let path = Self::new(model, FlowProposal::of(model)?, device);
         Some(Self { far: Far::Tilt(Box::new(Blockwise(tilt))), ..path })
+    }
+
+    /// The same, and what runs along it tells `progress` how far it is.
+    pub fn telling(self, progress: &'a dyn Progress) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// Who hears how far a run along it is.
+    pub(crate) fn progress(&self) -> &'a dyn Progress {
+        self.progress
     }
 
     /// The tractable end.

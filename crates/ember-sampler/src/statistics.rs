@@ -13,8 +13,11 @@ pub struct Estimate {
     pub standard_error: f64,
 }
 
-/// JSON has no NaN: it is written as `null` and read back as NaN.
-pub(crate) fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+/// Of serde fields: JSON has no NaN, so that it is written as `null` and read back as NaN.
+///
+/// # Errors
+/// As the deserializer says.
+pub fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 

@@ -3,17 +3,15 @@
 //! An audit follows θ beside the training and never touches it (ALGORITHMS 1.6): θ does not depend on it, so each of the
 //! R repeats gives an unbiased `Z` and their spread an honest standard error. One gradient call moves all repeats.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
+use ember_model::Energy;
 use ember_model::params::upload;
 use ember_model::random::{Purpose, Stream};
-use ember_model::{Energy, EnergyModel};
-use ember_sampler::weights::grouped_stats;
-use ember_sampler::{Banked, Kernel, Noise, Scheme, Walkers};
 
-use crate::config::{AuditConfig, WalkerInit};
-use crate::dataset::Rows;
 use crate::error::Error;
 use crate::statistics::{Estimate, log_mean_z};
+use crate::weights::grouped_stats;
+use crate::{Banked, Kernel, Noise, Scheme, Walkers};
 
 /// Lane of the `[audit]` ensemble's noise; its resampling holds the next R lanes. The training walkers hold lane 0.
 pub const AUDIT_LANE: u32 = 1;
@@ -30,30 +28,6 @@ pub struct Ensembles {
 }
 
 impl Ensembles {
-    /// The `[audit]` ensemble at its start: exact draws of the starting model.
-    ///
-    /// # Errors
-    /// A starting model that cannot be drawn.
-    pub fn audit(
-        config: &AuditConfig,
-        model: &EnergyModel,
-        seed: u64,
-        device: &Device,
-    ) -> Result<Self, Error> {
-        let count = config.repeats * config.walkers;
-        let init = WalkerInit::Model;
-        let walkers = crate::training::start::walkers(
-            model,
-            init,
-            count,
-            &Rows::F32(Vec::new()),
-            seed,
-            AUDIT_LANE,
-            device,
-        )?;
-        Ok(Self::new(walkers, config.repeats, AUDIT_LANE))
-    }
-
     /// `repeats` equal consecutive groups of `walkers`, each starting from the walkers' `log_z`.
     pub fn new(walkers: Walkers, repeats: usize, lane: u32) -> Self {
         let log_z = vec![walkers.log_z.value(); repeats];

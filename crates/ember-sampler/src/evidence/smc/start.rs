@@ -2,14 +2,14 @@
 //! a flow (`log Z_0 = 0`).
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ember_model::energy::blockwise::Blockwise;
 use ember_model::energy::gaussian::Gaussian;
 use ember_model::product::matmul;
 use ember_model::random::Stream;
 use ember_model::shape::Support;
 use ember_model::{Energy, EnergyModel};
-use ember_sampler::FlowProposal;
 
-use super::blocks::Blockwise;
+use crate::FlowProposal;
 
 /// The end of an annealed path at β = 0.
 pub trait Start: Send + Sync {

@@ -3,26 +3,21 @@
 //! Both rest on `log l(x) = −U(x) − log q(x)`, the log-ratio of the unnormalised model to the flow. Energies are downloaded once and
 //! all sums are in f64 on the host. q is fixed: a flow fitted to walkers that are judged here with it is not independent of them.
 
-mod bridge;
-mod importance;
-
 use burn::tensor::Tensor;
+use ember_model::energy::blockwise::{Blockwise, rows_at_a_time};
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::shape::Support;
 use ember_model::{Energy, EnergyModel};
-use ember_sampler::FlowProposal;
 
+use crate::FlowProposal;
 use crate::error::Error;
-use crate::smc::{Blockwise, rows_at_a_time};
 use crate::statistics::Estimate;
-pub use bridge::{Bridged, bridge, bridged};
-pub use importance::importance;
 
 /// First lane of importance sampling's draws.
-const IMPORTANCE_LANE: u32 = 1 << 21;
+pub(super) const IMPORTANCE_LANE: u32 = 1 << 21;
 /// First lane of bridge sampling's draws.
-const BRIDGE_LANE: u32 = 1 << 22;
+pub(super) const BRIDGE_LANE: u32 = 1 << 22;
 
 /// Sizes of an estimate by a flow.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +58,7 @@ pub struct FlowEstimate {
 }
 
 /// `log l` at `count` draws of the flow, `[count]`; −∞ outside the model's support.
-fn log_ratios_at_draws(
+pub(super) fn log_ratios_at_draws(
     model: &EnergyModel,
     flow: &FlowProposal,
     count: usize,
@@ -84,7 +79,7 @@ fn log_ratios_at_draws(
 }
 
 /// `log l` at positions `x: [n, dim]` of known energy `[n]`.
-fn log_ratios_at(flow: &FlowProposal, x: Tensor<2>, energy: Tensor<1>) -> Result<Vec<f64>, Error> {
+pub(super) fn log_ratios_at(flow: &FlowProposal, x: Tensor<2>, energy: Tensor<1>) -> Result<Vec<f64>, Error> {
     let log_q = Blockwise(flow.model()).energy(x).neg();
     checked(log_ratios(download(energy), download(log_q)).collect(), "samples of the model")
 }
@@ -108,7 +103,7 @@ fn checked(log_l: Vec<f64>, of: &str) -> Result<Vec<f64>, Error> {
     let lost = log_l.iter().filter(|log_l| log_l.is_nan() || **log_l == f64::INFINITY).count();
     if lost > 0 {
         let all = log_l.len();
-        return Err(Error::failed(format!(
+        return Err(Error::not_finite(format!(
             "the log-ratio of model to flow is not finite at {lost} of {all} {of}: log Z cannot be estimated by this flow"
         )));
     }
@@ -116,6 +111,6 @@ fn checked(log_l: Vec<f64>, of: &str) -> Result<Vec<f64>, Error> {
 }
 
 /// The draws of one repeat.
-fn stream(seed: u64, lane: u32, repeat: usize) -> Stream {
+pub(super) fn stream(seed: u64, lane: u32, repeat: usize) -> Stream {
     Stream::new(seed, Purpose::Anneal).lane(lane + repeat as u32)
 }
