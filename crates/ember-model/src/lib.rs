@@ -30,6 +30,7 @@ pub mod random;
 pub mod reduce;
 pub mod registry;
 pub mod shape;
+mod sizes;
 
 pub use energy::{Architecture, Energy, Pass, WeightedGrads};
 pub use error::ModelError;

@@ -10,7 +10,8 @@ use crate::energy::{
 use crate::error::ModelError;
 use crate::flow::{multiscale_real_nvp::MultiscaleRealNvp, real_nvp::RealNvp, spline_flow::SplineFlow};
 use crate::precision::Precision;
-use crate::shape::{SampleShape, Support, numbers};
+use crate::shape::{SampleShape, Support};
+use crate::sizes::numbers;
 
 const TEMPERATURE: &str = "temperature";
 const SUPPORT: &str = "support";

@@ -37,6 +37,21 @@ impl Settled {
 }
 
 impl Walkers {
+    /// ess, mean weight, mean energy and health, still on the device.
+    pub fn stats(&self) -> WeightStats {
+        #[cfg(feature = "wgpu")]
+        if self.is_on_gpu() {
+            return device::settle::weigh(self).0;
+        }
+        let square = (self.energy_grad.clone() * self.energy_grad.clone()).sum_dim(1).squeeze_dim::<1>(1);
+        WeightStats::new(self.log_weights.value(), self.energy.clone(), square)
+    }
+
+    /// [`Walkers::stats`] in host memory: the one read of an update.
+    pub fn summary(&self) -> Summary {
+        self.stats().read()
+    }
+
     /// Statistics and normalised weights, and no resampling: [`Walkers::stats`] and [`Walkers::weights`] in two launches on a GPU.
     pub fn weighed(&self) -> (WeightStats, Tensor<1>) {
         #[cfg(feature = "wgpu")]

@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor};
 use ember_model::Energy;
 
 use crate::banked::{Banked, Counter};
-use crate::weights::{LogWeights, Summary, WeightStats, normalised};
+use crate::weights::{LogWeights, normalised};
 
 /// N walkers with the energy and gradient of the θ last passed in, and the log-weights earned since the last resampling.
 #[derive(Clone, Debug)]
@@ -141,21 +141,6 @@ impl Walkers {
             ancestor: self.ancestor.select(0, order.clone()),
             ..self
         }
-    }
-
-    /// ess, mean weight, mean energy and health, still on the device.
-    pub fn stats(&self) -> WeightStats {
-        #[cfg(feature = "wgpu")]
-        if self.is_on_gpu() {
-            return crate::device::settle::weigh(self).0;
-        }
-        let square = (self.energy_grad.clone() * self.energy_grad.clone()).sum_dim(1).squeeze_dim::<1>(1);
-        WeightStats::new(self.log_weights.value(), self.energy.clone(), square)
-    }
-
-    /// [`Walkers::stats`] in host memory: the one read of an update.
-    pub fn summary(&self) -> Summary {
-        self.stats().read()
     }
 
     /// Whether kernels of ours serve this population.

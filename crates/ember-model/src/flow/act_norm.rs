@@ -4,7 +4,7 @@
 use burn::tensor::Tensor;
 
 use super::chain::Layer;
-use super::cpu::Step;
+use super::steps::Step;
 use crate::params::{ParamSpec, download, upload};
 use crate::random::Stream;
 

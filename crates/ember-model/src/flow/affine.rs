@@ -7,8 +7,8 @@ use burn::tensor::Tensor;
 
 use super::chain::Layer;
 use super::conditioner::{Conditioner, MlpConditioner};
-use super::cpu::{Coupling, Step};
-use super::mask::Parts;
+use super::parts::Parts;
+use super::steps::{Coupling, Step};
 use crate::energy::network::init_layers_with;
 use crate::params::ParamSpec;
 use crate::random::Stream;

@@ -9,9 +9,10 @@ use std::sync::OnceLock;
 
 use burn::tensor::Tensor;
 
-use super::cpu::{CpuForm, Step as CpuStep};
+use super::cpu::CpuForm;
 #[cfg(feature = "wgpu")]
 use super::gpu::GpuForm;
+use super::steps::Step as CpuStep;
 use super::{Flow, NonFinite, Quantity, standard_normal};
 use crate::params::{ParamSpec, download};
 use crate::random::{Purpose, Stream};

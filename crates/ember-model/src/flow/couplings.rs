@@ -3,7 +3,8 @@
 use super::act_norm::ActNorm;
 use super::chain::{Chain, Layer};
 use super::energy::FlowEnergy;
-use super::mask::{EvenFirst, Mask, Parts};
+use super::mask::{EvenFirst, Mask};
+use super::parts::Parts;
 use crate::energy::Architecture;
 use crate::error::ModelError;
 use crate::shape::SampleShape;

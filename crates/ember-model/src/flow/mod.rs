@@ -19,10 +19,12 @@ mod gpu;
 mod logit;
 mod mask;
 pub mod multiscale_real_nvp;
+mod parts;
 mod rational_quadratic;
 pub mod real_nvp;
 pub mod spline_flow;
 mod squeeze;
+mod steps;
 
 pub use mask::Mask;
 

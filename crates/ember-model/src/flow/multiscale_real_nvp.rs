@@ -22,7 +22,7 @@ use super::conditioner::Conditioner;
 use super::couplings::{check_count, check_positive};
 use super::energy::FlowEnergy;
 use super::logit::Logit;
-use super::mask::Parts;
+use super::parts::Parts;
 use super::squeeze::{CHECKERBOARD, ROWS, Squeeze};
 use crate::energy::Architecture;
 use crate::energy::activation::Activation;

@@ -25,6 +25,10 @@ pub(crate) mod normals;
 #[cfg(feature = "wgpu")]
 pub(crate) mod paging;
 #[cfg(feature = "wgpu")]
+pub(crate) mod place;
+#[cfg(feature = "wgpu")]
+pub(crate) mod rule;
+#[cfg(feature = "wgpu")]
 pub(crate) mod settle;
 mod two_sum;
 

@@ -7,17 +7,7 @@ use burn::tensor::{Int, Shape, Tensor};
 use burn_cubecl::CubeBackend;
 
 use super::cube;
-
-/// Where rows lie.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    /// The first row of the page that is read, among all.
-    pub(crate) first: usize,
-    /// The first slot of the page that is written, among all.
-    pub(crate) slot: usize,
-    /// Slots of the page that is written.
-    pub(crate) slots: usize,
-}
+use super::place::Place;
 
 /// The operations a GPU provides. Call [`gather`] instead.
 #[backend_extension(Cube: cfg(feature = "wgpu"), Fusion: cfg(feature = "wgpu"))]

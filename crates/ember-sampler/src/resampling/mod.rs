@@ -5,37 +5,24 @@
 //! (`device/masses.rs`): the ancestors are the same bits on every device, and exact at `N = 10⁶`, where a prefix sum of `f32`
 //! weights misplaces hundreds of ancestors.
 //!
-//! A new scheme is one file with the function `ancestors` (and `ancestors_on_gpu`) and one line in the registry below.
+//! A new scheme is one file with the function `ancestors` (and `ancestors_on_gpu`) and one line in `scheme.rs`.
 
 mod host;
 mod multinomial;
 mod residual;
+mod scheme;
 mod stratified;
 mod systematic;
 
 use burn::tensor::{Int, Tensor};
 use ember_model::random::Stream;
-use serde::{Deserialize, Serialize};
 
 use crate::device;
+pub use scheme::Scheme;
 
-/// The registry of schemes: a variant per file.
-macro_rules! schemes {
+macro_rules! dispatch {
     ($($(#[$doc:meta])* $Scheme:ident => $file:ident),* $(,)?) => {
-        /// How ancestors are drawn.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum Scheme { $($(#[$doc])* $Scheme),* }
-
         impl Scheme {
-            /// Every scheme.
-            pub const ALL: &[Scheme] = &[$(Scheme::$Scheme),*];
-
-            /// The scheme's name in a config.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$Scheme => stringify!($file)),* }
-            }
-
             /// Ancestors, ascending, on a processor.
             pub(crate) fn ancestors(self, log_weights: &[f32], stream: Stream) -> Vec<i32> {
                 match self { $(Self::$Scheme => $file::ancestors(log_weights, stream)),* }
@@ -54,16 +41,7 @@ macro_rules! schemes {
     };
 }
 
-schemes! {
-    /// One uniform number for all slots: the least noise.
-    Systematic => systematic,
-    /// One uniform number per slot.
-    Stratified => stratified,
-    /// Independent draws: the most noise.
-    Multinomial => multinomial,
-    /// Whole parts for certain, the rest drawn independently.
-    Residual => residual,
-}
+scheme::registry!(dispatch);
 
 /// Ancestors of the resampled walkers: slot `j` becomes a copy of walker `ancestors[j]`.
 ///

@@ -3,7 +3,8 @@
 //! The tensor form in the parent module is the reference; `tests/conv_cpu.rs` holds the two together. Images are worked on in
 //! blocks of fixed size, one per thread.
 
-use super::pass::{Network, Weights, add_weight_grads, backward, forward};
+use super::network::Network;
+use super::pass::{Weights, add_weight_grads, backward, forward};
 use super::workspace::Workspace;
 use crate::cpu::Passes;
 

@@ -20,11 +20,12 @@ use crate::cpu::CpuForm;
 use crate::error::ModelError;
 use crate::params::ParamSpec;
 use crate::random::Stream;
-use crate::shape::{SampleShape, check_numbers};
+use crate::shape::SampleShape;
+use crate::sizes::check_numbers;
 
 use cpu::Convolutions;
 use layer::Layer;
-use pass::Network;
+use network::Network;
 
 mod cpu;
 mod explicit;
@@ -32,6 +33,7 @@ mod explicit;
 mod gpu;
 pub(super) mod layer;
 pub(super) mod layout;
+mod network;
 mod pass;
 mod workspace;
 

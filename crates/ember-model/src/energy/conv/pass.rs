@@ -2,39 +2,10 @@
 
 use faer::Accum;
 
-use super::super::activation::Activation;
 use super::super::elementwise::{activate, activate_with_slope, add_bias, add_rows, multiply_by, scale_by};
-use super::layer::Layer;
 use super::layout::{load, packed, store, unpacked};
+use super::network::Network;
 use super::workspace::Workspace;
-
-/// Images per block: rows enough for the products of the last layers, activations few enough for the cache.
-const BLOCK: usize = 16;
-/// Fewer where the activations of one block would be more numbers than this.
-const BLOCK_NUMBERS: usize = 16 * 1024 * 1024;
-
-/// The layers, their non-linearity and how many images are worked on at a time.
-#[derive(Clone, Debug)]
-pub(super) struct Network {
-    pub layers: Vec<Layer>,
-    pub activation: Activation,
-    pub block: usize,
-}
-
-impl Network {
-    pub fn new(layers: Vec<Layer>, activation: Activation) -> Self {
-        let per_image: usize = layers.iter().map(|layer| layer.padded_len() + layer.output_len()).sum();
-        // Not a matter of the batch or of the threads: sums are the same whoever computes them.
-        let block = (BLOCK_NUMBERS / per_image.max(1)).clamp(1, BLOCK);
-        let layers = layers.into_iter().map(|layer| layer.tiled(block)).collect();
-        Self { layers, activation, block }
-    }
-
-    /// Coordinates of one image.
-    pub fn dim(&self) -> usize {
-        self.layers[0].input.iter().product()
-    }
-}
 
 /// Weights as `[kernel part][out, kh, kw, in]` and biases `[out]`, per layer.
 #[derive(Clone, Debug)]

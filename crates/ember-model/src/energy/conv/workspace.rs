@@ -1,7 +1,7 @@
 //! The buffers of one block of images.
 
 use super::layer::{Layer, SLACK};
-use super::pass::Network;
+use super::network::Network;
 
 /// The buffers of one block.
 #[derive(Debug)]

@@ -43,7 +43,7 @@ impl Passes for Residual {
     }
 
     fn kept_bytes(&self) -> Option<usize> {
-        Some(Workspace::numbers(&self.network) * self.network.block * size_of::<f32>())
+        Some(self.network.numbers() * self.network.block * size_of::<f32>())
     }
 
     fn evaluate(

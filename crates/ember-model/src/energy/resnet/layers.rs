@@ -9,7 +9,7 @@ use super::super::conv::layout::{packed, unpacked};
 use super::super::elementwise::{add_bias, add_rows, scale_by};
 use super::ResNet;
 use super::norm::GroupNorm;
-use super::workspace::{Tile, Workspace};
+use super::tile::Tile;
 
 /// Images per block: rows enough for the products of the last stage, blocks enough for the threads.
 const BLOCK: usize = 8;
@@ -159,7 +159,7 @@ impl Network {
         let activation = config.activation;
         let mut network = Self { stem, blocks, output: sizes, activation, block: 1, linear: next };
         // Not a matter of the batch or of the threads: sums are the same whoever computes them.
-        network.block = (BLOCK_NUMBERS / Workspace::numbers(&network)).clamp(1, BLOCK);
+        network.block = (BLOCK_NUMBERS / network.numbers()).clamp(1, BLOCK);
         let block = network.block;
         let parts = network
             .blocks
@@ -169,6 +169,19 @@ impl Network {
             conv.layer = conv.layer.tiled(block);
         }
         network
+    }
+
+    /// Numbers that a workspace keeps for one image, tiles not counted.
+    pub fn numbers(&self) -> usize {
+        let inputs: usize = self.convs().map(|conv| conv.layer.padded_len()).sum();
+        let part = |part: &Part| {
+            let (signal, channels) = (len(part.conv.layer.input), part.conv.layer.input[0]);
+            signal + if part.norm.is_some() { signal + 3 * channels } else { 0 }
+        };
+        let parts: usize = self.blocks.iter().flat_map(|block| &block.parts).map(part).sum();
+        let unpooled: usize = self.blocks.iter().filter_map(|block| block.pooled_from).map(len).sum();
+        let scratch = 2 * largest(self, Layer::output_len) + largest(self, Layer::padded_len);
+        inputs + parts + unpooled + len(self.output) + self.output[0] + scratch
     }
 
     /// Coordinates of one image.
@@ -217,4 +230,14 @@ impl Network {
         zeros[self.linear + 1] = vec![0.0];
         zeros
     }
+}
+
+/// Numbers of an image.
+pub(super) fn len(sizes: [usize; 3]) -> usize {
+    sizes.iter().product()
+}
+
+/// The largest of what the convolutions have.
+pub(super) fn largest(network: &Network, numbers: impl Fn(&Layer) -> usize) -> usize {
+    network.convs().map(|conv| numbers(&conv.layer)).max().unwrap_or(0)
 }

@@ -37,7 +37,8 @@ use crate::cpu::CpuForm;
 use crate::error::ModelError;
 use crate::params::ParamSpec;
 use crate::random::{Purpose, Stream};
-use crate::shape::{SampleShape, check_numbers};
+use crate::shape::SampleShape;
+use crate::sizes::check_numbers;
 
 use cpu::Residual;
 use layers::Network;
@@ -49,6 +50,7 @@ mod norm;
 mod pass;
 mod pool;
 mod tensors;
+mod tile;
 mod workspace;
 
 /// Added to the variance by group norm, as PyTorch does by default.

@@ -1,7 +1,8 @@
 //! The buffers of one block of images.
 
 use super::super::conv::layer::{Layer, SLACK};
-use super::layers::{Convolution, Network, Part};
+use super::layers::{Convolution, Network, Part, largest, len};
+use super::tile::Tile;
 
 /// The buffers of one block.
 #[derive(Debug)]
@@ -59,39 +60,7 @@ pub(super) struct Scratch {
     pub tile: Tile,
 }
 
-/// What a convolution needs for a tile.
-#[derive(Debug)]
-pub(super) struct Tile {
-    /// Patches, or their gradients.
-    pub patches: Vec<f32>,
-    /// A signal times the images' factors.
-    pub scaled: Vec<f32>,
-}
-
-/// Numbers of an image.
-fn len(sizes: [usize; 3]) -> usize {
-    sizes.iter().product()
-}
-
-/// The largest of what the convolutions have.
-fn largest(network: &Network, numbers: impl Fn(&Layer) -> usize) -> usize {
-    network.convs().map(|conv| numbers(&conv.layer)).max().unwrap_or(0)
-}
-
 impl Workspace {
-    /// Numbers for one image, tiles not counted.
-    pub fn numbers(network: &Network) -> usize {
-        let inputs: usize = network.convs().map(|conv| conv.layer.padded_len()).sum();
-        let part = |part: &Part| {
-            let (signal, channels) = (len(part.conv.layer.input), part.conv.layer.input[0]);
-            signal + if part.norm.is_some() { signal + 3 * channels } else { 0 }
-        };
-        let parts: usize = network.blocks.iter().flat_map(|block| &block.parts).map(part).sum();
-        let unpooled: usize = network.blocks.iter().filter_map(|block| block.pooled_from).map(len).sum();
-        let scratch = 2 * largest(network, Layer::output_len) + largest(network, Layer::padded_len);
-        inputs + parts + unpooled + len(network.output) + network.output[0] + scratch
-    }
-
     pub fn new(network: &Network) -> Self {
         let images = network.block;
         let buffer = |numbers: usize| vec![0.0; images * numbers];

@@ -12,12 +12,12 @@ mod workspace;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
+use super::steps::{Network, Step};
 use crate::cpu::{self, Passes, doubled, host, hosts, slices, tensor};
 use crate::energy::elementwise::add_rows;
 
 use elementwise::add_squares;
 use pass::Direction;
-pub(super) use pass::{Coupling, Network, Step};
 use workspace::{BLOCK, Workspace};
 
 /// Blocks whose gradients of θ are added one after the other.

@@ -3,54 +3,15 @@
 //! Numbers are `[coordinates, rows]`: the parts that couplings cut are contiguous, and with `W: [out, in]` as θ has it a layer
 //! is `z = W x`, its gradients `∂x = Wᵀ δ` and `∂W = δ xᵀ`.
 
-use std::ops::Range;
-
 use faer::Accum;
 
-use super::super::mask::Parts;
+use super::super::steps::{Coupling, Network, Step};
 use super::elementwise::{dot, pull_back, to_data, to_latent};
 use super::workspace::{Kept, Workspace};
 use crate::cpu::{add_product, by_rows, product};
-use crate::energy::activation::Activation;
 use crate::energy::elementwise::{
     activate_biased, activate_biased_with_slope, add_row_sums, multiply, multiply_by,
 };
-
-/// A layer that has a CPU form.
-#[derive(Clone, Debug)]
-pub(in super::super) enum Step {
-    /// Even indices first, at the data's end only: rows are put in that order where they are loaded.
-    EvenFirst,
-    /// `x = e^a z + b`, one a and one b per coordinate.
-    ActNorm,
-    /// An affine coupling.
-    Coupling(Coupling),
-}
-
-/// An affine coupling whose network is a perceptron.
-#[derive(Clone, Debug)]
-pub(in super::super) struct Coupling {
-    pub parts: Parts,
-    /// `[out, in]` of each layer of the network.
-    pub shapes: Vec<Vec<usize>>,
-    /// Between layers.
-    pub activation: Activation,
-    /// b, the bound of `|s|`.
-    pub bound: f32,
-}
-
-impl Step {
-    /// Numbers of each tensor of θ, on `dim` coordinates.
-    pub fn param_lens(&self, dim: usize) -> Vec<usize> {
-        match self {
-            Self::EvenFirst => Vec::new(),
-            Self::ActNorm => vec![dim; 2],
-            Self::Coupling(coupling) => {
-                coupling.shapes.iter().flat_map(|shape| [shape[0] * shape[1], shape[0]]).collect()
-            }
-        }
-    }
-}
 
 /// Which way a pass goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,19 +20,7 @@ pub(in super::super) enum Direction {
     ToData,
 }
 
-/// The steps from the data to the latent, each with its place in θ.
-#[derive(Clone, Debug, Default)]
-pub(in super::super) struct Network {
-    pub dim: usize,
-    pub steps: Vec<(Range<usize>, Step)>,
-}
-
 impl Network {
-    /// Whether the coordinates of data are in another order than those of the couplings.
-    pub fn is_even_first(&self) -> bool {
-        matches!(self.steps.first(), Some((_, Step::EvenFirst)))
-    }
-
     /// Maps `work.state` and sets `work.log_det`, for as many rows as the latter has. With `keep`, to latent, [`Self::pull_back`] may
     /// follow.
     pub fn pass(&self, theta: &[&[f32]], direction: Direction, work: &mut Workspace, keep: bool) {
@@ -164,11 +113,6 @@ fn normalise_back(
 }
 
 impl Coupling {
-    /// The widest layer of the network.
-    pub fn widest(&self) -> usize {
-        self.shapes.iter().flatten().copied().max().unwrap_or(0)
-    }
-
     /// The part that stays and the part that moves.
     fn split<'a>(&self, state: &'a mut [f32], rows: usize) -> (&'a mut [f32], &'a mut [f32]) {
         let (first, second) = state.split_at_mut(self.parts.widths[0] * rows);

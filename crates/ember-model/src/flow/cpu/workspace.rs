@@ -1,6 +1,6 @@
 //! The buffers of one block of rows.
 
-use super::pass::{Network, Step};
+use super::super::steps::{Network, Step};
 
 /// Rows per block: enough for the matrix products, few enough that what the way back needs stays in the cache.
 pub(super) const BLOCK: usize = 128;

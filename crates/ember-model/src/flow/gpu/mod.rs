@@ -29,7 +29,7 @@ use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::{Cube, CubeBackend};
 
-use super::cpu::{Network, Step};
+use super::steps::{Network, Step};
 use crate::energy::WeightedGrads;
 use crate::energy::explicit::stacked;
 use crate::flat::{self, Layout};

@@ -2,7 +2,7 @@
 
 use cubecl::ir::HardwareProperties;
 
-use super::super::cpu::{Coupling, Network, Step};
+use super::super::steps::{Coupling, Network, Step};
 use crate::energy::activation::Activation;
 
 /// Threads of a cube.

@@ -8,7 +8,7 @@ use cubecl::prelude::*;
 use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
 use super::settle::lanes;
-use crate::device::paging::Place;
+use crate::device::place::Place;
 
 const THREADS: u32 = 256;
 

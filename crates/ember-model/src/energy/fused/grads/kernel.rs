@@ -11,12 +11,9 @@ use cubecl::prelude::*;
 use super::super::math::{Lanes, values};
 use super::super::partials::add;
 use super::super::products::{products, products_across, products_along};
-use super::Plan;
 use super::outer::{outer_products, row_sums, share, total};
 use super::pass::{all_activated, column_products, row_weights, signal, stage, write_energies};
-
-/// Threads of a cube.
-pub(super) const THREADS: usize = 256;
+use super::{Plan, THREADS};
 
 /// Lanes from one unit to the next in shared memory. Odd: threads side by side that read consecutive units meet different banks.
 pub(super) const fn pitch(tile: usize) -> usize {

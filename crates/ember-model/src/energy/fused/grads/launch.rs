@@ -7,7 +7,8 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::super::partials;
-use super::kernel::{THREADS, buffer_len, pitch, weighted_grads_kernel};
+use super::THREADS;
+use super::kernel::{buffer_len, pitch, weighted_grads_kernel};
 use super::outer::share;
 use super::{Extent, Plan};
 

@@ -24,6 +24,9 @@ use crate::energy::activation::Activation;
 use crate::energy::{WeightedGrads, explicit};
 use crate::flat::Layout;
 
+/// Threads of a cube.
+const THREADS: usize = 256;
+
 /// What a kernel is compiled for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Plan {

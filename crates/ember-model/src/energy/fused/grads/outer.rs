@@ -8,7 +8,7 @@ use cubecl::prelude::*;
 
 use super::super::math::Lanes;
 use super::super::partials::add;
-use super::kernel::THREADS;
+use super::THREADS;
 
 /// How the threads share the sums of `units × inputs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

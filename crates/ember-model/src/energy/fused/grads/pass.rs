@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 
 use super::super::math::{Lanes, slopes, values};
 use super::super::products::Block;
-use super::kernel::THREADS;
+use super::THREADS;
 use crate::energy::activation::Activation;
 
 /// One unit of the forward pass: `z` to scratch, `a(z)` to shared memory. Sums over coordinates in several parts begin with the bias

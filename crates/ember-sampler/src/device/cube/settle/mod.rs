@@ -34,7 +34,7 @@ use self::kernels::{
 pub(super) use self::offspring::Position;
 use self::sums::{PARTIAL, STATE, THREADS};
 use super::launch::empty;
-use crate::device::settle::Rule;
+use crate::device::rule::Rule;
 use crate::resampling::Scheme;
 use ember_model::random::cube::counter;
 
