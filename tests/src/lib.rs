@@ -1,5 +1,6 @@
 //! What the tests share: devices, and assertions that count standard errors.
 
+pub mod architecture;
 pub mod calibration;
 pub mod configs;
 pub mod coverage;
@@ -10,6 +11,7 @@ pub mod fuzzed;
 pub mod gpu_work;
 pub mod images;
 pub mod proposals;
+pub mod toys;
 
 use burn::tensor::Device;
 

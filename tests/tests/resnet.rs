@@ -2,6 +2,7 @@
 //! with PyTorch is in `pytorch.rs`.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ember_model::energy::EnergyTable;
 use ember_model::energy::activation::Activation;
 use ember_model::energy::resnet::{Norm, Pool, ResNet};
 use ember_model::params::{download, upload};

@@ -16,6 +16,7 @@
 
 pub mod cholesky;
 mod cpu;
+pub mod custom;
 #[cfg(feature = "wgpu")]
 pub mod descent;
 pub mod energy;
@@ -32,6 +33,7 @@ pub mod registry;
 pub mod shape;
 mod sizes;
 
+pub use custom::Custom;
 pub use energy::{Architecture, Energy, Pass, WeightedGrads};
 pub use error::ModelError;
 pub use flow::Flow;
@@ -40,3 +42,4 @@ pub use params::{HostTensor, ParamSpec};
 pub use precision::Precision;
 pub use registry::{EnergyConfig, EnergySpec};
 pub use shape::{SampleShape, Support};
+pub use sizes::MOST_NUMBERS;

@@ -229,7 +229,7 @@ impl EnergyModel {
     /// The tilt and the base of a tilted energy.
     fn parts(&self) -> Option<[Self; 2]> {
         let [tilt, base] = self.architecture.tilt_and_base()?;
-        let EnergyConfig::Tilted(tilted) = &self.spec.energy else { return None };
+        let tilted = self.spec.energy.tilted()?;
         let (tilt_theta, base_theta) = self.theta.split_at(tilt.params().len());
         let part = |energy: &EnergyConfig, architecture, theta: &[Tensor<1>]| Self {
             spec: EnergySpec::new(self.spec.shape, energy.clone()),

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::energy::Architecture;
+use crate::custom::Custom;
 use crate::energy::conditioned::Conditioned;
+use crate::energy::{Architecture, EnergyTable};
 use crate::energy::{
     conv::Conv, gaussian_mixture::GaussianMixture, mlp::Mlp, resnet::ResNet, tilted::Tilted,
 };
@@ -22,24 +23,20 @@ macro_rules! energies {
         /// The `[energy]` table: the config value describes the architecture, tagged by `kind`.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind")]
-        pub enum EnergyConfig { $($(#[$doc])* #[serde(rename = $kind)] $Variant($Config)),* }
+        pub enum EnergyConfig {
+            $($(#[$doc])* #[serde(rename = $kind)] $Variant($Config),)*
+            /// An energy that a program brings itself.
+            #[serde(skip)]
+            Custom(Custom<dyn EnergyTable>),
+        }
 
         impl EnergyConfig {
             /// Every `kind` there is.
             pub const KINDS: &'static [&'static str] = &[$($kind),*];
 
-            /// Whether it has products that can be made at another precision than f32.
-            pub fn has_precisions(&self) -> bool {
-                match self {
-                    Self::Mlp(_) => true,
-                    Self::Tilted(tilted) => tilted.tilt.has_precisions(),
-                    _ => false,
-                }
-            }
-
             /// The `kind` of this energy.
             pub fn kind(&self) -> &'static str {
-                match self { $(Self::$Variant(_) => $kind),* }
+                match self { $(Self::$Variant(_) => $kind,)* Self::Custom(_) => "custom" }
             }
 
             /// Builds the architecture for samples of `shape`.
@@ -47,10 +44,38 @@ macro_rules! energies {
             /// # Errors
             /// A value out of range, or an architecture that does not fit the shape.
             pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
-                match self { $(Self::$Variant(config) => config.build(shape)),* }
+                self.table().build(shape)
+            }
+
+            /// Whether it has products that can be made at another precision than f32.
+            pub fn has_precisions(&self) -> bool {
+                self.table().has_precisions()
+            }
+
+            /// The table of a network on a flow, where it is one.
+            pub fn tilted(&self) -> Option<&Tilted<Self>> {
+                match self {
+                    Self::Tilted(tilted) => Some(tilted),
+                    _ => None,
+                }
+            }
+
+            /// What its table says.
+            fn table(&self) -> &dyn EnergyTable {
+                match self { $(Self::$Variant(table) => table,)* Self::Custom(table) => &**table }
             }
         }
     };
+}
+
+impl EnergyTable for EnergyConfig {
+    fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
+        self.table().build(shape)
+    }
+
+    fn has_precisions(&self) -> bool {
+        self.table().has_precisions()
+    }
 }
 
 energies! {
@@ -70,7 +95,7 @@ energies! {
     /// A flow of affine couplings on images, at several scales.
     MultiscaleRealNvp(MultiscaleRealNvp) = "multiscale_real_nvp",
     /// A network on a flow.
-    Tilted(Tilted) = "tilted",
+    Tilted(Tilted<EnergyConfig>) = "tilted",
 }
 
 /// An energy's table with the shape of its samples: what the metadata `ember.config` of a weight file holds.

@@ -3,7 +3,7 @@
 use crate::error::ModelError;
 
 /// The most numbers of a tensor: device code indexes with 32 bits.
-const MOST_NUMBERS: usize = u32::MAX as usize;
+pub const MOST_NUMBERS: usize = u32::MAX as usize;
 
 /// The product of some sides; `None` where it is more than a tensor can hold.
 pub(crate) fn numbers(sides: &[usize]) -> Option<usize> {

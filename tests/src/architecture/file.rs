@@ -40,8 +40,11 @@ pub(super) fn read_all(src: &Path) -> BTreeMap<Vec<String>, File> {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 open.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("main.rs") {
-                let name = path.strip_prefix(src).expect("below src").to_str().expect("a name in UTF-8").to_owned();
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !path.ends_with("main.rs")
+            {
+                let name =
+                    path.strip_prefix(src).expect("below src").to_str().expect("a name in UTF-8").to_owned();
                 let text = std::fs::read_to_string(&path).expect("a source file");
                 files.insert(module_of(&name), parse(name, &text));
             }
@@ -63,8 +66,7 @@ fn module_of(name: &str) -> Vec<String> {
 pub(super) fn parse(name: String, text: &str) -> File {
     let tree = syn::parse_file(text).unwrap_or_else(|error| panic!("{name}: {error}"));
     let lines = text.lines().count();
-    let mut file =
-        File { name, lines, defines: BTreeSet::new(), uses: Vec::new(), paths: BTreeSet::new() };
+    let mut file = File { name, lines, defines: BTreeSet::new(), uses: Vec::new(), paths: BTreeSet::new() };
     for item in &tree.items {
         file.defines.extend(defined(item));
     }
@@ -93,7 +95,8 @@ fn defined(item: &Item) -> Option<String> {
 impl<'ast> Visit<'ast> for File {
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
         let is_test = item.attrs.iter().any(|attr| {
-            attr.path().is_ident("cfg") && attr.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
+            attr.path().is_ident("cfg")
+                && attr.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
         });
         if !is_test {
             visit::visit_item_mod(self, item);
@@ -150,7 +153,8 @@ impl File {
 
 /// Paths among tokens: names joined by `::`.
 fn paths(tokens: TokenStream) -> Vec<Vec<String>> {
-    let (mut found, mut path, mut colons): (Vec<Vec<String>>, Vec<String>, usize) = (Vec::new(), Vec::new(), 0);
+    let (mut found, mut path, mut colons): (Vec<Vec<String>>, Vec<String>, usize) =
+        (Vec::new(), Vec::new(), 0);
     for token in tokens {
         match token {
             TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,

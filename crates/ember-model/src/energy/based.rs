@@ -104,6 +104,14 @@ impl Architecture for Based {
         self.inner.dim()
     }
 
+    fn is_network(&self) -> bool {
+        self.inner.is_network()
+    }
+
+    fn widest(&self) -> usize {
+        self.inner.widest()
+    }
+
     fn params(&self) -> Vec<ParamSpec> {
         let d = self.dim();
         let mut params = self.inner.params();

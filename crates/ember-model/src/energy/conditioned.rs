@@ -57,6 +57,14 @@ impl Architecture for Conditioned {
         self.inner.dim()
     }
 
+    fn is_network(&self) -> bool {
+        self.inner.is_network()
+    }
+
+    fn widest(&self) -> usize {
+        self.inner.widest()
+    }
+
     fn params(&self) -> Vec<ParamSpec> {
         self.inner.params()
     }

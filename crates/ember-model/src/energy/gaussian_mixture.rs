@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Chain, ChainEnd, ChainState};
-use super::{Architecture, Evaluation, Mixture, WeightedGrads};
+use super::{Architecture, EnergyTable, Evaluation, Mixture, WeightedGrads};
 use crate::cpu::CpuForm;
 use crate::error::ModelError;
 use crate::params::{HostTensor, ParamSpec};
@@ -48,12 +48,12 @@ fn one() -> f64 {
     1.0
 }
 
-impl GaussianMixture {
+impl EnergyTable for GaussianMixture {
     /// Builds the architecture for samples of `shape`.
     ///
     /// # Errors
     /// No means, means longer than `dim`, values that are not finite, a negative noise or scale.
-    pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
+    fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
         let dim = shape.dim();
         if self.means.is_empty() {
             return Err(ModelError::invalid("means", "at least one mode is needed"));

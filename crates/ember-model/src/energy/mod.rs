@@ -16,6 +16,7 @@ pub mod mlp;
 pub(crate) mod network;
 pub mod resnet;
 mod spectral;
+mod table;
 pub mod tilted;
 
 use std::fmt::Debug;
@@ -31,6 +32,7 @@ use chain::{Chain, ChainEnd, ChainState};
 
 #[cfg(feature = "wgpu")]
 pub use fused::with_tile;
+pub use table::EnergyTable;
 
 /// An energy `U_θ` at fixed parameters: what kernels and estimators see.
 pub trait Energy: Send + Sync {
@@ -145,6 +147,16 @@ pub trait Architecture: Debug + Send + Sync {
     /// The weights are constants. Here by one backward pass over all terms.
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
         weighted_param_grads_by_autodiff(self, theta, terms)
+    }
+
+    /// Whether it is a network, which a tilted energy may put on a flow.
+    fn is_network(&self) -> bool {
+        false
+    }
+
+    /// Numbers of the largest layer's output for one sample, where layers are tensors of the whole batch on a GPU; 0 where there are none.
+    fn widest(&self) -> usize {
+        0
     }
 
     /// From now on the matrix products of hidden layers are made at `precision`, where the energy has any.

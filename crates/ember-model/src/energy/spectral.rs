@@ -72,6 +72,14 @@ impl Architecture for SpectralNorm {
         self.inner.dim()
     }
 
+    fn is_network(&self) -> bool {
+        self.inner.is_network()
+    }
+
+    fn widest(&self) -> usize {
+        self.inner.widest()
+    }
+
     fn params(&self) -> Vec<ParamSpec> {
         self.params.clone()
     }

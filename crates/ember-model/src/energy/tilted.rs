@@ -10,13 +10,12 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, WeightedGrads};
+use super::{Architecture, EnergyTable, WeightedGrads};
 use crate::error::ModelError;
 use crate::flow::NonFinite;
 use crate::params::ParamSpec;
 use crate::precision::Precision;
 use crate::random::Stream;
-use crate::registry::EnergyConfig;
 use crate::shape::SampleShape;
 
 const TILT: &str = "tilt";
@@ -25,38 +24,36 @@ const BASE: &str = "base";
 /// `{ kind = "tilted", base, tilt, train_base }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Tilted {
+pub struct Tilted<C> {
     /// ρ₀: the table of a flow.
-    pub base: Box<EnergyConfig>,
+    pub base: Box<C>,
     /// Where the base's parameters came from, where they were not trained by the run itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_from: Option<String>,
     /// f: the table of a network.
-    pub tilt: Box<EnergyConfig>,
+    pub tilt: Box<C>,
     /// Whether θ includes the base's parameters; frozen unless given.
     #[serde(default)]
     pub train_base: bool,
 }
 
-impl Tilted {
+impl<C: EnergyTable> EnergyTable for Tilted<C> {
     /// Builds the architecture for samples of `shape`.
     ///
     /// # Errors
     /// A base that is no flow, a tilt that is no network or has a confinement or base of its own, or as their own tables.
-    pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
+    fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
         let base = self.base.build(shape).map_err(|error| inside(BASE, error))?;
         if base.flow().is_none() {
-            let kind = self.base.kind();
+            let kind = base.kind();
             let message = format!(
                 "a {kind} found, expected a flow: \"real_nvp\", \"spline_flow\" or \"multiscale_real_nvp\""
             );
             return Err(ModelError::invalid(BASE, message));
         }
         let tilt = self.tilt.build(shape).map_err(|error| inside(TILT, error))?;
-        let kind = self.tilt.kind();
-        let is_network =
-            matches!(*self.tilt, EnergyConfig::Mlp(_) | EnergyConfig::Conv(_) | EnergyConfig::ResNet(_));
-        if !is_network {
+        if !tilt.is_network() {
+            let kind = tilt.kind();
             let message = format!("a {kind} found, expected a network: \"mlp\", \"conv\" or \"resnet\"");
             return Err(ModelError::invalid(TILT, message));
         }
@@ -70,6 +67,10 @@ impl Tilted {
             base: base.into(),
             train_base: self.train_base,
         }))
+    }
+
+    fn has_precisions(&self) -> bool {
+        self.tilt.has_precisions()
     }
 }
 
@@ -107,6 +108,10 @@ impl Architecture for TiltedEnergy {
 
     fn dim(&self) -> usize {
         self.tilt.dim()
+    }
+
+    fn widest(&self) -> usize {
+        self.tilt.widest()
     }
 
     fn set_precision(&mut self, precision: Precision) {

@@ -24,9 +24,9 @@ use super::energy::FlowEnergy;
 use super::logit::Logit;
 use super::parts::Parts;
 use super::squeeze::{CHECKERBOARD, ROWS, Squeeze};
-use crate::energy::Architecture;
 use crate::energy::activation::Activation;
 use crate::energy::network::free_layer_params;
+use crate::energy::{Architecture, EnergyTable};
 use crate::error::ModelError;
 use crate::params::ParamSpec;
 use crate::shape::SampleShape;
@@ -61,13 +61,13 @@ fn one() -> f64 {
     1.0
 }
 
-impl MultiscaleRealNvp {
+impl EnergyTable for MultiscaleRealNvp {
     /// Builds the architecture for images of `shape`.
     ///
     /// # Errors
     /// Flat samples, sides that `2^levels` does not divide, no levels, couplings or channels, a bound that is not positive, an α
     /// outside (0, ½).
-    pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
+    fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
         let misfit = |message: String| ModelError::Shape { kind: KIND, shape, message };
         let SampleShape::Image(image) = shape else {
             return Err(misfit("it needs images `[c, h, w]`".into()));
@@ -100,7 +100,9 @@ impl MultiscaleRealNvp {
         }
         Ok(Box::new(FlowEnergy { flow }))
     }
+}
 
+impl MultiscaleRealNvp {
     /// Adds a level on `image` and gives what is left to the next one.
     fn push_level(&self, flow: &mut Chain, level: usize, image: [usize; 3]) -> [usize; 3] {
         let name = |part: &str| format!("levels.{level}.{part}");

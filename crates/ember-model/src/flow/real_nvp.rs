@@ -9,9 +9,9 @@ use super::affine::AffineCoupling;
 use super::conditioner::MlpConditioner;
 use super::couplings::{Couplings, check_positive};
 use super::mask::Mask;
-use crate::energy::Architecture;
 use crate::energy::activation::Activation;
 use crate::energy::network::check_hidden;
+use crate::energy::{Architecture, EnergyTable};
 use crate::error::ModelError;
 use crate::shape::SampleShape;
 
@@ -44,12 +44,12 @@ fn one() -> f64 {
     1.0
 }
 
-impl RealNvp {
+impl EnergyTable for RealNvp {
     /// Builds the architecture for samples of `shape`.
     ///
     /// # Errors
     /// No couplings, an empty or zero-width `hidden`, a bound that is not positive, a mask that does not divide the coordinates.
-    pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
+    fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
         check_hidden(&self.hidden)?;
         check_positive("log_scale_bound", self.log_scale_bound)?;
         let couplings =

@@ -13,9 +13,9 @@ use super::couplings::{Couplings, check_positive};
 use super::mask::Mask;
 use super::parts::Parts;
 use super::rational_quadratic::Spline;
-use crate::energy::Architecture;
 use crate::energy::activation::Activation;
 use crate::energy::network::{check_hidden, init_layers_with};
+use crate::energy::{Architecture, EnergyTable};
 use crate::error::ModelError;
 use crate::params::ParamSpec;
 use crate::random::Stream;
@@ -69,13 +69,13 @@ fn thousandth() -> f64 {
     1e-3
 }
 
-impl SplineFlow {
+impl EnergyTable for SplineFlow {
     /// Builds the architecture for samples of `shape`.
     ///
     /// # Errors
     /// No couplings, an empty or zero-width `hidden`, fewer than 2 bins, a bound that is not positive, smallest widths or heights
     /// that K bins do not leave room for, a smallest slope outside (0, 1), a mask that does not divide the coordinates.
-    pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
+    fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
         check_hidden(&self.hidden)?;
         if self.bins < 2 {
             return Err(ModelError::invalid("bins", format!("{} found, expected at least 2", self.bins)));

@@ -17,7 +17,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use ember_model::{Energy, Pass};
+use ember_model::{Custom, Energy, Pass};
 use serde::{Deserialize, Serialize};
 
 use crate::noise::Noise;
@@ -67,11 +67,14 @@ pub struct BadValue {
 }
 
 impl BadValue {
-    fn new(key: &'static str, message: impl Into<String>) -> Self {
+    /// A value of `key`.
+    pub fn new(key: &'static str, message: impl Into<String>) -> Self {
         Self { key, message: message.into() }
     }
 
-    fn unless_at_least(key: &'static str, found: u64, least: u64) -> Result<(), Self> {
+    /// # Errors
+    /// A number below `least`.
+    pub fn unless_at_least(key: &'static str, found: u64, least: u64) -> Result<(), Self> {
         if found >= least {
             return Ok(());
         }
@@ -164,7 +167,12 @@ macro_rules! kernels {
         /// The transition of the `[kernel]` table, tagged by `kind`: the config value is the algorithm.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind")]
-        pub enum KernelConfig { $($(#[$doc])* #[serde(rename = $kind)] $Variant($Type)),* }
+        pub enum KernelConfig {
+            $($(#[$doc])* #[serde(rename = $kind)] $Variant($Type),)*
+            /// A kernel that a program brings itself.
+            #[serde(skip)]
+            Custom(Custom<dyn Kernel>),
+        }
 
         impl KernelConfig {
             /// Every `kind` there is.
@@ -172,7 +180,7 @@ macro_rules! kernels {
 
             /// The kernel itself.
             pub fn as_dyn(&self) -> &dyn Kernel {
-                match self { $(Self::$Variant(kernel) => kernel),* }
+                match self { $(Self::$Variant(kernel) => kernel,)* Self::Custom(kernel) => &**kernel }
             }
         }
     };

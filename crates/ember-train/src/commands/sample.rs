@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
-use ember_model::{Energy, EnergyModel, SampleShape};
+use ember_model::{Energy, EnergyModel, MOST_NUMBERS, SampleShape};
 use ember_sampler::{Noise, Walkers};
 
 use crate::cli::SampleArgs;
@@ -17,8 +17,6 @@ use crate::view::denoise::denoised;
 use crate::{device, logging};
 use ember_sampler::evidence::smc::{self, AnnealedPath, SmcOptions};
 
-/// The most elements of a tensor: device code indexes with 32 bits.
-const MOST_NUMBERS: usize = u32::MAX as usize;
 /// Lane of the generator that sampling uses, apart from training's.
 const LANE: u32 = 1 << 18;
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use ember_model::{EnergyConfig, SampleShape};
+use ember_model::SampleShape;
 use ember_sampler::WeightRule;
 use toml::Value;
 
@@ -58,7 +58,7 @@ impl Config {
 
     /// Whether the base of the energy is to be fitted to the data before the run.
     pub fn pretrains_base(&self) -> bool {
-        matches!(&self.energy, EnergyConfig::Tilted(tilted) if tilted.base_from.is_none())
+        self.energy.tilted().is_some_and(|tilted| tilted.base_from.is_none())
     }
 
     fn needs_pretraining(&self) -> bool {
@@ -68,7 +68,7 @@ impl Config {
 
     /// Whether the start takes more than config and data give at once: a flow of another run, or one fitted first.
     pub fn starts_from_flows(&self) -> bool {
-        matches!(self.energy, EnergyConfig::Tilted(_)) || self.needs_pretraining()
+        self.energy.tilted().is_some() || self.needs_pretraining()
     }
 
     /// How flows, kernels and objectives go together.
@@ -81,7 +81,7 @@ impl Config {
     fn check_assisted(&self) -> Result<(), Error> {
         let kernel = self.kernel.kernel.as_dyn();
         let is_conditioned = self.kernel.temperature != 1.0;
-        let has_base = matches!(self.energy, EnergyConfig::Tilted(_)) || self.is_flow()?;
+        let has_base = self.energy.tilted().is_some() || self.is_flow()?;
         let Some(assisted) = self.objective.as_dyn().assisted() else {
             if kernel.needs_proposals() && (!has_base || is_conditioned) {
                 let message = "this kernel proposes from a flow: take a tilted energy at temperature 1 (its base proposes), or \
@@ -99,7 +99,7 @@ impl Config {
             let message = "objective \"flow_assisted\" moves all walkers in every update: leave this key out";
             return fail("walkers", "moved_per_update", message.to_owned());
         }
-        match &assisted.proposal {
+        match assisted.proposal {
             None if !has_base || is_conditioned => {
                 let message = "missing: the flow that proposes, such as { kind = \"real_nvp\", layers = 6, hidden = [64, 64] }; only a \
                                tilted energy at temperature 1 has one to copy, its base";
@@ -125,8 +125,8 @@ impl Config {
                 }
             }
         }
-        positive("objective", "proposal_learning_rate", assisted.proposal_learning_rate)?;
-        at_least_one("objective", "proposal_batch_size", assisted.proposal_batch_size as u64)?;
+        positive("objective", "proposal_learning_rate", assisted.learning_rate)?;
+        at_least_one("objective", "proposal_batch_size", assisted.batch_size as u64)?;
         if self.walkers.count < 2 {
             return fail(
                 "walkers",

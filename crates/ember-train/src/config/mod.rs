@@ -6,7 +6,6 @@
 mod document;
 mod explain;
 mod flows;
-mod optimizer;
 mod overrides;
 mod tables;
 mod validate;
@@ -21,8 +20,8 @@ use crate::dataset::DatasetConfig;
 use crate::error::Error;
 use crate::store::checkpoint::atomic;
 use crate::training::objective::ObjectiveConfig;
+pub use crate::training::optimizer::{Adam, OptimizerConfig, Schedule, Sgd};
 use document::Document;
-pub use optimizer::{Adam, OptimizerConfig, Schedule, Sgd};
 pub use overrides::Overrides;
 pub use tables::{
     AuditConfig, KernelTable, OutputConfig, PretrainConfig, ResamplingConfig, WalkerInit, WalkersConfig,

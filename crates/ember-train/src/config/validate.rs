@@ -1,15 +1,15 @@
 //! Every check that a type cannot make: ranges, sizes, and how the tables go together.
 
 use ember_model::registry::too_large;
-use ember_model::{ModelError, Support};
+use ember_model::{MOST_NUMBERS, ModelError, Support};
+use ember_sampler::kernel::BadValue;
 use toml::Value;
 
-use super::{Config, OptimizerConfig, Schedule, WalkerInit};
+use super::{Config, Schedule, WalkerInit};
 use crate::error::Error;
-use crate::training::objective::ObjectiveConfig;
 
 /// The largest size inside an energy's table, and the most elements of a tensor: device code indexes with 32 bits.
-const MAX_ELEMENTS: u64 = u32::MAX as u64;
+const MAX_ELEMENTS: u64 = MOST_NUMBERS as u64;
 
 impl Config {
     /// Checks every value and how the tables go together.
@@ -40,10 +40,8 @@ impl Config {
         if !l2.is_finite() || l2 < 0.0 {
             return fail("objective", "energy_l2", format!("found {l2}, expected a finite number ≥ 0"));
         }
-        let ObjectiveConfig::ContrastiveDivergence(cd) = &self.objective else {
-            return Ok(());
-        };
-        at_least_one("objective", "restart_every", cd.restart_every)
+        let checked = self.objective.as_dyn().check();
+        checked.or_else(|BadValue { key, message }| fail("objective", key, message))
     }
 
     fn check_precision(&self) -> Result<(), Error> {
@@ -148,9 +146,11 @@ impl Config {
                 let message = format!("found {moved}, expected at most walkers.count = {}", walkers.count);
                 return fail("walkers", "moved_per_update", message);
             }
-            if matches!(self.objective, ObjectiveConfig::ContrastiveDivergence(_)) {
-                let message = "contrastive_divergence restarts all walkers at the data and moves them all: leave this key out";
-                return fail("walkers", "moved_per_update", message.to_owned());
+            if self.objective.as_dyn().restarts_at_data() {
+                let kind = self.objective.kind();
+                let message =
+                    format!("{kind} restarts all walkers at the data and moves them all: leave this key out");
+                return fail("walkers", "moved_per_update", message);
             }
         }
         if let Some(every) = walkers.flush_every {
@@ -235,14 +235,8 @@ impl Config {
                 format!("found {ema}, expected a decay in [0, 1), such as 0.999"),
             );
         }
-        if let OptimizerConfig::Adam(adam) = &self.optimizer {
-            positive("optimizer", "epsilon", adam.epsilon)?;
-            for (key, beta) in [("beta1", adam.beta1), ("beta2", adam.beta2)] {
-                if !(0.0..1.0).contains(&beta) {
-                    return fail("optimizer", key, format!("found {beta}, expected a number in [0, 1)"));
-                }
-            }
-        }
+        let checked = self.optimizer.as_dyn().check();
+        checked.or_else(|BadValue { key, message }| fail("optimizer", key, message))?;
         match self.optimizer.schedule() {
             Schedule::Constant {} => Ok(()),
             Schedule::Linear { end, horizon } | Schedule::Cosine { end, horizon } => {

@@ -1,14 +1,11 @@
 //! What data sets that are drawn from a known law have in common.
 
-use ember_model::SampleShape;
 use ember_model::random::{Purpose, Stream};
+use ember_model::{MOST_NUMBERS, SampleShape};
 
 use super::truth::Law;
 use super::{Data, Rows};
 use crate::error::Error;
-
-/// The most elements of a tensor: device code indexes with 32 bits.
-const MAX_ELEMENTS: u64 = u32::MAX as u64;
 
 /// Sizes of a set as its table has them.
 #[derive(Clone, Copy)]
@@ -31,9 +28,9 @@ impl Sizes {
             }
         }
         for (key, size) in sizes {
-            if (size as u64).checked_mul(dim as u64).is_none_or(|n| n > MAX_ELEMENTS) {
+            if size.checked_mul(dim).is_none_or(|n| n > MOST_NUMBERS) {
                 let message = format!(
-                    "{size} samples × dim = {dim} is more than {MAX_ELEMENTS} numbers, the most a tensor can hold"
+                    "{size} samples × dim = {dim} is more than {MOST_NUMBERS} numbers, the most a tensor can hold"
                 );
                 return fail(key, message);
             }

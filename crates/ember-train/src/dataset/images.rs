@@ -2,13 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use ember_model::SampleShape;
+use ember_model::{MOST_NUMBERS, SampleShape};
 
 use super::{Data, Rows};
 use crate::error::Error;
-
-/// The most elements of a tensor: device code indexes with 32 bits.
-const MAX_ELEMENTS: u64 = u32::MAX as u64;
 
 /// Samples of a batch unless the config says otherwise.
 pub(super) fn default_batch_size() -> usize {
@@ -130,12 +127,12 @@ pub(super) fn check_batches(batch_size: usize, noise: f64, dim: usize) -> Result
 
 /// Checks that `count` images fit a tensor.
 pub(super) fn check_elements(key: &str, count: usize, dim: usize) -> Result<(), Error> {
-    if (count as u64).checked_mul(dim as u64).is_some_and(|n| n <= MAX_ELEMENTS) {
+    if count.checked_mul(dim).is_some_and(|n| n <= MOST_NUMBERS) {
         return Ok(());
     }
     Err(bad_key(
         key,
-        format!("{count} images × {dim} numbers is more than {MAX_ELEMENTS}, the most a tensor can hold"),
+        format!("{count} images × {dim} numbers is more than {MOST_NUMBERS}, the most a tensor can hold"),
     ))
 }
 

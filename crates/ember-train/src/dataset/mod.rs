@@ -22,7 +22,7 @@ pub mod truth;
 
 use std::fmt::Debug;
 
-use ember_model::SampleShape;
+use ember_model::{Custom, SampleShape};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -127,7 +127,12 @@ macro_rules! datasets {
         /// The `[dataset]` table, tagged by `kind`.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind")]
-        pub enum DatasetConfig { $($(#[$doc])* #[serde(rename = $kind)] $Variant($Type)),* }
+        pub enum DatasetConfig {
+            $($(#[$doc])* #[serde(rename = $kind)] $Variant($Type),)*
+            /// A data set that a program brings itself.
+            #[serde(skip)]
+            Custom(Custom<dyn Dataset>),
+        }
 
         impl DatasetConfig {
             /// Every `kind` there is.
@@ -135,12 +140,12 @@ macro_rules! datasets {
 
             /// The `kind` of this data set.
             pub fn kind(&self) -> &'static str {
-                match self { $(Self::$Variant(_) => $kind),* }
+                match self { $(Self::$Variant(_) => $kind,)* Self::Custom(_) => "custom" }
             }
 
             /// The data set itself.
             pub fn as_dyn(&self) -> &dyn Dataset {
-                match self { $(Self::$Variant(dataset) => dataset),* }
+                match self { $(Self::$Variant(dataset) => dataset,)* Self::Custom(dataset) => &**dataset }
             }
         }
     };

@@ -15,7 +15,6 @@ use crate::error::Error;
 use crate::judging::classifier::frequencies::Population;
 use crate::judging::classifier::{ClassFrequencies, Classifier, Groups, cache, class_frequencies};
 use crate::training::noisy::Noisy;
-use crate::training::objective::ObjectiveConfig;
 use ember_model::energy::blockwise::energies;
 use ember_sampler::evidence::Ensembles;
 
@@ -107,7 +106,7 @@ impl<'a> Source<'a> {
             other => (None, other),
         };
         let draws = !config.objective.as_dyn().has_negative_phase();
-        let restarts = matches!(config.objective, ObjectiveConfig::ContrastiveDivergence(_));
+        let restarts = config.objective.as_dyn().restarts_at_data();
         let at_data = restarts || config.walkers.init == WalkerInit::Data;
         let training = walkers.filter(|_| !at_data).map(|walkers| Self {
             walkers,

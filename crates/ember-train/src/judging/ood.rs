@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ember_model::{Energy, EnergyModel, SampleShape};
+use ember_model::{EnergyModel, SampleShape};
 use serde::Serialize;
 
 use crate::dataset::gaussian_fit::GaussianFit;
@@ -22,8 +22,6 @@ const MOST: usize = 10_000;
 const MOST_FITTED: usize = 20_000;
 /// The Gaussian's ridge over the mean variance.
 const RELATIVE_RIDGE: f64 = 1e-3;
-/// Coordinates of samples whose energies are had at a time; a convolution keeps many numbers of each.
-const BLOCK_COORDINATES: usize = 1 << 19;
 /// First lane of the dequantisation and noise of scored sets: two for each of held-out, other, training.
 const LANE: u32 = 1 << 21;
 
@@ -102,7 +100,7 @@ pub fn judge(
     let gaussian = GaussianFit::new(&train, dim, RELATIVE_RIDGE)?;
     let scores = |rows: &Rows, lane: u32| -> Result<[Vec<f64>; 2], Error> {
         let rows = as_learned(rows, dim, MOST, noise, lane);
-        let scores = [blockwise_energies(model, &rows), gaussian.energies(&rows)];
+        let scores = [energies(model, &rows).into_iter().map(f64::from).collect(), gaussian.energies(&rows)];
         if scores.iter().flatten().any(|score| score.is_nan()) {
             return Err(Error::failed("out-of-distribution scores: the energy of a sample is not a number"));
         }
@@ -122,12 +120,6 @@ pub fn judge(
         gaussian_ridge: gaussian.ridge,
         standard_error_method: "DeLong",
     })
-}
-
-fn blockwise_energies(model: &EnergyModel, rows: &[f32]) -> Vec<f64> {
-    let dim = model.dim();
-    let block = (BLOCK_COORDINATES / dim).max(1) * dim;
-    rows.chunks(block).flat_map(|block| energies(model, block)).map(f64::from).collect()
 }
 
 /// At most `most` rows, at equal distances (a set may be sorted by class), dequantised and noised by fixed numbers, row-major.

@@ -1,10 +1,9 @@
 //! What a run holds, from the sizes in its config.
 
-use ember_model::energy::resnet::Pool;
-use ember_model::{EnergyConfig, SampleShape};
+use ember_model::SampleShape;
 
 use super::Room;
-use crate::config::{Config, OptimizerConfig};
+use crate::config::Config;
 use crate::training::batches::DEVICE_BYTES;
 
 /// Bytes of a number on a device.
@@ -66,10 +65,7 @@ impl Sizes {
         };
         let architecture = config.energy_spec().build();
         let params = architecture.iter().flat_map(|architecture| architecture.params());
-        let moments = match config.optimizer {
-            OptimizerConfig::Sgd(_) => 0,
-            OptimizerConfig::Adam(_) => 2,
-        };
+        let moments = config.optimizer.as_dyn().moments();
         Self {
             dim: shape.dim(),
             walkers,
@@ -81,7 +77,7 @@ impl Sizes {
             test,
             row_bytes: if matches!(shape, SampleShape::Image(_)) { 1 } else { NUMBER as usize },
             batch: dataset.batch_size(),
-            widest: widest(&config.energy, shape),
+            widest: architecture.as_ref().map_or(0, |architecture| architecture.widest()),
             parameters: params.map(|param| param.len()).sum(),
             // θ, its gradient and the stepped θ
             copies: 3 + moments + usize::from(config.optimizer.ema().is_some()),
@@ -125,32 +121,5 @@ impl Sizes {
             device: sum(&device),
             largest: tensors.into_iter().max().unwrap_or_default(),
         }
-    }
-}
-
-/// Numbers of the largest layer's output for one sample, of the energies whose layers are tensors of the whole batch on a GPU.
-fn widest(energy: &EnergyConfig, shape: SampleShape) -> usize {
-    match (energy, shape) {
-        (EnergyConfig::Mlp(mlp), _) => mlp.hidden.iter().copied().max().unwrap_or_default(),
-        (EnergyConfig::Conv(conv), SampleShape::Image([_, mut height, mut width])) => {
-            let outputs = conv.layers.iter().map(|layer| {
-                let side =
-                    |side: usize| (side + 2 * layer.padding).saturating_sub(layer.kernel) / layer.stride + 1;
-                (height, width) = (side(height), side(width));
-                layer.out * height * width
-            });
-            outputs.max().unwrap_or_default()
-        }
-        // Every later stage of pooled images has a quarter of the pixels.
-        (EnergyConfig::ResNet(resnet), SampleShape::Image([_, height, width])) => {
-            let pooled = usize::from(resnet.pool == Pool::Average);
-            let stages = resnet.channels.iter().enumerate();
-            stages
-                .map(|(i, out)| out * (height >> (i * pooled)) * (width >> (i * pooled)))
-                .max()
-                .unwrap_or_default()
-        }
-        (EnergyConfig::Tilted(tilted), _) => widest(&tilted.tilt, shape),
-        _ => 0,
     }
 }

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ember_model::energy::tilted::Tilted;
 use ember_model::random::{Purpose, Stream};
 use ember_model::shape::Support;
-use ember_model::{Energy, EnergyConfig, EnergyModel};
+use ember_model::{Energy, EnergyModel};
 use ember_sampler::Walkers;
 use ember_sampler::evidence::{AUDIT_LANE, Ensembles};
 
@@ -29,8 +28,8 @@ pub fn base(
 ) -> Result<EnergyModel, Error> {
     let flow =
         model.flow_part().ok_or_else(|| Error::usage("a tilted energy at temperature 1 was expected"))?;
-    match &config.energy {
-        EnergyConfig::Tilted(Tilted { base_from: Some(path), .. }) => {
+    match config.energy.tilted().and_then(|tilted| tilted.base_from.as_ref()) {
+        Some(path) => {
             let found = opened::open(Path::new(path), device)?.model;
             if found.spec() != flow.spec() {
                 let message = "it is not the flow that energy.base describes: the run's base was another";
@@ -38,7 +37,7 @@ pub fn base(
             }
             Ok(found)
         }
-        _ => {
+        None => {
             let pretrain = config.pretraining();
             let mut batches = pretrain_batches(config, data, device)?;
             pretrain::fit(flow, &pretrain, "fitting the base to the data", |update| batches.batch(update))

@@ -15,7 +15,7 @@ use super::network::{
     last_layer_is_zero, layer_params,
 };
 use super::spectral::SpectralNorm;
-use super::{Architecture, Evaluation, WeightedGrads};
+use super::{Architecture, EnergyTable, Evaluation, WeightedGrads};
 use crate::cpu::CpuForm;
 use crate::error::ModelError;
 use crate::params::ParamSpec;
@@ -77,12 +77,12 @@ fn one() -> usize {
     1
 }
 
-impl Conv {
+impl EnergyTable for Conv {
     /// Builds the architecture for images of `shape`.
     ///
     /// # Errors
     /// Flat samples, a layer that does not fit its input or is larger than a tensor can be, a last layer that does not leave `1 × 1 × 1`.
-    pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
+    fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
         let misfit = |message: String| ModelError::Shape { kind: "conv", shape, message };
         let SampleShape::Image(image) = shape else {
             return Err(misfit("it needs images `[c, h, w]`".into()));
@@ -182,6 +182,14 @@ impl Architecture for ConvEnergy {
 
     fn dim(&self) -> usize {
         self.image.iter().product()
+    }
+
+    fn is_network(&self) -> bool {
+        true
+    }
+
+    fn widest(&self) -> usize {
+        self.cpu.passes().network.layers.iter().map(Layer::output_len).max().unwrap_or_default()
     }
 
     fn params(&self) -> Vec<ParamSpec> {

@@ -17,7 +17,7 @@ use super::network::{
 };
 use super::spectral::SpectralNorm;
 use super::{
-    Architecture, Evaluation, WeightedGrads, energy_and_grad_by_autodiff, explicit,
+    Architecture, EnergyTable, Evaluation, WeightedGrads, energy_and_grad_by_autodiff, explicit,
     weighted_param_grads_by_autodiff,
 };
 use crate::cpu::CpuForm;
@@ -45,12 +45,12 @@ pub struct Mlp {
     pub confinement: f64,
 }
 
-impl Mlp {
+impl EnergyTable for Mlp {
     /// Builds the architecture for samples of `shape`.
     ///
     /// # Errors
     /// An empty or zero-width `hidden`, a negative or non-finite `confinement`.
-    pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
+    fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
         check_hidden(&self.hidden)?;
         check_confinement(self.confinement)?;
         let cpu = CpuForm::new(Perceptron {
@@ -60,6 +60,10 @@ impl Mlp {
         });
         let energy = MlpEnergy { dim: shape.dim(), cpu, config: self.clone(), precision: Precision::F32 };
         Ok(SpectralNorm::wrap(Box::new(energy), self.spectral_norm))
+    }
+
+    fn has_precisions(&self) -> bool {
+        true
     }
 }
 
@@ -132,6 +136,14 @@ impl Architecture for MlpEnergy {
 
     fn dim(&self) -> usize {
         self.dim
+    }
+
+    fn is_network(&self) -> bool {
+        true
+    }
+
+    fn widest(&self) -> usize {
+        self.config.hidden.iter().copied().max().unwrap_or_default()
     }
 
     fn params(&self) -> Vec<ParamSpec> {

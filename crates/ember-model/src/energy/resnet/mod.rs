@@ -31,7 +31,8 @@ use super::network::{
 };
 use super::spectral::SpectralNorm;
 use super::{
-    Architecture, Evaluation, WeightedGrads, energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff,
+    Architecture, EnergyTable, Evaluation, WeightedGrads, energy_and_grad_by_autodiff,
+    weighted_param_grads_by_autodiff,
 };
 use crate::cpu::CpuForm;
 use crate::error::ModelError;
@@ -118,13 +119,13 @@ fn eight() -> usize {
     8
 }
 
-impl ResNet {
+impl EnergyTable for ResNet {
     /// Builds the architecture for images of `shape`.
     ///
     /// # Errors
     /// Flat samples, no stage, a stage without channels or blocks, more than 1,000 blocks in all, groups that do not divide the channels, more pools than the
     /// image has room for, a negative or non-finite `confinement`.
-    pub fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
+    fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
         let misfit = |message: String| ModelError::Shape { kind: "resnet", shape, message };
         let SampleShape::Image(image) = shape else {
             return Err(misfit("it needs images `[c, h, w]`".into()));
@@ -169,7 +170,9 @@ impl ResNet {
             self.spectral_norm,
         ))
     }
+}
 
+impl ResNet {
     fn is_normed(&self) -> bool {
         self.norm == Norm::Group
     }
@@ -203,6 +206,19 @@ impl Architecture for ResNetEnergy {
 
     fn dim(&self) -> usize {
         self.image.iter().product()
+    }
+
+    fn is_network(&self) -> bool {
+        true
+    }
+
+    /// Every later stage of pooled images has a quarter of the pixels.
+    fn widest(&self) -> usize {
+        let [_, height, width] = self.image;
+        let pooled = usize::from(self.config.pool == Pool::Average);
+        let stages = self.config.channels.iter().enumerate();
+        let outputs = stages.map(|(i, out)| out * (height >> (i * pooled)) * (width >> (i * pooled)));
+        outputs.max().unwrap_or_default()
     }
 
     fn params(&self) -> Vec<ParamSpec> {

@@ -5,6 +5,7 @@
 
 use burn::tensor::Tensor;
 use ember_model::EnergyModel;
+use ember_sampler::kernel::BadValue;
 use ember_sampler::{Kernel, Noise, StepInfo, Walkers};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,14 @@ fn one() -> u64 {
 impl Objective for ContrastiveDivergence {
     fn carries_weights(&self) -> bool {
         false
+    }
+
+    fn restarts_at_data(&self) -> bool {
+        true
+    }
+
+    fn check(&self) -> Result<(), BadValue> {
+        BadValue::unless_at_least("restart_every", self.restart_every, 1)
     }
 
     fn advance(

@@ -15,6 +15,7 @@ use ember_model::{EnergyConfig, EnergyModel};
 use ember_sampler::{Kernel, Noise, StepInfo, Walkers};
 use serde::{Deserialize, Serialize};
 
+use super::assisted::{Assisted, Fit};
 use super::{Jarzynski, Objective, PersistentCd, Schedule};
 
 /// `{ kind = "flow_assisted", weights, proposal, fit, proposal_learning_rate, proposal_batch_size, accept_floor, energy_l2 }`.
@@ -44,19 +45,6 @@ pub struct FlowAssisted {
     pub energy_l2: f64,
 }
 
-/// Which walkers a proposal flow is fitted to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fit {
-    /// Two flows, each fitted to one half of the walkers and moving the other half.
-    #[default]
-    Cross,
-    /// One flow, fitted to all walkers and moving all of them: biased by O(1/N).
-    Pooled,
-    /// One flow, left as it was before the run.
-    Frozen,
-}
-
 fn thousandth() -> f64 {
     1e-3
 }
@@ -78,8 +66,14 @@ impl Objective for FlowAssisted {
         self.energy_l2
     }
 
-    fn assisted(&self) -> Option<&FlowAssisted> {
-        Some(self)
+    fn assisted(&self) -> Option<Assisted<'_>> {
+        Some(Assisted {
+            proposal: self.proposal.as_ref(),
+            fit: self.fit,
+            learning_rate: self.proposal_learning_rate,
+            batch_size: self.proposal_batch_size,
+            accept_floor: self.accept_floor,
+        })
     }
 
     fn advance(

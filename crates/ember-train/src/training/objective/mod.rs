@@ -1,5 +1,6 @@
 //! What is minimised, one file per objective. A new objective is one file and one line in the registry below.
 
+mod assisted;
 mod contrastive_divergence;
 mod flow_assisted;
 mod jarzynski;
@@ -9,12 +10,14 @@ mod persistent_cd;
 use std::fmt::Debug;
 
 use burn::tensor::Tensor;
-use ember_model::EnergyModel;
+use ember_model::{Custom, EnergyModel};
+use ember_sampler::kernel::BadValue;
 use ember_sampler::{Kernel, Noise, StepInfo, Walkers};
 use serde::{Deserialize, Serialize};
 
+pub use assisted::{Assisted, Fit};
 pub use contrastive_divergence::ContrastiveDivergence;
-pub use flow_assisted::{Fit, FlowAssisted};
+pub use flow_assisted::FlowAssisted;
 pub use jarzynski::Jarzynski;
 pub use maximum_likelihood::MaximumLikelihood;
 pub use persistent_cd::PersistentCd;
@@ -43,9 +46,23 @@ pub trait Objective: Debug + Send + Sync {
         true
     }
 
+    /// Whether all walkers begin anew at the data now and then: they then show the data's masses, whatever the model's are, and move all
+    /// together.
+    fn restarts_at_data(&self) -> bool {
+        false
+    }
+
     /// What there is to know about the flow that assists the walkers, where one is trained beside the energy.
-    fn assisted(&self) -> Option<&FlowAssisted> {
+    fn assisted(&self) -> Option<Assisted<'_>> {
         None
+    }
+
+    /// Checks what its own numbers may be.
+    ///
+    /// # Errors
+    /// The first bad value.
+    fn check(&self) -> Result<(), BadValue> {
+        Ok(())
     }
 
     /// λ of the energy regulariser; 0 is none.
@@ -84,7 +101,12 @@ macro_rules! objectives {
         /// The `[objective]` table, tagged by `kind`: the config value is the algorithm.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind")]
-        pub enum ObjectiveConfig { $($(#[$doc])* #[serde(rename = $kind)] $Variant($Type)),* }
+        pub enum ObjectiveConfig {
+            $($(#[$doc])* #[serde(rename = $kind)] $Variant($Type),)*
+            /// An objective that a program brings itself.
+            #[serde(skip)]
+            Custom(Custom<dyn Objective>),
+        }
 
         impl ObjectiveConfig {
             /// Every `kind` there is.
@@ -92,12 +114,12 @@ macro_rules! objectives {
 
             /// The `kind` of this objective.
             pub fn kind(&self) -> &'static str {
-                match self { $(Self::$Variant(_) => $kind),* }
+                match self { $(Self::$Variant(_) => $kind,)* Self::Custom(_) => "custom" }
             }
 
             /// The objective itself.
             pub fn as_dyn(&self) -> &dyn Objective {
-                match self { $(Self::$Variant(objective) => objective),* }
+                match self { $(Self::$Variant(objective) => objective,)* Self::Custom(objective) => &**objective }
             }
         }
     };

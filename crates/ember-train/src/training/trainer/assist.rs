@@ -8,7 +8,7 @@ use ember_sampler::{FlowProposal, Proposals, Walkers, reduce};
 use crate::config::Config;
 use crate::dataset::Data;
 use crate::error::Error;
-use crate::training::objective::{Fit, FlowAssisted};
+use crate::training::objective::{Assisted, Fit};
 use crate::training::optimizer::Optimizer;
 use crate::{training::pretrain, training::start};
 
@@ -50,13 +50,13 @@ impl Assist {
     /// # Errors
     /// As [`pretrain::fit`].
     pub(super) fn new(
-        assisted: &FlowAssisted,
+        assisted: Assisted<'_>,
         config: &Config,
         model: &EnergyModel,
         data: &Data,
         device: &Device,
     ) -> Result<Self, Error> {
-        let flow = match &assisted.proposal {
+        let flow = match assisted.proposal {
             None => model.flow_part().ok_or_else(|| {
                 Error::usage(
                     "objective \"flow_assisted\": this energy has no flow to copy; give objective.proposal",
@@ -87,14 +87,14 @@ impl Assist {
     }
 
     /// As many copies of a flow as the objective has.
-    fn of(assisted: &FlowAssisted, flow: EnergyModel) -> Self {
+    fn of(assisted: Assisted<'_>, flow: EnergyModel) -> Self {
         let count = if assisted.fit == Fit::Cross { 2 } else { 1 };
         Self::assemble(assisted, vec![flow; count])
     }
 
     /// These flows with fresh optimisers.
-    pub(crate) fn assemble(assisted: &FlowAssisted, flows: Vec<EnergyModel>) -> Self {
-        let optimizer = |flow| pretrain::optimizer(flow, assisted.proposal_learning_rate, None);
+    pub(crate) fn assemble(assisted: Assisted<'_>, flows: Vec<EnergyModel>) -> Self {
+        let optimizer = |flow| pretrain::optimizer(flow, assisted.learning_rate, None);
         Self { optimizers: flows.iter().map(optimizer).collect(), flows, accept_rate: 1.0, collapsed: false }
     }
 
@@ -134,7 +134,7 @@ impl Assist {
     /// An update number beyond 32 bits.
     pub(super) fn fit(
         &mut self,
-        assisted: &FlowAssisted,
+        assisted: Assisted<'_>,
         walkers: &Walkers,
         weights: &Tensor<1>,
         seed: u64,
@@ -149,7 +149,7 @@ impl Assist {
         for (k, (flow, optimizer)) in self.flows.iter_mut().zip(&mut self.optimizers).enumerate() {
             // One flow: all walkers. Two: the half that the other one moves.
             let rows = proposals.rows((k + 1) % flows, count);
-            let n = assisted.proposal_batch_size.min(rows.len());
+            let n = assisted.batch_size.min(rows.len());
             let stream = Stream::new(seed, Purpose::Batch).lane(FIT_LANE + k as u32).at(update)?;
             let pick = |i: u32| (rows.start as f64 + stream.uniform_f64(i) * rows.len() as f64) as i32;
             let picked: Vec<i32> = match n == rows.len() {

@@ -1,18 +1,29 @@
 //! The optimiser step on a flat parameter list: burn's Adam and SGD per tensor, a pure learning-rate schedule, and gradient clipping
 //! by the *global* norm (burn clips per tensor). On a GPU the same step over all parameters at once (`ember_model::descent`).
 
-use burn::optim::{Adam, AdamConfig, AdamState, AdaptiveMomentumState, Optimizer as _, Sgd, SgdConfig};
+mod adam;
+#[cfg(feature = "wgpu")]
+mod flat;
+mod rule;
+mod schedule;
+mod sgd;
+mod table;
+
 use burn::tensor::{Device, Tensor};
 #[cfg(feature = "wgpu")]
 use ember_model::descent;
-#[cfg(feature = "wgpu")]
-use ember_model::flat::Layout;
 use ember_model::params::{download, upload};
 use ember_model::{EnergyModel, HostTensor, ParamSpec};
 use ember_sampler::reduce::sum;
+#[cfg(feature = "wgpu")]
+use flat::Flat;
 
-use crate::config::OptimizerConfig;
 use crate::error::Error;
+pub use adam::Adam;
+pub use rule::{Common, Moments, OptimizerTable};
+pub use schedule::Schedule;
+pub use sgd::Sgd;
+pub use table::OptimizerConfig;
 
 /// An optimiser with the moments it has gathered.
 pub struct Optimizer {
@@ -23,26 +34,12 @@ pub struct Optimizer {
     pub learning_rate_scale: f64,
 }
 
-// One of a run.
-#[allow(clippy::large_enum_variant)]
 enum Rule {
-    Sgd(Sgd),
-    Adam(Adam, Vec<Option<AdamState<1>>>),
-    /// Either of them over all parameters at once, on a GPU.
+    /// Tensor by tensor.
+    Each(Box<dyn rule::Rule>),
+    /// All parameters at once, on a GPU.
     #[cfg(feature = "wgpu")]
     Flat(Flat),
-}
-
-/// What an optimiser over one buffer keeps, on the device.
-#[cfg(feature = "wgpu")]
-struct Flat {
-    layout: Layout,
-    /// Each parameter's share of the learning rate, `[total]`.
-    scales: Tensor<1>,
-    /// `[total]` each, where the rule has any.
-    moments: [Tensor<1>; 2],
-    /// Steps made.
-    time: u64,
 }
 
 /// What an optimiser step saw.
@@ -67,17 +64,7 @@ pub struct Guarded {
 impl Optimizer {
     /// A fresh optimiser for `params`.
     pub fn new(config: &OptimizerConfig, params: Vec<ParamSpec>) -> Self {
-        let rule = match config {
-            OptimizerConfig::Sgd(_) => Rule::Sgd(SgdConfig::new().build()),
-            OptimizerConfig::Adam(adam) => Rule::Adam(
-                AdamConfig::new()
-                    .with_beta_1(adam.beta1 as f32)
-                    .with_beta_2(adam.beta2 as f32)
-                    .with_epsilon(adam.epsilon as f32)
-                    .build(),
-                vec![None; params.len()],
-            ),
-        };
+        let rule = Rule::Each(config.as_dyn().rule(params.len()));
         Self { config: config.clone(), rule, params, learning_rate_scale: 1.0 }
     }
 
@@ -126,15 +113,7 @@ impl Optimizer {
         }
         let Rule::Flat(flat) = &mut self.rule else { unreachable!("set above") };
         flat.time += 1;
-        let rule = match &self.config {
-            OptimizerConfig::Sgd(_) => descent::Rule::Sgd,
-            OptimizerConfig::Adam(adam) => descent::Rule::Adam {
-                beta1: adam.beta1 as f32,
-                beta2: adam.beta2 as f32,
-                epsilon: adam.epsilon as f32,
-                time: flat.time as u32,
-            },
-        };
+        let rule = self.config.as_dyn().on_device(flat.time);
         let (gap, max_gap) = guarded.gap.unzip();
         let found = descent::descend(
             model.flat_theta(),
@@ -192,12 +171,7 @@ impl Optimizer {
             }
             let rate = learning_rate * spec.learning_rate_scale;
             updated.push(match &mut self.rule {
-                Rule::Sgd(sgd) => sgd.step(rate, tensor.clone(), grad, None).0,
-                Rule::Adam(adam, states) => {
-                    let (tensor, state) = adam.step(rate, tensor.clone(), grad, states[i].take());
-                    states[i] = state;
-                    tensor
-                }
+                Rule::Each(rule) => rule.step(i, rate, tensor.clone(), grad),
                 #[cfg(feature = "wgpu")]
                 Rule::Flat(_) => panic!("an optimiser steps over one buffer or over tensors, not both"),
             });
@@ -215,18 +189,17 @@ impl Optimizer {
             values,
         };
         match &self.rule {
-            Rule::Sgd(_) => {}
-            Rule::Adam(_, states) => {
-                for (spec, state) in self.params.iter().zip(states) {
-                    let Some(state) = state else { continue };
-                    tensors.push(tensor("moment_1", spec, download(state.momentum.moment_1.clone())));
-                    tensors.push(tensor("moment_2", spec, download(state.momentum.moment_2.clone())));
-                    counters.push((format!("time.{}", spec.name), state.momentum.time as u64));
+            Rule::Each(rule) => {
+                for (i, spec) in self.params.iter().enumerate() {
+                    let Some(Moments { time, values: [first, second] }) = rule.moments(i) else { continue };
+                    tensors.push(tensor("moment_1", spec, download(first)));
+                    tensors.push(tensor("moment_2", spec, download(second)));
+                    counters.push((format!("time.{}", spec.name), time));
                 }
             }
             #[cfg(feature = "wgpu")]
             Rule::Flat(flat) => {
-                if matches!(self.config, OptimizerConfig::Sgd(_)) {
+                if self.config.as_dyn().moments() == 0 {
                     return (tensors, counters);
                 }
                 let [m, v] = flat.moments.clone().map(download);
@@ -275,9 +248,14 @@ impl Optimizer {
             };
             found.push(Some((time, moment("moment_1")?, moment("moment_2")?)));
         }
-        let Rule::Adam(_, states) = &mut self.rule else {
-            return Ok(());
+        let rule = match &mut self.rule {
+            Rule::Each(rule) => rule,
+            #[cfg(feature = "wgpu")]
+            Rule::Flat(_) => return Ok(()),
         };
+        if self.config.as_dyn().moments() == 0 {
+            return Ok(());
+        }
         #[cfg(feature = "wgpu")]
         if descent::serves(&Tensor::zeros([1], device)) {
             let mut flat = Flat::new(&self.config, &self.params, device);
@@ -292,28 +270,13 @@ impl Optimizer {
             self.rule = Rule::Flat(flat);
             return Ok(());
         }
-        for (state, found) in states.iter_mut().zip(found) {
-            *state = found.map(|(time, m, v)| {
-                let (m, v) = (upload(m, device), upload(v, device));
-                AdamState::new(AdaptiveMomentumState::new(time as usize, m, v))
+        for (i, found) in found.into_iter().enumerate() {
+            let moments = found.map(|(time, first, second)| Moments {
+                time,
+                values: [upload(first, device), upload(second, device)],
             });
+            rule.set_moments(i, moments);
         }
         Ok(())
-    }
-}
-
-#[cfg(feature = "wgpu")]
-impl Flat {
-    fn new(config: &OptimizerConfig, params: &[ParamSpec], device: &Device) -> Self {
-        let layout = Layout::new(params.iter().map(ParamSpec::len));
-        let mut scales = vec![0.0; layout.total];
-        for ((&begin, &len), spec) in layout.begins.iter().zip(&layout.lens).zip(params) {
-            scales[begin..begin + len].fill(spec.learning_rate_scale as f32);
-        }
-        let moments = match config {
-            OptimizerConfig::Sgd(_) => Tensor::zeros([1], device),
-            OptimizerConfig::Adam(_) => Tensor::zeros([layout.total], device),
-        };
-        Self { layout, scales: upload(scales, device), moments: [moments.clone(), moments], time: 0 }
     }
 }

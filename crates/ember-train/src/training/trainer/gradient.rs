@@ -1,0 +1,74 @@
+//! The gradient of an update: its rows and their weights, and the mean energies on the way.
+
+use burn::tensor::Tensor;
+use ember_model::{Energy, WeightedGrads};
+use ember_sampler::reduce;
+
+use super::{NegativePhase, Trainer};
+
+impl Trainer {
+    /// The rows of the gradient `G = (1/n) Σ_j ∂_θU(x_j) − Σ_i W_i ∂_θU(X_i)` (Carbone et al. 2023, Alg. 1) and their weights: on a GPU
+    /// those of `−G`, so that no launch changes signs.
+    pub(super) fn terms(
+        &self,
+        batch: Tensor<2>,
+        negative: Option<&NegativePhase>,
+    ) -> Vec<(Tensor<2>, Tensor<1>)> {
+        let l2 = self.config.objective.as_dyn().energy_l2();
+        // λ ∂ E[e²] = 2λ E[e ∂U]
+        let regulariser = |u: Tensor<1>, x: Tensor<2>| self.unconfined(u, x).mul_scalar(2.0 * l2);
+        let mut data_weights = self.data_weights.clone();
+        if l2 > 0.0 {
+            let e = regulariser(self.model.energy(batch.clone()), batch.clone());
+            data_weights = data_weights.clone() + data_weights * e;
+        }
+        let mut terms = vec![(batch, data_weights)];
+        if let Some(NegativePhase { seen, seen_weights, .. }) = negative {
+            let mut walker_weights = seen_weights.clone();
+            if !self.is_on_gpu() {
+                walker_weights = walker_weights.neg();
+            }
+            if l2 > 0.0 {
+                let e = regulariser(seen.energy.clone(), seen.position.clone());
+                walker_weights = walker_weights.clone() - walker_weights * e;
+            }
+            terms.push((seen.position.clone(), walker_weights));
+        }
+        terms
+    }
+
+    /// Mean energies of the batch and of the walkers, `[1]` each. On a GPU only where somebody asks.
+    pub(super) fn mean_energies(
+        &self,
+        energies: &[Tensor<1>],
+        negative: Option<&NegativePhase>,
+        log: bool,
+    ) -> [Option<Tensor<1>>; 2] {
+        if self.is_on_gpu() && !log && self.max_gap().is_none() && self.model.flow().is_none() {
+            return [None, None];
+        }
+        let walkers = match negative {
+            Some(phase) => Some(reduce::sum(energies[1].clone() * phase.seen_weights.clone())),
+            None => log.then(|| reduce::mean(self.walkers.energy.clone())),
+        };
+        [Some(reduce::mean(energies[0].clone())), walkers]
+    }
+
+    /// `Σ_t Σ_b w_{t,b} ∂_θU(x_{t,b})` of the data and, with a negative phase, of the walkers: from their last evaluation where that
+    /// was kept.
+    pub(super) fn gradient(
+        &self,
+        terms: &[(Tensor<2>, Tensor<1>)],
+        negative: Option<&NegativePhase>,
+    ) -> WeightedGrads {
+        let kept = negative.and_then(|phase| Some((phase.pass.as_ref()?, &phase.seen)));
+        let Some((pass, seen)) = kept else {
+            return self.model.weighted_param_grads(terms);
+        };
+        let mut found = self.model.weighted_param_grads(&terms[..1]);
+        let walkers = pass.weighted_param_grads(&terms[1].1);
+        found.grads = found.grads.into_iter().zip(walkers).map(|(data, walkers)| data + walkers).collect();
+        found.energies.push(seen.energy.clone());
+        found
+    }
+}

@@ -1,0 +1,11 @@
+//! An energy, a kernel, an objective and a data set that are in no registry, one file each: what a new one has to say.
+
+mod data;
+mod energy;
+mod kernel;
+mod objective;
+
+pub use data::Shifted;
+pub use energy::Location;
+pub use kernel::HalfGibbs;
+pub use objective::Tethered;
