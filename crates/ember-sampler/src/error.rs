@@ -1,4 +1,4 @@
-//! Why an estimate or a diagnostic cannot be had.
+//! Why an estimate or a diagnostic is not available.
 
 use ember_model::random::StreamOverflow;
 

@@ -127,7 +127,7 @@ pub enum Error {
     Device {
         /// What was asked for.
         spec: String,
-        /// Why it cannot be had.
+        /// Why it is not available.
         message: String,
         /// What there is, one line each.
         available: Vec<String>,

@@ -154,6 +154,9 @@ impl Seen {
     }
 }
 
+/// From a position `[dim]` to the mode that it belongs to.
+pub type ModeOf<'a> = &'a (dyn Fn(&[f64]) -> usize + 'a);
+
 /// How chains are run.
 #[derive(Clone, Copy)]
 pub struct ChainOptions<'a> {
@@ -162,7 +165,7 @@ pub struct ChainOptions<'a> {
     /// Seed of the noise.
     pub seed: u64,
     /// The mode that a position `[dim]` belongs to, where modes are known.
-    pub mode_of: Option<&'a (dyn Fn(&[f64]) -> usize + 'a)>,
+    pub mode_of: Option<ModeOf<'a>>,
     /// Who hears how far they are.
     pub progress: &'a dyn Progress,
 }

@@ -2,7 +2,7 @@
 //!
 //! R repeats of M draws; each repeat's mean is an unbiased Z, and their spread is the standard error. Cost: `R M` passes of the
 //! flow and energies, no gradient. Fails where q is thinner than the model: the variance of l is then large or infinite, and
-//! a mode that q does not reach is missing without a sign. The ess fraction `(Σ l)²/(n Σ l²)` falls towards 0 in the first case
+//! a mode that q does not reach is missing, and nothing shows it. The ess fraction `(Σ l)²/(n Σ l²)` falls towards 0 in the first case
 //! and stays high in the second; Pareto k̂ (`pareto.rs`) tells an infinite variance where the ess fraction does not, and above .7 the
 //! estimate is withheld.
 

@@ -11,7 +11,7 @@ use super::values::{at_least_one, even, positive, scheme};
 /// `ember bench`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum BenchCommand {
-    /// Langevin steps of all walkers at fixed weights.
+    /// Langevin steps of all walkers at fixed parameters.
     Langevin(BenchLangevinArgs),
     /// Parameter updates of a config.
     Train(BenchTrainArgs),
@@ -66,7 +66,7 @@ pub struct BenchLangevinArgs {
     /// The file with the starting positions, `position` [N, d]
     #[arg(long, value_name = "P.safetensors", requires = "model")]
     pub positions: Option<PathBuf>,
-    /// Without files: a network of random weights of this energy, started at standard normal points
+    /// Without files: a network with random parameters, of this energy, started at standard normal points
     #[arg(long, value_name = "{ TOML }", requires = "walkers")]
     pub energy: Option<String>,
     /// How many start points, with --energy
@@ -81,7 +81,7 @@ pub struct BenchLangevinArgs {
     /// Timed steps
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub steps: u32,
-    /// Carry the log-weights along
+    /// Compute the log-weights, too
     #[arg(long)]
     pub weighted: bool,
     /// What every benchmark takes.

@@ -46,21 +46,24 @@ pub enum Command {
     Resume(ResumeArgs),
     /// Draw samples from a run, a checkpoint or a weight file.
     Sample(SampleArgs),
-    /// Measure a model: cross-entropy, log Z and mode weights, each with its standard error.
+    /// Measure a model: cross-entropy, log Z and the masses of the modes, each with its standard error.
     Eval(EvalArgs),
-    /// Write the weights under PyTorch names and layout.
+    /// Write the parameters under PyTorch's names and in its layout.
     Export(ExportArgs),
     /// Write one HTML page about a run: curves, pictures, figures, config.
     Report(ReportArgs),
-    /// Say what a run, a checkpoint or a weight file holds.
+    /// Show what a run, a checkpoint or a weight file holds.
     Info(InfoArgs),
-    /// List every device this build can use, and the one `auto` would take; check whether one computes right.
+    /// List every device this build can use, and the one `auto` would take; check that one computes correctly.
     Devices(DevicesArgs),
     /// Look at data sets.
     #[command(subcommand, after_help = "Example:\n  ember data check datasets/mnist")]
     Data(DataCommand),
     /// Measure speed.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  ember bench train configs/mixture50_jarzynski.toml --updates 200 --json"
+    )]
     Bench(BenchCommand),
 }
 
@@ -89,7 +92,7 @@ pub struct TrainArgs {
     /// The device.
     #[command(flatten)]
     pub device: DeviceArg,
-    /// Parameter updates, instead of the config's; never changes a learning rate schedule
+    /// Number of parameter updates, instead of the config's `steps`; does not change a learning rate schedule
     #[arg(long, value_name = "N")]
     pub steps: Option<u64>,
     /// The seed, instead of the config's
@@ -117,7 +120,7 @@ pub struct ResumeArgs {
     /// The run folder
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
-    /// Parameter updates in all, instead of the config's
+    /// Number of parameter updates in all, those already done included
     #[arg(long, value_name = "N")]
     pub steps: Option<u64>,
     /// The device.
@@ -144,16 +147,16 @@ pub struct SampleArgs {
     /// The file to write: .npz, .safetensors, .csv or .png
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Take away the noise that the run added to its data: x − σ²∇U(x), the mean of the clean sample
+    /// Write denoised samples: x − σ²∇U(x), the mean of the clean sample, where the run added noise to its data
     #[arg(long)]
     pub denoise: bool,
-    /// Steps of the run's kernel at fixed weights after the draw
+    /// Kernel steps after the draw, at fixed parameters (not parameter updates)
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub steps: u64,
     /// The seed of the draw
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// From the moving average of the weights (optimizer.ema): the walkers are reweighted to it first
+    /// Sample the moving average of the parameters (optimizer.ema); the walkers are reweighted to it first
     #[arg(long)]
     pub ema: bool,
     /// The device.
@@ -167,7 +170,7 @@ pub struct SampleArgs {
 Examples:
   ember eval runs/mixture50_jarzynski-seed0
   ember eval runs/mixture50_jarzynski-seed0 --json | jq .kl
-  ember eval runs/tilted-seed0 --estimators all                       # log Z four ways, under each other
+  ember eval runs/two_modes_flow_assisted-seed0 --estimators all      # log Z by every estimator available
   ember eval runs/mlp2d_jarzynski-seed0 --mixing 1000                 # does the kernel carry walkers between the modes?
   ember eval runs/mnist236_jarzynski-seed0 --against data/kmnist      # AUROC beside a Gaussian's
   ember eval runs/mnist236_jarzynski-seed0 --smc-moves 16 --smc-ess 0.98  # a slower, better tempered SMC
@@ -180,7 +183,7 @@ pub struct EvalArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-    /// Judge the moving average of the weights (optimizer.ema) instead of the weights
+    /// Evaluate the moving average of the parameters (optimizer.ema) instead of the parameters
     #[arg(long)]
     pub ema: bool,
     /// Independent repeats of an estimate of log Z
@@ -192,15 +195,15 @@ pub struct EvalArgs {
     /// MALA moves of a tempered SMC at each temperature; 4 unless given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub smc_moves: Option<u32>,
-    /// Conditional ess fraction that a temperature of a tempered SMC may cost: nearer to 1, more temperatures; 0.9 unless given
+    /// Smallest ess fraction kept at each temperature of a tempered SMC; higher takes more steps; 0.9 unless given
     #[arg(long, value_name = "C", value_parser = inside_unit)]
     pub smc_ess: Option<f64>,
-    /// log Z by these estimators too, to see whether they agree: audit, smc, importance and bridge (which need a flow), or all that
-    /// can be had. Unless given: the audit's where there is one, importance and bridge where there is a flow, smc where log Z needs it
+    /// Also estimate log Z by these, to see whether they agree: audit, smc, importance, bridge (the last two need a flow), or all that
+    /// are available. Without it: audit if there is one, importance and bridge if there is a flow, smc if nothing else gives log Z
     #[arg(long, value_name = "E,…", value_delimiter = ',', value_enum, hide_possible_values = true)]
     pub estimators: Vec<Estimator>,
-    /// Run the run's kernel STEPS steps at fixed weights from up to 128 of its walkers: R-hat, autocorrelation times, acceptance and
-    /// jumps between modes. A weight file names no kernel: MALA then
+    /// Run the run's kernel STEPS steps at fixed parameters, from up to 128 of its walkers: R-hat, autocorrelation times, acceptance and
+    /// jumps between modes. A weight file names no kernel; MALA is used then
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u32).range(4..=100_000))]
     pub mixing: Option<u32>,
     /// Tell held-out data from the data set in DIR by energy: out-of-distribution AUROC
@@ -215,7 +218,7 @@ pub struct EvalArgs {
     /// Chains of --ais on each side
     #[arg(long, value_name = "N", requires = "ais", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..))]
     pub chains: u32,
-    /// Images: FID and KID against the training data, in the features of this Inception-v3 (layout of pytorch-fid's weights)
+    /// Images: FID and KID against the training data, in the features of this Inception-v3 (parameters as pytorch-fid has them)
     #[arg(long, value_name = "F.safetensors")]
     pub features: Option<PathBuf>,
     /// Samples and training images behind FID and KID at most; as many as there are walkers, up to 10,000, unless given
@@ -239,10 +242,10 @@ pub struct ExportArgs {
     /// The file to write
     #[arg(long, value_name = "model.safetensors")]
     pub out: PathBuf,
-    /// Take the walkers along: a network's relative masses are in them
+    /// Also write the walkers: the masses of a network are in them
     #[arg(long)]
     pub walkers: bool,
-    /// The moving average of the weights (optimizer.ema) instead of the weights
+    /// Export the moving average of the parameters (optimizer.ema) instead of the parameters
     #[arg(long)]
     pub ema: bool,
 }

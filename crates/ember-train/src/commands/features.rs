@@ -73,7 +73,7 @@ fn image_shape(config: &Config) -> Result<[usize; 3], Error> {
     match config.dataset.as_dyn().shape() {
         SampleShape::Image(shape) => Ok(shape),
         flat @ SampleShape::Flat(_) => Err(Error::usage(format!(
-            "--features judges images; the run's {} has samples of shape {flat}",
+            "--features evaluates images; the run's {} has samples of shape {flat}",
             config.dataset.kind()
         ))),
     }

@@ -38,7 +38,7 @@ pub fn scene(trainer: &Trainer) -> Scene<'_> {
     }
 }
 
-/// The model's normalised density of the first coordinate, where it can be had.
+/// The model's normalised density of the first coordinate, where it is known.
 fn first_coordinate<'a>(model: &'a EnergyModel, trainer: &Trainer) -> Option<Density1d<'a>> {
     if let Some(mixture) = model.mixture() {
         return Some(Box::new(move |x| marginal(&mixture, 1.0, x)));

@@ -187,7 +187,7 @@ fn mixing(found: &Mixing) -> String {
     let kernel = table["kind"].as_str().unwrap_or("the kernel");
     let _ = writeln!(
         text,
-        "mixing     {} chains of {} steps at fixed weights, from {}, by {kernel}",
+        "mixing     {} chains of {} steps at fixed parameters, from {}, by {kernel}",
         found.chains,
         found.steps,
         method_text(found.starts)

@@ -25,7 +25,7 @@ pub enum WalkerInit {
 pub struct WalkersConfig {
     /// How many there are.
     pub count: usize,
-    /// How many of them an update moves; all unless given. The others' weights are corrected when their turn comes.
+    /// How many of them an update moves; all unless given. The others' weights are corrected exactly at their next move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_per_update: Option<usize>,
     /// Updates between passes that bring all walkers to θ and resample them globally where ess asks for it, where an update moves

@@ -128,7 +128,7 @@ impl Config {
         ] {
             if is_set {
                 let message = format!(
-                    "\"{kind}\" moves no walkers, they are exact draws without weights, and log Z is 0: leave this out"
+                    "\"{kind}\" moves no walkers: they are exact draws without importance weights, and log Z is 0: leave this out"
                 );
                 return fail(section, key, message);
             }

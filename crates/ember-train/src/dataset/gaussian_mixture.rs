@@ -1,7 +1,7 @@
 //! Draws of a mixture of Gaussians with one common standard deviation: `x = m_k + σ ξ`, `k ~ weights`, `ξ ~ N(0, I)`.
 //!
 //! The data of Carbone et al. 2023, section 4.1, and of the one-dimensional toy. The first `n` samples do not depend on how
-//! many are drawn, and the training and held-out samples come from different lanes of the random counter.
+//! many are drawn, and the training and held-out samples come from separate random streams.
 
 use std::sync::Arc;
 

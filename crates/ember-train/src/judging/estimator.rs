@@ -5,7 +5,7 @@ use clap::ValueEnum;
 /// `--estimators`: what log Z is to be had by, beside what is reported anyway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Estimator {
-    /// Every one that can be had.
+    /// Every one that is available.
     All,
     /// Independent weighted walkers beside the training.
     Audit,

@@ -43,7 +43,7 @@ pub struct Evaluation {
     pub cross_entropy: Option<Estimate>,
     /// `log ∫ e^{−U}`.
     pub log_z: LogZ,
-    /// The same by each estimator that was had, to see whether they agree; see [`crate::judging::log_z`].
+    /// The same by each estimator that was available, to see whether they agree; see [`crate::judging::log_z`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub log_z_estimates: Vec<LogZEstimate>,
     /// Estimators of log Z that gave no finite value; the next one took their place.

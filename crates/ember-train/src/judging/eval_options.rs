@@ -16,7 +16,7 @@ pub struct EvalOptions {
     pub smc_walkers: Option<usize>,
     /// Its moves at each temperature, where not the usual ones.
     pub smc_moves: Option<usize>,
-    /// The conditional ess fraction that a temperature may cost, where not the usual one.
+    /// The smallest conditional ess fraction kept at each temperature, where not the usual one.
     pub smc_ess: Option<f64>,
     /// Estimators of log Z asked for beside those that are cheap.
     pub estimators: Vec<Estimator>,

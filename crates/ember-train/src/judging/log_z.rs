@@ -1,4 +1,4 @@
-//! log Z by every estimator that can be had, and the one that is reported as the model's.
+//! log Z by every estimator that is available, and the one that is reported as the model's.
 //!
 //! The order is exact > `audit` > `smc` > `importance`; the on-line value of the training walkers is biased low and never counts
 //! (ALGORITHMS 1.6). An estimator whose value is not finite gives way to the next, and says so. With a flow, importance and bridge sampling cost a few thousand energies and stand beside the first one.
@@ -110,7 +110,7 @@ impl LogZEstimate {
         let (estimate, repeats) = (ensembles.log_z(), ensembles.log_z.len());
         let doubtful = ancestors < FEW_ANCESTORS * repeats;
         let caveat = if doubtful {
-            "too few starting walkers came through for the standard error to be trusted: take more moves and temperatures \
+            "too few starting walkers still have descendants: the standard error cannot be trusted; take more moves and temperatures \
              or walkers; modes that no repeat visits are not counted"
         } else {
             "modes that no repeat visits are not counted"
@@ -174,7 +174,7 @@ pub struct Failure {
 /// log Z of a model, with its audit and with a flow that covers it where there are such.
 ///
 /// # Errors
-/// log Z that cannot be had, an estimator that was named and cannot be had, or one that fails and is not optional.
+/// log Z that is not available, an estimator that was named and is not available, or one that fails and is not optional.
 pub fn log_z(
     model: &EnergyModel,
     audit: Option<&Ensembles>,
@@ -304,7 +304,7 @@ fn refuse(options: &EvalOptions, has_audit: bool, has_start: bool, has_flow: boo
         };
         let name = estimator.name();
         return Err(Error::usage(format!(
-            "--estimators {name}: this model has none of what {name} needs: {needs}. `--estimators all` takes those that can be had"
+            "--estimators {name}: this model lacks what {name} needs: {needs}. `--estimators all` takes those that are available"
         )));
     }
     Ok(())

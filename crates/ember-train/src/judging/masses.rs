@@ -28,7 +28,7 @@ pub const IMPORTANCE: &str = "importance";
 const REPEATS: u32 = 16;
 const DRAWS: usize = 2_048;
 
-/// The model's masses, how they were had, and their standard errors.
+/// The model's masses, the method, and their standard errors.
 #[derive(Clone, Debug)]
 pub struct Masses {
     /// `[modes]`, in the data set's order.

@@ -1,4 +1,4 @@
-//! Judging a model: log Z, likelihoods, masses of modes, classes and features of samples, data of another kind.
+//! Evaluating a model: log Z, likelihoods, masses of modes, classes and features of samples, data of another kind.
 //!
 //! May use everything but `commands`.
 

@@ -8,7 +8,7 @@ use std::path::Path;
 pub struct Room {
     /// The device, for messages.
     pub device: String,
-    /// Bytes of host memory that can be had now.
+    /// Bytes of host memory that are free now.
     pub available: Option<u64>,
     /// Bytes of the device's own memory.
     pub on_device: Option<u64>,
@@ -30,7 +30,7 @@ impl Room {
     }
 }
 
-/// What the system says can be had without swapping, and no more than a control group allows in all.
+/// What the system says is free without swapping, and no more than a control group allows in all.
 fn available() -> Option<u64> {
     let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
     let available = kilobytes(&meminfo, "MemAvailable:")?;

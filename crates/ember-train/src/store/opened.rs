@@ -49,7 +49,7 @@ impl Opened {
     pub fn averaged(self, origin: &Path) -> Result<Self, Error> {
         let Some(model) = self.ema.clone() else {
             let message =
-                "no moving average of the weights in it: the config needs optimizer.ema, such as 0.999";
+                "it has no moving average of the parameters: the config needs optimizer.ema, such as 0.999";
             return Err(Error::checkpoint(origin, message));
         };
         // Walkers that are exact draws are drawn anew. The audit followed θ, not its average.

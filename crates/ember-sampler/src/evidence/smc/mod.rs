@@ -33,7 +33,7 @@ pub struct SmcOptions {
     pub repeats: usize,
     /// MALA steps at each temperature.
     pub moves: usize,
-    /// Conditional ess, as a fraction, that a temperature step may cost.
+    /// The smallest conditional ess kept at each temperature, as a fraction.
     pub conditional_ess: f64,
     /// Seed of all noise.
     pub seed: u64,

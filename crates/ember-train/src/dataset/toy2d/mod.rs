@@ -17,7 +17,7 @@
 //! | `checkerboard` | uniform on 8 squares of side 2 | the square, by the nearest centre |
 //!
 //! Densities are exact where there is a closed form and by quadrature elsewhere; each file says the error. The first n samples
-//! do not depend on how many are drawn, and training and held-out samples come from different lanes of the random counter.
+//! do not depend on how many are drawn, and training and held-out samples come from separate random streams.
 
 mod checkerboard;
 mod curve;

@@ -29,7 +29,7 @@ impl Moments {
     /// A known mean `[d]` and covariance, `[d, d]` row-major.
     ///
     /// # Errors
-    /// A covariance whose eigenvalues cannot be had (it is not finite).
+    /// A covariance whose eigenvalues cannot be computed (it is not finite).
     ///
     /// # Panics
     /// When the lengths do not agree.
@@ -73,7 +73,7 @@ impl Moments {
 /// `tr (C₁^½ C₂ C₁^½)^½` is the sum of the singular values of `R₁ᵀ R₂`: no square root of a rounding error.
 ///
 /// # Errors
-/// Singular values that cannot be had (moments that are not finite).
+/// Singular values that cannot be computed (moments that are not finite).
 ///
 /// # Panics
 /// When the laws live in different dimensions.
@@ -111,7 +111,7 @@ fn singular_values(matrix: MatRef<'_, f64>) -> Result<Vec<f64>, Error> {
 }
 
 fn failed(what: &str, error: &dyn std::fmt::Debug) -> Error {
-    Error::failed(format!("the {what} of the features' covariances cannot be had: {error:?}"))
+    Error::failed(format!("the {what} of the features' covariances could not be computed: {error:?}"))
 }
 
 /// On one thread: the order of the sums does not depend on how many there are.

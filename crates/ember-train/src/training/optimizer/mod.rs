@@ -39,7 +39,7 @@ enum Rule {
     Each(Box<dyn rule::Rule>),
     /// All parameters at once, on a GPU.
     #[cfg(feature = "wgpu")]
-    Flat(Flat),
+    Flat(Box<Flat>),
 }
 
 /// What an optimiser step saw.
@@ -109,7 +109,7 @@ impl Optimizer {
         let learning_rate = self.learning_rate(step);
         let device = model.device();
         if !matches!(self.rule, Rule::Flat(_)) {
-            self.rule = Rule::Flat(Flat::new(&self.config, &self.params, device));
+            self.rule = Rule::Flat(Box::new(Flat::new(&self.config, &self.params, device)));
         }
         let Rule::Flat(flat) = &mut self.rule else { unreachable!("set above") };
         flat.time += 1;
@@ -267,7 +267,7 @@ impl Optimizer {
                 flat.time = flat.time.max(time);
             }
             flat.moments = [upload(m, device), upload(v, device)];
-            self.rule = Rule::Flat(flat);
+            self.rule = Rule::Flat(Box::new(flat));
             return Ok(());
         }
         for (i, found) in found.into_iter().enumerate() {

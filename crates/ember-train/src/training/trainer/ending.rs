@@ -63,15 +63,15 @@ impl Trainer {
         }
         if self.carries_weights() && ess < FEW {
             doubts.push(format!(
-                "the ess of the walkers is {:.2} % of them at the end: their weights rest on a few walkers. More \
-                 kernel.steps_per_update, a smaller optimizer.learning_rate or optimizer.max_weight_change keep them alive",
+                "the ess of the walkers is {:.2} % of them at the end: a few walkers carry nearly all the weight. More \
+                 kernel.steps_per_update, a smaller optimizer.learning_rate or optimizer.max_weight_change raises the ess",
                 100.0 * ess
             ));
         }
         if self.carries_weights() && count > 1 && ancestors == 1 {
             doubts.push(format!(
-                "all {count} walkers descend from one starting walker: what was lost at resamplings shows in their masses. More \
-                 walkers.count or kernel.steps_per_update, or a smaller optimizer.learning_rate, keep more families"
+                "all {count} walkers descend from one starting walker: their masses cannot be trusted. More \
+                 walkers.count or kernel.steps_per_update, or a smaller optimizer.learning_rate, keeps descendants of more of them"
             ));
         }
         doubts

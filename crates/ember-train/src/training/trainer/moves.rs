@@ -49,7 +49,7 @@ pub(super) fn warm_up(
     }
     tracing::info!(
         step_size,
-        "the kernel's step size, set on draws of the starting model; frozen, for the weights"
+        "the kernel's step size, set on draws of the starting model; frozen from here on, because weights need a fixed kernel"
     );
     Ok(step_size)
 }

@@ -41,7 +41,7 @@ pub struct Scene<'a> {
     pub ema: Option<EnergyModel>,
     /// The walkers at the model's θ.
     pub walkers: Walkers,
-    /// The model's normalised density of the first coordinate, where it can be had.
+    /// The model's normalised density of the first coordinate, where it is known.
     pub density: Option<Density1d<'a>>,
 }
 

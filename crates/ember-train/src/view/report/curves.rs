@@ -173,5 +173,5 @@ fn mode_weights(metrics: &[MetricsLine]) -> Curve {
     } else {
         "what the model puts on each mode of the data".to_owned()
     };
-    Curve { id: "mode-weights", title: "Mode weights", note, axis: Axis::Fraction, lines, level: None }
+    Curve { id: "mode-weights", title: "Masses", note, axis: Axis::Fraction, lines, level: None }
 }

@@ -17,7 +17,7 @@ const FIRST_REMARKS: [&str; 3] = ["method", "repeats", "interval_95"];
 pub(super) struct Row {
     pub(super) name: String,
     pub(super) value: String,
-    /// How it was had.
+    /// The estimator used.
     pub(super) remark: String,
 }
 
