@@ -3,6 +3,7 @@
 //! A run is started, killed with SIGKILL after a random wait, resumed, killed again, and so on; at the end it must hold what the run
 //! never killed holds: every metric line but its times, every event, every byte of the last checkpoint's tensors.
 
+use crate::small::{small, with};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use crate::program;
 
-/// A run of each kind of state that a checkpoint carries: its name, and its config or what it changes in [`NETWORK`].
+/// A run of each kind of state that a checkpoint carries: its name, and its config, or what it changes in [`NETWORK`].
 pub const RUNS: &[(&str, &str)] = &[
     ("weights, audit, batches that end epochs", MIXTURE),
     ("mini-batches of walkers, moving average", PARTIAL),
@@ -27,70 +28,27 @@ pub const RUNS: &[(&str, &str)] = &[
 pub const MIXTURE: &str = r#"
 seed = 3
 steps = 1500
-[dataset]
-kind = "gaussian_mixture"
-dim = 3
-means = [[-2.0], [2.0]]
-weights = [0.25, 0.75]
-train_size = 400
-test_size = 200
-batch_size = 150
-[energy]
-kind = "gaussian_mixture"
-means = [[-0.5], [0.5]]
-means_noise = 0.1
-[walkers]
-count = 200
-[kernel]
-kind = "ula"
-step_size = 0.1
-[resampling]
-ess_threshold = 0.9
-[objective]
-kind = "jarzynski"
-[optimizer]
-kind = "adam"
-learning_rate = 0.02
-[audit]
-walkers = 50
-repeats = 3
-every = 20
-[output]
-log_every = 10
-checkpoint_every = 40
-keep_checkpoints = 2
+dataset.dim = 3
+dataset.means = [[-2.0], [2.0]]
+dataset.weights = [0.25, 0.75]
+dataset.train_size = 400
+dataset.test_size = 200
+dataset.batch_size = 150
+energy = { kind = "gaussian_mixture", means = [[-0.5], [0.5]], means_noise = 0.1 }
+walkers.count = 200
+resampling = { ess_threshold = 0.9 }
+optimizer.learning_rate = 0.02
+audit = { walkers = 50, repeats = 3, every = 20 }
+output = { log_every = 10, checkpoint_every = 40, keep_checkpoints = 2 }
 "#;
 
 const NETWORK: &str = r#"
 seed = 5
 steps = 400
-[dataset]
-kind = "gaussian_mixture"
-dim = 2
-means = [[-1.5], [1.5]]
-weights = [0.3, 0.7]
-std = 0.5
-train_size = 256
-test_size = 100
-batch_size = 100
-[energy]
-kind = "mlp"
-hidden = [16, 16]
-confinement = 1.0
-[walkers]
-count = 128
-[kernel]
-kind = "mala"
-step_size = 0.1
-[objective]
-kind = "jarzynski"
-[optimizer]
-kind = "adam"
-learning_rate = 0.005
-[output]
-log_every = 5
-checkpoint_every = 20
-keep_checkpoints = 3
+dataset.std = 0.5
+dataset.batch_size = 100
+kernel.kind = "mala"
+output = { log_every = 5, checkpoint_every = 20, keep_checkpoints = 3 }
 "#;
 
 const PARTIAL: &str = "walkers.moved_per_update = 48\noptimizer.ema = 0.99\n";
@@ -231,9 +189,10 @@ struct Reference {
 
 impl Reference {
     fn new(options: &Options, name: &'static str, config: &str) -> Self {
-        let config = match config.starts_with('\n') {
-            true => config.to_owned(),
-            false => with(NETWORK, config),
+        let config = match config {
+            whole if whole.contains("[dataset]") => whole.to_owned(),
+            MIXTURE | NETWORK => small(config),
+            changes => with(&small(NETWORK), changes),
         };
         let place = options.folder.join(name.split([' ', ',']).next().expect("a word"));
         fs::create_dir_all(&place).expect("a scratch folder");
@@ -246,23 +205,6 @@ impl Reference {
         assert!(status.expect("ember starts").success(), "{name}: the run that nobody kills fails");
         Self { name, config: path, whole: out, took: start.elapsed() }
     }
-}
-
-/// `key = value` lines over a config, by their dotted names.
-pub fn with(config: &str, lines: &str) -> String {
-    let mut table: toml::Table = config.parse().expect("TOML");
-    for line in lines.lines() {
-        let (key, value) = line.split_once(" = ").expect("key = value");
-        let value: toml::Table = format!("value = {value}").parse().expect("TOML");
-        let names: Vec<&str> = key.split('.').collect();
-        let (last, tables) = names.split_last().expect("a name");
-        let place = tables.iter().fold(&mut table, |table, name| {
-            let inner = table.entry(*name).or_insert_with(|| toml::Table::new().into());
-            inner.as_table_mut().expect("a table")
-        });
-        place.insert((*last).to_owned(), value["value"].clone());
-    }
-    table.to_string()
 }
 
 fn ember(options: &Options, args: &[&str]) -> Command {

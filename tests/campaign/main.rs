@@ -8,6 +8,8 @@ mod writes;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use ember_tests::small;
+
 const USAGE: &str = "\
 campaign kills [COUNT] [SEED]    COUNT kills (1,000) of runs at random moments, against runs never killed
 campaign writes [STRIDE]         every STRIDE-th (1) call on a run's files fails in turn, once and from then on; Linux, needs cc

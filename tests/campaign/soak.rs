@@ -10,38 +10,20 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::kills::with;
 use crate::program;
+use crate::small::{small, with};
 
 /// A mixture with weights, whose modes overlap: walkers cross by themselves.
 const MIXTURE: &str = r#"
 seed = 3
-[dataset]
-kind = "gaussian_mixture"
-dim = 2
-means = [[-1.5], [1.5]]
-weights = [0.25, 0.75]
-train_size = 10000
-test_size = 100
-batch_size = 64
-[energy]
-kind = "gaussian_mixture"
-means = [[-0.5], [0.5]]
-means_noise = 0.1
-[walkers]
-count = 64
-[kernel]
-kind = "ula"
-step_size = 0.1
-[objective]
-kind = "jarzynski"
-[optimizer]
-kind = "sgd"
-learning_rate = 0.01
-[output]
-log_every = 500
-checkpoint_every = 5000
-keep_checkpoints = 2
+dataset.weights = [0.25, 0.75]
+dataset.train_size = 10000
+dataset.batch_size = 64
+energy = { kind = "gaussian_mixture", means = [[-0.5], [0.5]], means_noise = 0.1 }
+walkers.count = 64
+optimizer.kind = "sgd"
+optimizer.learning_rate = 0.01
+output = { log_every = 500, checkpoint_every = 5000, keep_checkpoints = 2 }
 "#;
 
 /// What makes a network of it.
@@ -97,7 +79,7 @@ pub struct Soaked {
 pub fn campaign(ember: &Path, folder: &Path, updates: u64, mut tell: impl FnMut(&Soaked)) {
     for (name, changes) in RUNS {
         let config = folder.join(format!("{name}.toml"));
-        fs::write(&config, with(MIXTURE, changes)).expect("a config");
+        fs::write(&config, with(&small(MIXTURE), changes)).expect("a config");
         let setting = Setting { ember, folder, config: &config };
         let (ended, short) = setting.run(&format!("{name}-short"), SHORT.min(updates), None);
         assert!(ended, "{name}: the short run fails");

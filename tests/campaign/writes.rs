@@ -7,7 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-use crate::kills::{MIXTURE, compare, has_checkpoint, with};
+use crate::small::{small, with};
+
+use crate::kills::{MIXTURE, compare, has_checkpoint};
 use crate::program;
 
 /// A run of 30 updates with checkpoints at every tenth.
@@ -45,7 +47,7 @@ pub fn campaign(ember: &Path, folder: &Path, stride: usize) -> Outcome {
         .arg("-ldl")
         .status();
     assert!(built.expect("cc starts").success(), "the shim does not compile");
-    fs::write(folder.join("config.toml"), with(MIXTURE, SHORT)).expect("a config");
+    fs::write(folder.join("config.toml"), with(&small(MIXTURE), SHORT)).expect("a config");
     let setting = Setting { ember, folder, shim: &shim };
 
     let whole = folder.join("whole");

@@ -17,6 +17,8 @@ mod memory;
 mod program;
 mod report;
 mod resume;
+#[path = "../src/small.rs"]
+mod small;
 mod support;
 mod watchdog;
 mod wrong_input;

@@ -2,6 +2,8 @@
 
 use ember_train::config::Config;
 
+pub use crate::small::{small, with};
+
 /// The config of a text.
 ///
 /// # Panics

@@ -11,6 +11,7 @@ pub mod fuzzed;
 pub mod gpu_work;
 pub mod images;
 pub mod proposals;
+pub mod small;
 pub mod toys;
 
 use burn::tensor::Device;

@@ -21,8 +21,8 @@ const ROOMS: [(&str, &[&str]); 9] = [
     ("bench", &["judging", "view", "commands"]),
     ("config", &["judging", "view", "bench", "commands"]),
     ("dataset", &["training", "judging", "view", "bench", "commands"]),
-    ("device", &["judging", "view", "bench", "commands"]),
-    ("memory", &["judging", "view", "bench", "commands"]),
+    ("device", &["training", "judging", "view", "bench", "commands"]),
+    ("memory", &["training", "judging", "view", "bench", "commands"]),
 ];
 
 fn source(name: &str) -> PathBuf {

@@ -418,42 +418,23 @@ fn rows_of_pages() {
 const TRAINING: &str = r#"
 seed = 5
 steps = 100
-[dataset]
-kind = "gaussian_mixture"
-dim = 2
-means = [[2.0, 0.0], [-2.0, 0.0]]
-weights = [0.3, 0.7]
-train_size = 256
-test_size = 16
-batch_size = 64
-[energy]
-kind = "mlp"
-hidden = [8]
-confinement = 1.0
-[walkers]
-count = 300
-[audit]
-repeats = 4
-walkers = 50
-every = 1
-[kernel]
-kind = "ula"
-step_size = 0.05
-steps_per_update = 1
-[resampling]
-ess_threshold = 1.0
-[objective]
-kind = "jarzynski"
-[optimizer]
-kind = "adam"
-learning_rate = 0.02
+dataset.means = [[2.0, 0.0], [-2.0, 0.0]]
+dataset.test_size = 16
+dataset.batch_size = 64
+energy.hidden = [8]
+walkers.count = 300
+audit = { repeats = 4, walkers = 50, every = 1 }
+kernel.step_size = 0.05
+kernel.steps_per_update = 1
+resampling = { ess_threshold = 1.0 }
+optimizer.learning_rate = 0.02
 "#;
 
 /// Training that goes on from a checkpoint is the training that never stopped, banks and counters among it.
 #[test]
 fn a_resumed_run_is_the_same_run() {
     let Some(device) = gpu() else { return };
-    let config = || ember_tests::configs::config(TRAINING);
+    let config = || ember_tests::configs::config(&ember_tests::configs::small(TRAINING));
     let state = |trainer: &Trainer| {
         let audit = trainer.audit.as_ref().expect("it has one");
         let of = |walkers: &Walkers| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use ember_model::params::download;
-use ember_tests::configs::config;
+use ember_tests::configs::{config, small, with};
 use ember_tests::{cpu, gpu};
 use ember_train::config::Config;
 use ember_train::error::Error;
@@ -16,68 +16,36 @@ use ember_train::training::trainer::Trainer;
 const MIXTURE: &str = r#"
 seed = 2
 steps = 1000
-[dataset]
-kind = "gaussian_mixture"
-dim = 5
-means = [[-4.0], [3.0]]
-weights = [0.25, 0.75]
-std = 1.0
-train_size = 300
-test_size = 16
-batch_size = 300
-[energy]
-kind = "gaussian_mixture"
-means = [[-0.1], [0.1]]
-means_noise = 0.01
-train_means = true
-[walkers]
-count = 301
-[kernel]
-kind = "ula"
-step_size = 0.1
-[resampling]
-ess_threshold = 0.9
-[objective]
-kind = "jarzynski"
-[optimizer]
-kind = "sgd"
-learning_rate = 0.1
+dataset.dim = 5
+dataset.means = [[-4.0], [3.0]]
+dataset.weights = [0.25, 0.75]
+dataset.std = 1.0
+dataset.train_size = 300
+dataset.test_size = 16
+dataset.batch_size = 300
+energy = { kind = "gaussian_mixture", means = [[-0.1], [0.1]], means_noise = 0.01, train_means = true }
+walkers.count = 301
+resampling = { ess_threshold = 0.9 }
+optimizer.kind = "sgd"
+optimizer.learning_rate = 0.1
 "#;
 
 const MLP: &str = r#"
 seed = 3
 steps = 1000
-[dataset]
-kind = "gaussian_mixture"
-dim = 2
-means = [[2.0, 0.0], [-2.0, 0.0]]
-weights = [0.3, 0.7]
-train_size = 200
-test_size = 16
-batch_size = 64
-[energy]
-kind = "mlp"
-hidden = [20, 12]
-confinement = 1.0
-[walkers]
-count = 130
-[kernel]
-kind = "ula"
-step_size = 0.05
-steps_per_update = 2
-[resampling]
-ess_threshold = 0.995
-[objective]
-kind = "jarzynski"
-[optimizer]
-kind = "adam"
-learning_rate = 0.01
-clip_norm = 1.0
-ema = 0.9
-[audit]
-walkers = 40
-repeats = 3
-every = 5
+dataset.means = [[2.0, 0.0], [-2.0, 0.0]]
+dataset.train_size = 200
+dataset.test_size = 16
+dataset.batch_size = 64
+energy.hidden = [20, 12]
+walkers.count = 130
+kernel.step_size = 0.05
+kernel.steps_per_update = 2
+resampling = { ess_threshold = 0.995 }
+optimizer.learning_rate = 0.01
+optimizer.clip_norm = 1.0
+optimizer.ema = 0.9
+audit = { walkers = 40, repeats = 3, every = 5 }
 "#;
 
 fn trainer(config: &Config, device: &Device) -> Trainer {
@@ -95,7 +63,7 @@ fn train(trainer: &mut Trainer, updates: u64) {
 #[test]
 fn the_device_decides_as_a_processor() {
     let Some(device) = gpu() else { return };
-    let config = config(MIXTURE);
+    let config = config(&small(MIXTURE));
     let (mut here, mut there) = (trainer(&config, &cpu()), trainer(&config, &device));
     for _ in 0..6 {
         train(&mut here, 9);
@@ -114,8 +82,8 @@ fn the_device_decides_as_a_processor() {
 #[test]
 fn a_resumed_run_is_the_run() {
     let Some(device) = gpu() else { return };
-    for text in [MIXTURE, MLP] {
-        let config = config(text);
+    for text in [MIXTURE, MLP].map(small) {
+        let config = config(&text);
         let mut whole = trainer(&config, &device);
         train(&mut whole, 7);
         let saved = whole.to_state("test");
@@ -141,7 +109,7 @@ fn a_resumed_run_is_the_run() {
 fn a_bad_state_is_reported_with_its_update() {
     let Some(device) = gpu() else { return };
     let config = config(
-        &MLP.replace("kind = \"adam\"\nlearning_rate = 0.01", "kind = \"sgd\"\nlearning_rate = 1e30")
+        &with(&small(MLP), "optimizer.kind = \"sgd\"\noptimizer.learning_rate = 1e30")
             .replace("clip_norm = 1.0\nema = 0.9", ""),
     );
     let mut here = trainer(&config, &cpu());
@@ -162,7 +130,7 @@ fn a_bad_state_is_reported_with_its_update() {
 #[test]
 fn a_gap_is_reported_with_its_update() {
     let Some(device) = gpu() else { return };
-    let mut config = config(MIXTURE);
+    let mut config = config(&small(MIXTURE));
     config.watchdog.max_rollbacks = 1;
     config.watchdog.max_energy_gap = Some(1.0);
     let mut here = trainer(&config, &cpu());
@@ -182,7 +150,7 @@ fn a_gap_is_reported_with_its_update() {
 fn updates_agree_with_a_processors() {
     let Some(device) = gpu() else { return };
     let config = config(
-        &MLP.replace("ess_threshold = 0.995", "scheme = \"none\"")
+        &with(&small(MLP), "resampling = { scheme = \"none\" }")
             .replace("kind = \"adam\"\nlearning_rate = 0.01", "kind = \"sgd\"\nlearning_rate = 0.05"),
     );
     let (mut here, mut there) = (trainer(&config, &cpu()), trainer(&config, &device));

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use ember_sampler::Walkers;
+use ember_tests::configs::small;
 use ember_tests::cpu;
 use ember_train::config::Config;
 use ember_train::error::Error;
@@ -15,40 +16,15 @@ use ember_train::training::trainer::Trainer;
 
 const CONFIG: &str = r#"
 seed = 3
-steps = 60
-
-[dataset]
-kind = "gaussian_mixture"
-dim = 3
-means = [[-2.0], [2.0]]
-weights = [0.25, 0.75]
-train_size = 400
-test_size = 200
-batch_size = 100
-
-[energy]
-kind = "mlp"
-hidden = [16]
-confinement = 1.0
-
-[walkers]
-count = 128
-
-[kernel]
-kind = "ula"
-step_size = 0.1
-
-[objective]
-kind = "jarzynski"
-
-[optimizer]
-kind = "adam"
-learning_rate = 0.02
-
-[output]
-log_every = 10
-checkpoint_every = 20
-keep_checkpoints = 100
+dataset.dim = 3
+dataset.means = [[-2.0], [2.0]]
+dataset.weights = [0.25, 0.75]
+dataset.train_size = 400
+dataset.test_size = 200
+dataset.batch_size = 100
+energy.hidden = [16]
+optimizer.learning_rate = 0.02
+output = { log_every = 10, checkpoint_every = 20, keep_checkpoints = 100 }
 "#;
 
 fn run_in(dir: &Path, metrics: MetricsWriter) -> Run {
@@ -66,7 +42,7 @@ fn run_in(dir: &Path, metrics: MetricsWriter) -> Run {
 }
 
 fn config(steps: u64) -> Config {
-    let mut config = Config::from_toml(CONFIG, "lost.toml").expect("a config");
+    let mut config = Config::from_toml(&small(CONFIG), "lost.toml").expect("a config");
     config.steps = steps;
     config
 }

@@ -6,6 +6,7 @@ use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel};
 use ember_sampler::kernel::{Kernel, Mala, Ula};
 use ember_sampler::{Noise, Scheme, Walkers, resample};
+use ember_tests::configs::small;
 use ember_tests::{assert_beyond_se, assert_within_se, cpu, four_se, gpu, mean_se, ratio_se};
 use ember_train::config::Config;
 use ember_train::training::trainer::{Trainer, WALKER_LANE};
@@ -13,35 +14,18 @@ use ember_train::training::trainer::{Trainer, WALKER_LANE};
 const CONFIG: &str = r#"
 seed = 5
 steps = 40
-[dataset]
-kind = "gaussian_mixture"
-dim = 3
-means = [[-1.5], [1.5]]
-weights = [0.3, 0.7]
-train_size = 256
-test_size = 10
-batch_size = 64
-[energy]
-kind = "mlp"
-hidden = [16]
-confinement = 1.0
-[walkers]
-count = 90
-moved_per_update = 20
-flush_every = 7
-[kernel]
-kind = "KERNEL"
-step_size = 0.1
-steps_per_update = 3
-[resampling]
-ess_threshold = 0.9
-[objective]
-kind = "jarzynski"
-[optimizer]
-kind = "adam"
-learning_rate = 0.02
-[output]
-log_every = 5
+dataset.dim = 3
+dataset.test_size = 10
+dataset.batch_size = 64
+energy.hidden = [16]
+walkers.count = 90
+walkers.moved_per_update = 20
+walkers.flush_every = 7
+kernel.kind = "KERNEL"
+kernel.steps_per_update = 3
+resampling = { ess_threshold = 0.9 }
+optimizer.learning_rate = 0.02
+output = { log_every = 5 }
 "#;
 
 /// What the trainer does, with a pass over all N walkers at every update: each follows every θ.
@@ -88,7 +72,7 @@ impl Eager {
 }
 
 fn deferred_equals_eager(kind: &str, kernel: Box<dyn Kernel>) {
-    let config = Config::from_toml(&CONFIG.replace("KERNEL", kind), "test").expect("valid");
+    let config = Config::from_toml(&small(CONFIG).replace("KERNEL", kind), "test").expect("valid");
     let mut trainer = Trainer::new(config, &cpu()).expect("starts");
     let mut eager = Eager { walkers: trainer.walkers.clone(), kernel, resamplings: 0 };
     for update in 0..40 {
@@ -123,7 +107,7 @@ fn deferred_correction_equals_the_eager_version() {
 #[test]
 fn how_often_a_run_logs_changes_nothing_in_it() {
     let run = |log_every: u64, flush_every: &str| {
-        let config = CONFIG.replace("KERNEL", "mala").replace("flush_every = 7", flush_every);
+        let config = small(CONFIG).replace("KERNEL", "mala").replace("flush_every = 7", flush_every);
         let mut trainer =
             Trainer::new(Config::from_toml(&config, "test").expect("valid"), &cpu()).expect("starts");
         (0..40).for_each(|update| drop(trainer.update((update + 1) % log_every == 0).expect("finite")));

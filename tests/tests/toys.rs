@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ember_model::params::download;
 use ember_model::{Custom, EnergyConfig};
 use ember_sampler::KernelConfig;
-use ember_tests::configs::config;
+use ember_tests::configs::{config, small};
 use ember_tests::toys::{HalfGibbs, Location, Shifted, Tethered};
 use ember_tests::{assert_beyond_se, assert_within_se, cpu};
 use ember_train::config::Config;
@@ -18,14 +18,9 @@ const COUNT: usize = 2_000;
 
 /// A config whose own energy, kernel, objective and data set give way to the toys.
 fn toys() -> Config {
-    let text = "steps = 200\n\
-                [dataset]\nkind = \"gaussian_mixture\"\ndim = 3\nmeans = [[0.0]]\nweights = [1.0]\ntrain_size = 10\ntest_size = 10\n\
-                [energy]\nkind = \"gaussian_mixture\"\nmeans = [[0.0]]\n\
-                [walkers]\ncount = 2000\n\
-                [kernel]\nkind = \"ula\"\nstep_size = 0.1\n\
-                [objective]\nkind = \"persistent_cd\"\n\
-                [optimizer]\nkind = \"sgd\"\nlearning_rate = 0.1\n";
-    let mut config = config(text);
+    let mut config = config(&small(
+        "steps = 200\nwalkers.count = 2000\noptimizer = { kind = \"sgd\", learning_rate = 0.1 }",
+    ));
     config.energy = EnergyConfig::Custom(Custom(Arc::new(Location)));
     config.kernel.kernel = KernelConfig::Custom(Custom(Arc::new(HalfGibbs)));
     config.objective = ObjectiveConfig::Custom(Custom(Arc::new(Tethered)));

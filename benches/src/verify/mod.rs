@@ -175,12 +175,18 @@ impl Figure {
         match (low.min(high)..=low.max(high)).contains(&value) {
             true => Verdict::Holds,
             false => Verdict::Differs(format!(
-                "found {value:.5}, expected {:.5} to {:.5}",
-                low.min(high),
-                low.max(high)
+                "found {}, expected {} to {}",
+                digits(value),
+                digits(low.min(high)),
+                digits(low.max(high))
             )),
         }
     }
+}
+
+/// Five decimals, or of small numbers as many digits.
+fn digits(value: f64) -> String {
+    if value != 0.0 && value.abs() < 1e-3 { format!("{value:.3e}") } else { format!("{value:.5}") }
 }
 
 #[cfg(test)]

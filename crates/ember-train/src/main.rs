@@ -4,7 +4,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use ember_train::{cli::Cli, commands, logging, training::faults};
+use ember_train::cli::Cli;
+use ember_train::device::panics;
+use ember_train::training::faults;
+use ember_train::{commands, logging};
 
 // Tensors come and go by the megabyte: an allocator that keeps its pages spares the system a fault for each of them.
 #[global_allocator]
@@ -13,7 +16,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let start = Instant::now();
     let cli = Cli::parse();
-    let result = faults::caught(|| commands::run(&cli, start));
+    let result = panics::caught(|| commands::run(&cli, start));
     match result.unwrap_or_else(|panic| Err(faults::of_command(&panic))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

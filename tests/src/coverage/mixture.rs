@@ -9,36 +9,21 @@ use ember_train::dataset::Truth;
 use ember_train::training::trainer::Trainer;
 
 use super::{Coverage, Plan, Subject};
+use crate::configs::small;
 use crate::cpu;
 use crate::flows::start;
 
 const CONFIG: &str = r#"
 steps = 200
-[dataset]
-kind = "gaussian_mixture"
-dim = 5
-means = [[-3.0], [2.0]]
-weights = [0.3, 0.7]
-train_size = 500
-test_size = 1
-[energy]
-kind = "gaussian_mixture"
-means = [[-0.5], [0.5]]
-means_noise = 0.1
-[walkers]
-count = 500
-[kernel]
-kind = "ula"
-step_size = 0.1
-[objective]
-kind = "jarzynski"
-[optimizer]
-kind = "sgd"
-learning_rate = 0.05
-[audit]
-walkers = 500
-repeats = 8
-every = 200
+dataset.dim = 5
+dataset.means = [[-3.0], [2.0]]
+dataset.train_size = 500
+dataset.test_size = 1
+energy = { kind = "gaussian_mixture", means = [[-0.5], [0.5]], means_noise = 0.1 }
+walkers.count = 500
+optimizer.kind = "sgd"
+optimizer.learning_rate = 0.05
+audit = { walkers = 500, repeats = 8, every = 200 }
 "#;
 
 const FLOW: &str =
@@ -66,7 +51,7 @@ impl Mixture {
     /// # Panics
     /// Never: its config is valid.
     pub fn new() -> Self {
-        let config = Config::from_toml(CONFIG, "coverage").expect("a valid config");
+        let config = Config::from_toml(&small(CONFIG), "coverage").expect("a valid config");
         let truth = config.dataset.as_dyn().truth().expect("a known law");
         let (count, dim) = (2_000, 5);
         let rows: Vec<f32> = truth.draw(count, 1, 0).into_iter().map(|x| 1.3 * x).collect();

@@ -140,7 +140,7 @@ mod here {
     pub(super) fn count() -> usize {
         // One by one: a list of devices would ask wgpu for its own as well. A driver that is unwell may panic.
         let is_there = |index: &usize| burn::backend::CubeDevice::cuda(*index).is_ok();
-        crate::training::faults::caught(|| (0..64).take_while(is_there).count()).unwrap_or(0)
+        crate::device::panics::caught(|| (0..64).take_while(is_there).count()).unwrap_or(0)
     }
 
     #[cfg(not(feature = "cuda"))]
@@ -155,10 +155,10 @@ mod here {
 
         let label = format!("cuda:{index}");
         let device = Device::cuda(index);
-        match crate::training::faults::caught(|| device.sync()) {
+        match crate::device::panics::caught(|| device.sync()) {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(crate::training::faults::summary(&error.to_string())),
-            Err(panic) => return Err(crate::training::faults::summary(&panic)),
+            Ok(Err(error)) => return Err(crate::device::panics::summary(&error.to_string())),
+            Err(panic) => return Err(crate::device::panics::summary(&panic)),
         }
         let title = device.identity().map_or_else(|| "NVIDIA card".to_owned(), |identity| identity.name);
         Ok(Selected { device, name: format!("{label} ({title}, cuda, ptx)"), label })

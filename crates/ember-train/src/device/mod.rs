@@ -16,6 +16,7 @@ use crate::memory::Room;
 #[cfg(feature = "wgpu")]
 mod adapters;
 pub mod cuda;
+pub mod panics;
 
 /// The device of a run.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! Evaluating a model: log Z, likelihoods, masses of modes, classes and features of samples, data of another kind.
 //!
-//! May use everything but `commands`.
+//! May use everything but `bench` and `commands`.
 
 pub mod classifier;
 pub mod estimator;

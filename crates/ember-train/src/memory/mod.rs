@@ -16,6 +16,9 @@ use std::path::Path;
 use crate::config::Config;
 use crate::error::Error;
 
+/// The most bytes of training data kept on the device; a larger set is sent batch by batch.
+pub(crate) const DEVICE_BYTES: usize = 1 << 30;
+
 /// The peak is at most this many times [`Sizes::need`], beside the program's own 30 MB.
 pub const PEAK: f64 = 3.0;
 

@@ -2,9 +2,8 @@
 
 use ember_model::SampleShape;
 
-use super::Room;
+use super::{DEVICE_BYTES, Room};
 use crate::config::Config;
-use crate::training::batches::DEVICE_BYTES;
 
 /// Bytes of a number on a device.
 const NUMBER: u64 = 4;

@@ -1,6 +1,6 @@
 //! What lies on a disk: checkpoints, weight files, metric lines, samples, and the lock of a run folder.
 //!
-//! May use `config` and `dataset`; never `training` or `judging`, which are built on it.
+//! May use `config`, `dataset` and, for samples as a picture, `view::plot`; never `training` or `judging`, which are built on it.
 
 pub mod checkpoint;
 pub mod checksum;

@@ -10,10 +10,9 @@ use ember_sampler::device::{langevin_proposal, uniform};
 
 use crate::dataset::{Augmentation, BIN, Rows};
 use crate::error::Error;
+use crate::memory::DEVICE_BYTES;
 use crate::training::epochs::Epochs;
 
-/// The most bytes of training data kept on the device; a larger set is sent batch by batch.
-pub(crate) const DEVICE_BYTES: usize = 1 << 30;
 /// Lanes of [`Purpose::DataNoise`].
 const NOISE_LANE: u32 = 0;
 const DEQUANTISE_LANE: u32 = 1;

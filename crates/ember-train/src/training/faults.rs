@@ -5,24 +5,15 @@
 //! they are, and the command that goes on from the last intact one. The panic's own text goes to stderr by the panic hook, and its
 //! first line into the error. The state of the trainer is not used again.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use burn::tensor::Device;
 
+use crate::device::panics::{caught, summary};
 use crate::error::Error;
 use crate::shell;
 use crate::store::checkpoint;
 use crate::training::trainer::Trainer;
-
-/// What `f` gives, or the text of the panic it ended in. The caller uses nothing that `f` was changing.
-///
-/// # Errors
-/// The panic's text.
-pub fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| text(&*panic))
-}
 
 /// The error of a run whose update panicked.
 pub(crate) fn of_update(run: &Path, device: &str, trainer: &Trainer, panic: &str) -> Error {
@@ -78,15 +69,4 @@ fn way_on(run: &Path) -> String {
         Err(error) => error.to_string(),
     };
     format!("{found}; go on with: {}", shell::resume(run))
-}
-
-fn text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text").to_owned()
-}
-
-/// A message without its backtrace, on one line.
-pub(crate) fn summary(message: &str) -> String {
-    let message = message.split("Backtrace").next().unwrap_or_default();
-    message.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches(['.', ':']).to_owned()
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::dataset::Sources;
+use crate::device::panics;
 use crate::error::Error;
 use crate::shell;
 use crate::store::checkpoint::{self, Retention};
@@ -82,7 +83,7 @@ impl Run {
         signals.defer();
         while result.is_ok() && trainer.step < steps {
             // burn reports a device that failed by a panic, where the host next reads from it.
-            result = faults::caught(|| self.guarded_update(trainer, signals, &progress, &mut pace))
+            result = panics::caught(|| self.guarded_update(trainer, signals, &progress, &mut pace))
                 .unwrap_or_else(|panic| {
                     Err(faults::of_update(&self.dir, &self.device_name, trainer, &panic))
                 });

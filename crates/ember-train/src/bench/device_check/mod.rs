@@ -27,8 +27,8 @@ use burn::tensor::Device;
 pub use table::{HEADER, line, to_json, verdict};
 
 use crate::device::Selected;
+use crate::device::panics;
 use crate::error::Error;
-use crate::training::faults;
 
 /// One comparison.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,7 +142,7 @@ impl Check<'_> {
         let what = what.into();
         let timed = || {
             let start = Instant::now();
-            let found = match faults::caught(&measure) {
+            let found = match panics::caught(&measure) {
                 Ok(found) => found.map_err(|error| error.to_string()),
                 Err(panic) => Err(panic),
             };
