@@ -14,3 +14,11 @@ pub fn quoted(path: &Path) -> String {
     // A path has no NUL byte, the one thing that cannot be quoted.
     shlex::try_quote(&text).map(|quoted| quoted.into_owned()).unwrap_or(text)
 }
+
+/// A command with its arguments, each as one word of a POSIX shell.
+pub fn words(program: &str, args: &[String]) -> String {
+    let quoted = args
+        .iter()
+        .map(|arg| shlex::try_quote(arg).map_or_else(|_| arg.clone(), |quoted| quoted.into_owned()));
+    std::iter::once(program.to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
+}

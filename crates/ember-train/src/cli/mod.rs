@@ -52,6 +52,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Write one HTML page about a run: curves, pictures, figures, config.
     Report(ReportArgs),
+    /// Train several methods on one problem, with several seeds each: a table with standard errors, and one HTML page.
+    Compare(CompareArgs),
     /// Show what a run, a checkpoint or a weight file holds.
     Info(InfoArgs),
     /// List every device this build can use, and the one `auto` would take; check that one computes correctly.
@@ -265,6 +267,33 @@ pub struct ReportArgs {
     /// The file to write; RUN/report.html unless given
     #[arg(long, value_name = "FILE.html")]
     pub out: Option<PathBuf>,
+}
+
+/// `ember compare`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ember compare compare/toy1d.toml
+  ember compare compare/two_modes.toml --jobs 4 --out runs/two_modes
+
+A run that is there is not run again, and one that was interrupted goes on: repeat the command after Ctrl-C. The folder holds
+runs/, evaluations/, logs/, results.json and compare.html. Exit code 1 if a run failed: the others are compared all the same.")]
+pub struct CompareArgs {
+    /// The problem, the methods and the seeds
+    #[arg(value_name = "COMPARE.toml")]
+    pub file: PathBuf,
+    /// The folder of all runs and results; runs/compare-<name> unless given
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Runs at a time; processor threads are divided among them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub jobs: u32,
+    /// Print one JSON object in place of the table
+    #[arg(long)]
+    pub json: bool,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArg,
 }
 
 /// `ember info`.

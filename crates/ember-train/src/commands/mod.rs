@@ -1,6 +1,7 @@
 //! One file per command: parsed arguments in, results on stdout, everything else on stderr.
 
 mod bench;
+mod compare;
 mod data;
 mod devices;
 mod eval;
@@ -33,6 +34,7 @@ pub fn run(cli: &Cli, start: Instant) -> Result<(), Error> {
         Command::Eval(args) => eval::run(args),
         Command::Export(args) => export::run(args),
         Command::Report(args) => report::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Info(args) => info::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Data(args) => data::run(args),

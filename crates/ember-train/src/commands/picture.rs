@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use ember_model::energy::blockwise::energies;
 use ember_model::{Energy, EnergyModel};
 
+use crate::dataset::Data;
 use crate::error::Error;
 use crate::judging::grid::EnergyGrid;
 use crate::training::trainer::Trainer;
@@ -34,12 +35,12 @@ pub fn scene(trainer: &Trainer) -> Scene<'_> {
         model: &trainer.model,
         ema: trainer.ema_model(),
         walkers: trainer.walkers_at_theta(),
-        density: first_coordinate(&trainer.model, trainer),
+        density: first_coordinate(&trainer.model, &trainer.data),
     }
 }
 
 /// The model's normalised density of the first coordinate, where it is known.
-fn first_coordinate<'a>(model: &'a EnergyModel, trainer: &Trainer) -> Option<Density1d<'a>> {
+pub(super) fn first_coordinate<'a>(model: &'a EnergyModel, data: &Data) -> Option<Density1d<'a>> {
     if let Some(mixture) = model.mixture() {
         return Some(Box::new(move |x| marginal(&mixture, 1.0, x)));
     }
@@ -47,7 +48,7 @@ fn first_coordinate<'a>(model: &'a EnergyModel, trainer: &Trainer) -> Option<Den
         return None;
     }
     // One dimension: e^{−U} / Z with Z from a grid.
-    let range = EnergyGrid::range_of(&trainer.data.train.values(), 1, 4.0);
+    let range = EnergyGrid::range_of(&data.train.values(), 1, 4.0);
     let log_z = EnergyGrid::new(model, range, CELLS)?.log_z();
     Some(Box::new(move |x| {
         let points: Vec<f32> = x.iter().map(|&x| x as f32).collect();

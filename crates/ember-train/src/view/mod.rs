@@ -2,6 +2,7 @@
 //!
 //! May use `dataset` and `store`; never `training` or `judging`: what is shown is handed over.
 
+pub mod comparison;
 pub mod denoise;
 pub mod draw;
 pub mod picture;

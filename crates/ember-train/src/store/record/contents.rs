@@ -131,6 +131,14 @@ pub fn check_config(config: &Config, checkpoint: &Checkpoint, path: &Path) -> Re
     Ok(())
 }
 
+/// The first key whose values differ, `section.key`; `None` where the configs are equal.
+pub fn first_difference(a: &Config, b: &Config) -> Option<String> {
+    let keys = |config: &Config| flat(&config.to_toml().parse().unwrap_or_default());
+    let (a, b) = (keys(a), keys(b));
+    let all = a.iter().chain(&b).map(|(key, _)| key);
+    all.into_iter().find(|key| value(&a, key) != value(&b, key)).cloned()
+}
+
 fn value<'a>(table: &'a [(String, String)], key: &str) -> Option<&'a str> {
     table.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
 }

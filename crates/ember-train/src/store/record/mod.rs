@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::store::checkpoint::{Checkpoint, Environment, WalkersRecord};
 
 pub(crate) mod contents;
-pub use contents::check_config;
+pub use contents::{check_config, first_difference};
 
 /// Names in an exported weight file that hold walkers, not parameters, begin with this.
 pub const WALKERS_PREFIX: &str = "walkers.";

@@ -3,14 +3,14 @@
 use super::Grid2d;
 
 /// `exp(min U − U)` on the grid, in [0, 1]; 0 where `U` is not finite.
-pub(super) struct Density<'a> {
+pub(in crate::view) struct Density<'a> {
     grid: &'a Grid2d,
     values: Vec<f64>,
     integral: f64,
 }
 
 impl<'a> Density<'a> {
-    pub(super) fn new(grid: &'a Grid2d) -> Self {
+    pub(in crate::view) fn new(grid: &'a Grid2d) -> Self {
         assert_eq!(grid.energy.len(), grid.nx * grid.ny, "energy: [ny, nx]");
         assert!(grid.nx >= 2 && grid.ny >= 2, "a grid has at least 2 × 2 points");
         let least = grid.energy.iter().copied().filter(|u| u.is_finite()).fold(f32::INFINITY, f32::min);

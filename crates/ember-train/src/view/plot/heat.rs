@@ -9,7 +9,7 @@ use super::canvas::{Area, Drawn, FAINT, INK, SCALE, stroke, text};
 use super::contour::Density;
 
 /// Nats from the darkest colour to white.
-pub(super) const SPAN: f64 = 10.0;
+pub(in crate::view) const SPAN: f64 = 10.0;
 /// Width of the scale beside the panels.
 pub(super) const WIDTH: u32 = 96;
 /// Equal steps from low to high (ColorBrewer's YlGnBu on white): lightness falls all the way, also for the colour-blind.
@@ -36,17 +36,17 @@ fn colour(below: f64) -> [u8; 3] {
 
 /// The scale of a truth.
 #[derive(Clone, Copy)]
-pub(super) struct Scale {
+pub(in crate::view) struct Scale {
     top: f64,
 }
 
 impl Scale {
-    pub(super) fn of(truth: &Density<'_>) -> Self {
+    pub(in crate::view) fn of(truth: &Density<'_>) -> Self {
         Self { top: -truth.integral().ln() }
     }
 
     /// The colour of `density` at a point.
-    pub(super) fn colour(self, density: &Density<'_>, x: f64, y: f64) -> [u8; 3] {
+    pub(in crate::view) fn colour(self, density: &Density<'_>, x: f64, y: f64) -> [u8; 3] {
         colour(self.top - (density.at(x, y) / density.integral()).ln())
     }
 }

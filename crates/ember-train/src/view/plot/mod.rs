@@ -17,6 +17,8 @@ mod scatter;
 
 pub use cloud::Cloud;
 pub(crate) use cloud::grouped;
+pub(in crate::view) use contour::Density as Density2d;
+pub(in crate::view) use heat::{SPAN, Scale};
 pub use images::ImagePanel;
 
 /// A density as a function of one coordinate: values at the points given.

@@ -17,6 +17,7 @@ mod scale;
 mod series;
 mod source;
 
+pub(in crate::view) use page::{POLICY, STYLE};
 pub use series::{MOST_POINTS, Point, thin};
 
 /// Reads the run folder `run` and writes the page to `out`: complete, or as it was before.
@@ -30,7 +31,7 @@ pub fn write(run: &Path, out: &Path) -> Result<(), Error> {
 }
 
 /// Text as HTML shows it, also inside an attribute.
-fn escape(text: &str) -> String {
+pub(in crate::view) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -46,7 +47,7 @@ fn escape(text: &str) -> String {
 }
 
 /// A number for people: five digits, an exponent where it is far from 1.
-fn number(value: f64) -> String {
+pub(in crate::view) fn number(value: f64) -> String {
     if !value.is_finite() {
         return "—".to_owned();
     }

@@ -10,9 +10,9 @@ use super::figures::{rows, text};
 use super::source::{Picture, Source};
 use super::{chart, escape, number};
 
-const STYLE: &str = include_str!("page.css");
+pub(in crate::view) const STYLE: &str = include_str!("page.css");
 /// Nothing is loaded from anywhere.
-const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
+pub(in crate::view) const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
 
 pub(super) fn html(source: &Source) -> String {
     let title = escape(&source.name);

@@ -1,0 +1,148 @@
+//! `COMPARE.toml`: one problem, some methods, some seeds.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::config::{Config, Overrides};
+use crate::error::Error;
+
+/// The file as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    /// What is compared.
+    title: String,
+    /// The config of the methods that name none, beside this file.
+    config: Option<PathBuf>,
+    /// Keys that every method changes, as `--set` has them.
+    #[serde(default)]
+    set: Vec<String>,
+    seeds: Seeds,
+    method: Vec<MethodTable>,
+}
+
+/// A count from 0, or a list.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Seeds {
+    Count(u64),
+    List(Vec<u64>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MethodTable {
+    name: String,
+    config: Option<PathBuf>,
+    #[serde(default)]
+    set: Vec<String>,
+}
+
+/// What is to be run.
+#[derive(Debug)]
+pub struct Plan {
+    /// What is compared.
+    pub title: String,
+    /// In the order of the file.
+    pub methods: Vec<Method>,
+    /// The seeds of each method.
+    pub seeds: Vec<u64>,
+}
+
+/// One way to train on the problem.
+#[derive(Debug)]
+pub struct Method {
+    /// Its name.
+    pub name: String,
+    /// The name of its run folders, without the seed.
+    pub slug: String,
+    /// The config file.
+    pub config: PathBuf,
+    /// What it changes in it.
+    pub set: Vec<String>,
+    /// Both together, checked, at the first seed.
+    pub resolved: Config,
+}
+
+impl Method {
+    /// The config at a seed.
+    ///
+    /// # Errors
+    /// As [`Config::load`]: files may have changed since.
+    pub fn at(&self, seed: u64) -> Result<Config, Error> {
+        let overrides = Overrides { seed: Some(seed), steps: None, set: self.set.clone() };
+        Ok(Config::load(&self.config, &overrides)?.config)
+    }
+}
+
+impl Plan {
+    /// Reads and checks everything: no run begins where one cannot.
+    ///
+    /// # Errors
+    /// A file that is missing or wrong, a name twice, a method whose config is wrong or that trains on other data than the first.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::read(path, source))?;
+        let wrong = |message: String| Error::usage(format!("{}: {message}", path.display()));
+        let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let seeds: Vec<u64> = match file.seeds {
+            Seeds::Count(count) => (0..count).collect(),
+            Seeds::List(seeds) => seeds,
+        };
+        if seeds.is_empty() {
+            return Err(wrong(
+                "seeds: none found, expected a count such as 5, or a list such as [0, 1, 2]".into(),
+            ));
+        }
+        if let Some(seed) = twice(&seeds) {
+            return Err(wrong(format!("seeds: {seed} is there twice")));
+        }
+        if file.method.is_empty() {
+            return Err(wrong("no [[method]] found, expected at least one".into()));
+        }
+        if let Some(name) = twice(&file.method.iter().map(|method| slug(&method.name)).collect::<Vec<_>>()) {
+            return Err(wrong(format!(
+                "two methods are called `{name}`: names must differ in letters or digits"
+            )));
+        }
+        let beside = path.parent().unwrap_or(Path::new(""));
+        let mut methods: Vec<Method> = Vec::with_capacity(file.method.len());
+        for table in file.method {
+            let named = |message: String| wrong(format!("method `{}`: {message}", table.name));
+            if slug(&table.name).is_empty() {
+                return Err(named("expected a name with a letter or a digit".into()));
+            }
+            let config = table.config.as_ref().or(file.config.as_ref()).ok_or_else(|| {
+                named("no config: give one here, or one for all methods at the top of the file".into())
+            })?;
+            let set = [file.set.as_slice(), &table.set].concat();
+            let overrides = Overrides { seed: Some(seeds[0]), steps: None, set: set.clone() };
+            let config = beside.join(config);
+            let loaded = Config::load(&config, &overrides).map_err(|error| named(error.to_string()))?;
+            if let Some(first) = methods.first()
+                && first.resolved.dataset != loaded.config.dataset
+            {
+                return Err(named(format!(
+                    "its [dataset] is another than that of `{}`: a comparison has one problem",
+                    first.name
+                )));
+            }
+            let slug = slug(&table.name);
+            methods.push(Method { name: table.name, slug, config, set, resolved: loaded.config });
+        }
+        Ok(Self { title: file.title, methods, seeds })
+    }
+}
+
+/// The first value that is there twice.
+fn twice<T: Clone + Eq + std::hash::Hash>(values: &[T]) -> Option<T> {
+    let mut seen = HashSet::new();
+    values.iter().find(|value| !seen.insert(*value)).cloned()
+}
+
+/// Letters and digits of a name in lower case, joined by dashes.
+fn slug(name: &str) -> String {
+    let words = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_lowercase).collect::<Vec<_>>().join("-")
+}
