@@ -13,6 +13,8 @@
 //! | 2         | Langevin step                              |                 |
 //! | 3         | purpose, and the lane from bit 8 upwards   |                 |
 //!
+//! Bit 7 of word 3 is set for [`Stream::rng`] alone, which counts its blocks in words 0 and 1.
+//!
 //! Two streams that differ in seed, purpose, lane or step never share a counter, so their numbers are independent.
 //!
 //! # Normals
@@ -24,10 +26,13 @@
 
 #[cfg(feature = "wgpu")]
 pub mod cube;
+mod rng;
 
 use std::f64::consts::TAU;
 
 use thiserror::Error;
+
+pub use rng::StreamRng;
 
 /// What a random number is for. Streams with different purposes are independent.
 #[repr(u32)]
@@ -112,6 +117,12 @@ impl Stream {
     /// The same stream for the given attempt of a rejection sampler, where it is used at one step only.
     pub fn attempt(self, attempt: u32) -> Self {
         Self { step: attempt, ..self }
+    }
+
+    /// A generator for `rand` and `rand_distr`, from its first number on. It shares no number with the other methods of this or
+    /// any stream; see [`StreamRng`].
+    pub fn rng(self) -> StreamRng {
+        StreamRng::new(self)
     }
 
     /// The Philox key: the run's seed, low half first.

@@ -17,6 +17,11 @@ pub struct Noise {
 }
 
 impl Noise {
+    /// The noise of a Langevin step that is counted by hand, on lane 0: no two steps of a run share a number.
+    pub fn new(seed: u64, step: u32) -> Self {
+        Self { seed, lane: 0, step: u64::from(step) }
+    }
+
     /// The noise of sub-step `sub_step` of parameter update `update`, of `steps_per_update` each.
     ///
     /// # Errors

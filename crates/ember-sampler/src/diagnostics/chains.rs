@@ -122,28 +122,53 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// The figures, with the kernel and where the chains started.
-    pub fn named(self, kernel: KernelConfig, starts: &'static str) -> Mixing {
-        let (chains, steps) = (self.energy.len(), self.energy[0].len());
+    /// How U mixes; `None` where it never differs.
+    pub fn energy_mixing(&self) -> Option<Quantity> {
+        Quantity::of(None, &self.energy)
+    }
+
+    /// How the worst coordinate mixes: that of the longest autocorrelation time. `None` where none ever differs.
+    pub fn worst_coordinate(&self) -> Option<Quantity> {
+        let watched = self.columns.iter().zip(&self.coordinates);
+        Quantity::worst(watched.map(|(&j, chains)| Quantity::of(Some(j), chains)))
+    }
+
+    /// How the worst mode's indicator mixes. `None` where no modes are known, or all chains are in one and the
+    /// same all the time.
+    pub fn worst_mode(&self) -> Option<Quantity> {
         let indicator = |k: usize| -> Vec<Vec<f32>> {
             let is_k =
                 |chain: &Vec<usize>| chain.iter().map(|&mode| f32::from(u8::from(mode == k))).collect();
             self.modes.iter().map(is_k).collect()
         };
-        let modes = self.modes.iter().flatten().max().map_or(0, |last| last + 1);
-        let watched = self.columns.iter().zip(&self.coordinates);
+        Quantity::worst((0..self.mode_count()).map(|k| Quantity::of(Some(k), &indicator(k))))
+    }
+
+    /// How often a chain is nearest to another mode than a step before; `None` where no modes are known.
+    pub fn jumps_per_step(&self) -> Option<f64> {
+        let steps = self.energy.len() * self.energy[0].len();
+        (self.mode_count() > 0).then(|| self.jumps as f64 / steps as f64)
+    }
+
+    /// One more than the last mode seen.
+    fn mode_count(&self) -> usize {
+        self.modes.iter().flatten().max().map_or(0, |last| last + 1)
+    }
+
+    /// The figures, with the kernel and where the chains started.
+    pub fn named(self, kernel: KernelConfig, starts: &'static str) -> Mixing {
         Mixing {
-            steps,
-            chains,
+            steps: self.energy[0].len(),
+            chains: self.energy.len(),
             starts,
             kernel,
             accept_rate: self.accept_rate,
             global_accept_rate: self.global_accept_rate,
-            jumps_per_step: (modes > 0).then(|| self.jumps as f64 / (chains * steps) as f64),
-            energy: Quantity::of(None, &self.energy),
-            coordinate: Quantity::worst(watched.map(|(&j, chains)| Quantity::of(Some(j), chains))),
+            jumps_per_step: self.jumps_per_step(),
+            energy: self.energy_mixing(),
+            coordinate: self.worst_coordinate(),
             coordinates: self.columns.len(),
-            mode: Quantity::worst((0..modes).map(|k| Quantity::of(Some(k), &indicator(k)))),
+            mode: self.worst_mode(),
             caveat: if self.is_invariant {
                 "modes that no chain visits are not seen"
             } else {
@@ -154,8 +179,8 @@ impl Seen {
     }
 }
 
-/// From a position `[dim]` to the mode that it belongs to.
-pub type ModeOf<'a> = &'a (dyn Fn(&[f64]) -> usize + 'a);
+/// The mode that a position `[dim]` belongs to.
+pub type ModeOf<'a> = dyn Fn(&[f64]) -> usize + 'a;
 
 /// How chains are run.
 #[derive(Clone, Copy)]
@@ -165,7 +190,7 @@ pub struct ChainOptions<'a> {
     /// Seed of the noise.
     pub seed: u64,
     /// The mode that a position `[dim]` belongs to, where modes are known.
-    pub mode_of: Option<ModeOf<'a>>,
+    pub mode_of: Option<&'a ModeOf<'a>>,
     /// Who hears how far they are.
     pub progress: &'a dyn Progress,
 }

@@ -4,5 +4,5 @@ pub mod chains;
 pub mod convergence;
 pub mod pareto;
 
-pub use chains::{ChainOptions, Mixing, Quantity, Seen, along};
+pub use chains::{ChainOptions, Mixing, ModeOf, Quantity, Seen, along};
 pub use convergence::{AutocorrelationTime, autocorrelation_time, rank_normalised_r_hat, split_r_hat};
