@@ -3,6 +3,7 @@
 mod bad_input;
 mod classes;
 mod commands;
+mod compare;
 mod data;
 mod ending;
 mod estimators;

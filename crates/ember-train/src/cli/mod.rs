@@ -54,6 +54,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Train several methods on one problem, with several seeds each: a table with standard errors, and one HTML page.
     Compare(CompareArgs),
+    /// Train every combination of some keys' values, with several seeds each: the same table and page.
+    Sweep(SweepArgs),
     /// Show what a run, a checkpoint or a weight file holds.
     Info(InfoArgs),
     /// List every device this build can use, and the one `auto` would take; check that one computes correctly.
@@ -285,6 +287,39 @@ pub struct CompareArgs {
     /// The folder of all runs and results; runs/compare-<name> unless given
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// How it is done.
+    #[command(flatten)]
+    pub how: CompareHow,
+}
+
+/// `ember sweep`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Example:
+  ember sweep configs/toy1d_jarzynski.toml --set kernel.step_size=0.05,0.1,0.2 --set walkers.count=1000,10000 --seeds 5
+
+Values stand between commas; a list or a table has its brackets. Folder and exit codes are those of `ember compare`.")]
+pub struct SweepArgs {
+    /// The config
+    #[arg(value_name = "CONFIG.toml")]
+    pub config: PathBuf,
+    /// A key and its values; repeated, every combination is run
+    #[arg(long, value_name = "section.key=A,B,C", required = true)]
+    pub set: Vec<String>,
+    /// Seeds of each combination, from 0
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub seeds: u64,
+    /// The folder of all runs and results; runs/sweep-<name> unless given
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// How it is done.
+    #[command(flatten)]
+    pub how: CompareHow,
+}
+
+/// What `ember compare` and `ember sweep` share.
+#[derive(Clone, Debug, Args)]
+pub struct CompareHow {
     /// Runs at a time; processor threads are divided among them
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub jobs: u32,

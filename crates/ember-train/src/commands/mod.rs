@@ -35,6 +35,7 @@ pub fn run(cli: &Cli, start: Instant) -> Result<(), Error> {
         Command::Export(args) => export::run(args),
         Command::Report(args) => report::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Sweep(args) => compare::sweep(args),
         Command::Info(args) => info::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Data(args) => data::run(args),

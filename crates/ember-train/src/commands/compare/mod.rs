@@ -4,13 +4,14 @@ mod densities;
 mod jobs;
 mod plan;
 mod results;
+mod sweep;
 mod table;
 
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
-use crate::cli::CompareArgs;
+use crate::cli::{CompareArgs, CompareHow, SweepArgs};
 use crate::error::Error;
 use crate::store::checkpoint::atomic;
 use crate::store::opened;
@@ -24,13 +25,29 @@ use results::{Results, collect};
 pub(super) fn run(args: &CompareArgs) -> Result<(), Error> {
     logging::init();
     let plan = Plan::read(&args.file)?;
+    let out = args.out.clone().unwrap_or_else(|| default_out("compare", &args.file));
+    let command = format!("ember compare {}", shell::quoted(&args.file));
+    made(&plan, &out, command, &args.how)
+}
+
+/// `ember sweep`.
+pub(super) fn sweep(args: &SweepArgs) -> Result<(), Error> {
+    logging::init();
+    let plan = sweep::plan(&args.config, &args.set, args.seeds)?;
+    let out = args.out.clone().unwrap_or_else(|| default_out("sweep", &args.config));
+    let sets = args.set.iter().flat_map(|set| ["--set".to_owned(), set.clone()]);
+    let words = ["sweep".to_owned(), args.config.display().to_string()].into_iter().chain(sets);
+    let command = shell::words("ember", &words.collect::<Vec<_>>());
+    made(&plan, &out, command, &args.how)
+}
+
+fn made(plan: &Plan, out: &Path, command: String, args: &CompareHow) -> Result<(), Error> {
     // A device that is not there is better said once than by every run.
     device::select(&args.device.device)?;
-    let out = args.out.clone().unwrap_or_else(|| default_out(&args.file));
-    let all = jobs(&plan, &out);
-    check_folders(&plan, &all)?;
-    let outcomes = run_all(&plan, &all, args.jobs as usize, &args.device.device)?;
-    let results = collect(&plan, &all, &outcomes);
+    let all = jobs(plan, out);
+    check_folders(plan, &all)?;
+    let outcomes = run_all(plan, &all, args.jobs as usize, &args.device.device)?;
+    let results = collect(plan, &all, &outcomes);
     let json = serde_json::to_string(&results)
         .map_err(|error| Error::failed(format!("the results cannot be written as JSON: {error}")))?;
     let write = |name: &str, text: &str| {
@@ -38,7 +55,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), Error> {
         atomic::write_file(&path, |file| std::io::Write::write_all(file, text.as_bytes())).map(|()| path)
     };
     write("results.json", &format!("{json}\n"))?;
-    let page = write("compare.html", &comparison::page(&shown(&plan, &all, &results, &args.file)?))?;
+    let page = write("compare.html", &comparison::page(&shown(plan, &all, &results, command)?))?;
     if args.json {
         super::print(&format!("{json}\n"))?;
     } else {
@@ -53,13 +70,13 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), Error> {
     }
 }
 
-fn default_out(file: &Path) -> PathBuf {
-    let stem = file.file_stem().map_or_else(|| "compare".into(), |stem| stem.to_string_lossy().into_owned());
-    Path::new("runs").join(format!("compare-{stem}"))
+fn default_out(kind: &str, file: &Path) -> PathBuf {
+    let stem = file.file_stem().map_or_else(|| "all".into(), |stem| stem.to_string_lossy().into_owned());
+    Path::new("runs").join(format!("{kind}-{stem}"))
 }
 
 /// What the page shows: the results, and the densities of the first seed.
-fn shown(plan: &Plan, all: &[Job], results: &Results, file: &Path) -> Result<comparison::Page, Error> {
+fn shown(plan: &Plan, all: &[Job], results: &Results, command: String) -> Result<comparison::Page, Error> {
     let config = plan.methods[0].at(plan.seeds[0])?;
     let data = config.dataset.as_dyn().generate(config.seed)?;
     let place = Place::around(&data);
@@ -88,7 +105,7 @@ fn shown(plan: &Plan, all: &[Job], results: &Results, file: &Path) -> Result<com
     });
     Ok(comparison::Page {
         title: plan.title.clone(),
-        command: format!("ember compare {}", shell::quoted(file)),
+        command,
         seeds: plan.seeds.clone(),
         data_masses: results.data_masses.clone(),
         law_masses: results.law_masses.clone(),

@@ -1,7 +1,7 @@
 //! `COMPARE.toml`: one problem, some methods, some seeds.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -118,7 +118,7 @@ impl Plan {
             })?;
             let set = [file.set.as_slice(), &table.set].concat();
             let overrides = Overrides { seed: Some(seeds[0]), steps: None, set: set.clone() };
-            let config = beside.join(config);
+            let config = plain(&beside.join(config));
             let loaded = Config::load(&config, &overrides).map_err(|error| named(error.to_string()))?;
             if let Some(first) = methods.first()
                 && first.resolved.dataset != loaded.config.dataset
@@ -133,6 +133,32 @@ impl Plan {
         }
         Ok(Self { title: file.title, methods, seeds })
     }
+
+    /// Methods with names of their own.
+    ///
+    /// # Errors
+    /// A name twice.
+    pub(super) fn checked(title: String, methods: Vec<Method>, seeds: Vec<u64>) -> Result<Self, Error> {
+        match twice(&methods.iter().map(|method| method.slug.clone()).collect::<Vec<_>>()) {
+            Some(name) => {
+                Err(Error::usage(format!("two combinations are called `{name}`: is a value there twice?")))
+            }
+            None => Ok(Self { title, methods, seeds }),
+        }
+    }
+}
+
+/// Without `folder/..`, as one would type it.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        let last = plain.components().next_back();
+        match (part, last) {
+            (Component::ParentDir, Some(Component::Normal(_))) => drop(plain.pop()),
+            _ => plain.push(part),
+        }
+    }
+    plain
 }
 
 /// The first value that is there twice.
@@ -142,7 +168,7 @@ fn twice<T: Clone + Eq + std::hash::Hash>(values: &[T]) -> Option<T> {
 }
 
 /// Letters and digits of a name in lower case, joined by dashes.
-fn slug(name: &str) -> String {
+pub(super) fn slug(name: &str) -> String {
     let words = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     words.map(str::to_lowercase).collect::<Vec<_>>().join("-")
 }

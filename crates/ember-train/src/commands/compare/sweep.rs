@@ -1,0 +1,81 @@
+//! `ember sweep`: a comparison whose methods are the values of some keys.
+
+use std::path::Path;
+
+use super::plan::{Method, Plan, slug};
+use crate::config::{Config, Overrides};
+use crate::error::Error;
+
+/// The most combinations of values: a mistyped list fails at once.
+const MOST: usize = 10_000;
+
+/// Every combination of the values that `sets` list, `KEY=A,B,C` each, over a config.
+///
+/// # Errors
+/// A text that is no such thing, a value that the config refuses.
+pub fn plan(config: &Path, sets: &[String], seeds: u64) -> Result<Plan, Error> {
+    let mut combinations: Vec<Vec<String>> = vec![Vec::new()];
+    for text in sets {
+        let (key, values) = text.split_once('=').ok_or_else(|| {
+            Error::usage(format!(
+                "--set {text}: no `=`; expected section.key=A,B,C, such as kernel.step_size=0.05,0.1"
+            ))
+        })?;
+        let values = listed(values);
+        if combinations.len().saturating_mul(values.len()) > MOST {
+            return Err(Error::usage(format!("--set {text}: more than {MOST} combinations")));
+        }
+        let with = |before: &Vec<String>| {
+            values
+                .iter()
+                .map(|value| [before.as_slice(), &[format!("{key}={value}")]].concat())
+                .collect::<Vec<_>>()
+        };
+        combinations = combinations.iter().flat_map(with).collect();
+    }
+    let method = |set: Vec<String>| {
+        let name = if set.is_empty() { "as it is".to_owned() } else { set.join(", ") };
+        let overrides = Overrides { seed: Some(0), steps: None, set: set.clone() };
+        let resolved = Config::load(config, &overrides)?.config;
+        Ok(Method { slug: slug(&name), name, config: config.to_owned(), set, resolved })
+    };
+    let methods = combinations.into_iter().map(method).collect::<Result<Vec<Method>, Error>>()?;
+    let title = match sets {
+        [] => config.display().to_string(),
+        sets => format!("{}: {}", config.display(), sets.join("; ")),
+    };
+    Plan::checked(title, methods, (0..seeds).collect())
+}
+
+/// The values between commas that stand in no bracket and no quotes.
+fn listed(text: &str) -> Vec<&str> {
+    let (mut depth, mut quoted, mut begin, mut values) = (0i32, false, 0, Vec::new());
+    for (at, c) in text.char_indices() {
+        match c {
+            '"' => quoted = !quoted,
+            '[' | '{' if !quoted => depth += 1,
+            ']' | '}' if !quoted => depth -= 1,
+            ',' if !quoted && depth == 0 => {
+                values.push(text[begin..at].trim());
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    values.push(text[begin..].trim());
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::listed;
+
+    #[test]
+    fn values_stand_between_commas() {
+        assert_eq!(listed("0.1, 0.2,0.5"), ["0.1", "0.2", "0.5"]);
+        assert_eq!(listed("[8, 8],[16]"), ["[8, 8]", "[16]"]);
+        let tables = r#"{ kind = "sgd", learning_rate = 0.1 },{ kind = "a,b" }"#;
+        assert_eq!(listed(tables), [r#"{ kind = "sgd", learning_rate = 0.1 }"#, r#"{ kind = "a,b" }"#]);
+        assert_eq!(listed("one"), ["one"]);
+    }
+}
