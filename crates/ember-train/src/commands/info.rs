@@ -35,10 +35,14 @@ pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
     if let Some(walkers) = &subject.walkers {
         let _ = writeln!(
             text,
-            "walkers     {} × {}, {} resamplings",
+            "walkers     {} × {}{}",
             walkers.count(),
             walkers.dim(),
-            walkers.resamplings.read()
+            // A weight file does not say.
+            match &subject.config {
+                Some(_) => format!(", {}", super::counted(walkers.resamplings.read(), "resampling")),
+                None => String::new(),
+            }
         );
     }
     if let Some(flow) = subject.proposal_flows.first() {

@@ -54,3 +54,8 @@ fn print(text: &str) -> Result<(), Error> {
         _ => Ok(()),
     }
 }
+
+/// `1 temperature`, `2 temperatures`.
+fn counted(count: u64, of: &str) -> String {
+    format!("{count} {of}{}", if count == 1 { "" } else { "s" })
+}

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use super::counted;
 use crate::error::Error;
 use crate::judging::eval::{Evaluation, evaluate};
 use crate::judging::features::FeatureDistances;
@@ -88,7 +89,8 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
         }
     }
     if let Some(ancestors) = log_z.distinct_ancestors {
-        let steps = log_z.temperatures.map(|t| format!("{t} temperatures, ")).unwrap_or_default();
+        let steps =
+            log_z.temperatures.map(|t| format!("{}, ", counted(t as u64, "temperature"))).unwrap_or_default();
         let _ = writeln!(text, "           ({steps}{ancestors} starting walkers still represented)");
     }
     if let Some(caveat) = log_z.caveat {

@@ -121,10 +121,10 @@ impl Plan {
             let config = plain(&beside.join(config));
             let loaded = Config::load(&config, &overrides).map_err(|error| named(error.to_string()))?;
             if let Some(first) = methods.first()
-                && first.resolved.dataset != loaded.config.dataset
+                && problem(&first.resolved) != problem(&loaded.config)
             {
                 return Err(named(format!(
-                    "its [dataset] is another than that of `{}`: a comparison has one problem",
+                    "its [dataset] is another than that of `{}`: a comparison has one problem (batch_size may differ)",
                     first.name
                 )));
             }
@@ -146,6 +146,13 @@ impl Plan {
             None => Ok(Self { title, methods, seeds }),
         }
     }
+}
+
+/// The data of a config, whatever the size of its batches.
+fn problem(config: &Config) -> Option<toml::Table> {
+    let mut table = toml::Table::try_from(&config.dataset).ok()?;
+    table.remove("batch_size");
+    Some(table)
 }
 
 /// Without `folder/..`, as one would type it.
