@@ -32,6 +32,8 @@ fn example(kind: &str) -> Option<String> {
         "persistent_cd" => (format!("{MLP}{MALA}"), ""),
         "maximum_likelihood" => (FLOW.to_owned(), ""),
         "flow_assisted" => (format!("{MLP}{FLOW_MH}"), PROPOSAL),
+        "score_matching" => (format!("{MLP}{ULA}"), "form = \"sliced\"\n"),
+        "energy_discrepancy" => (format!("{MLP}{ULA}"), "t = 0.5\nsamples = 4\n"),
         _ => return None,
     };
     Some(format!(
