@@ -7,7 +7,7 @@ use ember_sampler::reduce;
 
 use super::{NegativePhase, Trainer};
 use crate::error::Error;
-use crate::training::objective::{DataLoss, LossGradient};
+use crate::training::objective::LossGradient;
 
 /// The gradient of an update.
 pub(super) struct Gradient {
@@ -28,7 +28,7 @@ impl Trainer {
     /// The gradient of this update: that of the objective's own loss, or that of the two phases' `terms`.
     ///
     /// # Errors
-    /// As [`DataLoss::gradient`].
+    /// As `DataLoss::gradient`.
     pub(super) fn gradient(
         &self,
         terms: &[(Tensor<2>, Tensor<1>)],
