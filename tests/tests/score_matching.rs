@@ -100,8 +100,8 @@ fn random_forms_find_the_moments() {
             println!("{table}: {mean:.5} ± {se:.5}");
             assert_within_se(mean, 0.0, se, four_se(REPEATS));
         }
-        // Nine tenths of the second derivative, or of the noise's deviation.
-        let (bend, noise) = if noise == 0.0 { (0.9, 0.0) } else { (1.0, 0.81 * noise) };
+        // Nine tenths of the second derivative, or seven of the noise's deviation.
+        let (bend, noise) = if noise == 0.0 { (0.9, 0.0) } else { (1.0, 0.49 * noise) };
         let (mean, se) = differences(&table, bend, noise)[2];
         println!("{table}, broken: {mean:.5} ± {se:.5}");
         assert_beyond_se(mean, 0.0, se, 10.0);
@@ -196,15 +196,14 @@ fn score_matching_does_not_see_masses() {
     }
 }
 
-/// Perturbations that reach from mode to mode see them.
+/// Perturbations that reach from mode to mode see them: energy discrepancy finds the data's; denoising finds other ones, for modes of
+/// unit variance are no model of data with so much noise.
 #[test]
 fn wide_perturbations_see_masses() {
-    for (t, samples) in [(50.0, 64), (100.0, 64), (200.0, 64), (100.0, 16), (100.0, 256)] {
-        mass(&discrepancy(t, &format!(", samples = {samples}")));
-    }
-    for sigma in ["3.0", "5.0", "10.0"] {
-        mass(&denoising(sigma));
-    }
+    let (found, data) = mass(&discrepancy(200.0, ", samples = 64"));
+    assert!((found - data).abs() < 0.03, "q = {found}, data {data}");
+    let (found, data) = mass(&denoising("5.0"));
+    assert!((found - 0.5).abs() > 0.1 && (found - data).abs() > 0.05, "q = {found}, data {data}");
 }
 
 // ---- The gradient -----------------------------------------------------------------------------------------------------------
@@ -233,7 +232,7 @@ fn gradients_are_those_of_the_losses() {
         "dim = 3\nkind = \"gaussian_mixture\"\nmeans = [[-1.0, 1.0], [0.5]]\nmeans_noise = 0.3";
     const FLOW: &str = "dim = 4\nkind = \"real_nvp\"\nlayers = 2\nhidden = [8]";
     let discrepancies =
-        [discrepancy(0.5, ""), discrepancy(2.0, ", samples = 3, w = 0.0"), discrepancy(0.1, ", w = 4.0")];
+        [discrepancy(0.5, ""), discrepancy(0.3, ", samples = 3, w = 0.0"), discrepancy(0.1, ", w = 4.0")];
     let scores = [
         IMPLICIT.to_owned(),
         SLICED.to_owned(),
@@ -319,7 +318,7 @@ fn walkers_have_no_part_in_the_gradient() {
         let mut trainer = Trainer::new(config(&text), &cpu()).expect("starts");
         for k in 0..20 {
             let info = trainer.update(k == 19).expect("finite");
-            assert_eq!(info.loss.is_some(), true);
+            assert!(info.loss.is_some());
         }
         let walkers = download(trainer.walkers.position.clone());
         (trainer.model.host_theta(), walkers)
@@ -337,7 +336,29 @@ fn walkers_have_no_part_in_the_gradient() {
     }
 }
 
-/// Killed and resumed, a run makes the same bits: its random numbers are those of the update.
+/// From a checkpoint a run goes on to the same bits.
+#[test]
+fn a_resumed_run_is_the_same() {
+    for table in [SLICED.to_owned(), denoising("[0.5, 1.0]"), discrepancy(0.5, "")] {
+        let config = config(&small(&format!("objective = {table}\ndataset.batch_size = 100")));
+        let run = |trainer: &mut Trainer, to: u64| {
+            while trainer.step < to {
+                trainer.update(false).expect("finite");
+            }
+        };
+        let mut whole = Trainer::new(config.clone(), &cpu()).expect("starts");
+        run(&mut whole, 7);
+        let state = whole.to_state("cpu");
+        run(&mut whole, 20);
+        let mut resumed = Trainer::from_state(config, &state, "here".as_ref(), &cpu()).expect("it fits");
+        run(&mut resumed, 20);
+        assert_eq!(whole.model.host_theta(), resumed.model.host_theta(), "{table}");
+        let [a, b] = [&whole, &resumed].map(|trainer| download(trainer.walkers.position.clone()));
+        assert_eq!(a, b, "{table}");
+    }
+}
+
+/// Random numbers are those of the update, and nothing else.
 #[test]
 fn random_numbers_belong_to_the_update() {
     for table in [SLICED.to_owned(), denoising("[0.5, 1.0]"), discrepancy(0.5, "")] {

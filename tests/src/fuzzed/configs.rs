@@ -61,6 +61,8 @@ pub(super) const WORDS: &[&str] = &[
     "\"contrastive_divergence\"",
     "\"maximum_likelihood\"",
     "\"flow_assisted\"",
+    "\"replay_cd\"",
+    "restart_probability = ",
     "\"score_matching\"",
     "\"energy_discrepancy\"",
     "form = \"sliced\"",

@@ -8,6 +8,7 @@ mod flow_assisted;
 mod jarzynski;
 mod maximum_likelihood;
 mod persistent_cd;
+mod replay_cd;
 mod score_matching;
 
 use std::fmt::Debug;
@@ -26,6 +27,7 @@ pub use flow_assisted::FlowAssisted;
 pub use jarzynski::Jarzynski;
 pub use maximum_likelihood::MaximumLikelihood;
 pub use persistent_cd::PersistentCd;
+pub use replay_cd::ReplayCd;
 pub use score_matching::{ScoreMatching, Sigma};
 
 /// The Langevin steps of one update.
@@ -141,6 +143,8 @@ objectives! {
     Jarzynski(Jarzynski) = "jarzynski",
     /// Persistent contrastive divergence.
     PersistentCd(PersistentCd) = "persistent_cd",
+    /// Persistent contrastive divergence whose walkers begin anew now and then.
+    ReplayCd(ReplayCd) = "replay_cd",
     /// Contrastive divergence with restarts at the data.
     ContrastiveDivergence(ContrastiveDivergence) = "contrastive_divergence",
     /// Maximum likelihood of a flow, whose log Z is 0.
