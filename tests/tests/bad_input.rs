@@ -130,7 +130,7 @@ fn an_unknown_kind_is_named_with_the_nearest_one() {
 #[test]
 fn what_comes_later_is_said_to_come_later() {
     let later = "not available in this version";
-    broken("\"jarzynski\"", "\"score_matching\"", &["objective.kind", "score_matching", later]);
+    broken("\"adam\"", "\"adamw\"", &["optimizer.kind", "adamw", later]);
 }
 
 #[test]

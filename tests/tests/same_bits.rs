@@ -317,6 +317,29 @@ fn threads_do_not_change_training() {
     }
 }
 
+/// θ after a few updates of an objective of the data alone, whose gradient goes through the tape.
+fn of_losses(objective: &str) -> Vec<u64> {
+    let changes = "energy.hidden = [128, 128]\ndataset.train_size = 1100\nwalkers.count = 10";
+    let text = ember_tests::configs::small(&format!("{changes}\nobjective = {objective}"));
+    let mut trainer = Trainer::new(ember_tests::configs::config(&text), &cpu()).expect("starts");
+    for _ in 0..4 {
+        trainer.update(false).expect("finite");
+    }
+    trainer.model.theta().iter().cloned().flat_map(bits).collect()
+}
+
+#[test]
+fn threads_do_not_change_losses() {
+    for objective in [
+        "{ kind = \"score_matching\", form = \"implicit\" }",
+        "{ kind = \"score_matching\", form = \"sliced\", slices = 2 }",
+        "{ kind = \"score_matching\", form = \"denoising\", sigma = [0.3, 1.0] }",
+        "{ kind = \"energy_discrepancy\", t = 0.5 }",
+    ] {
+        pools(objective, || of_losses(objective));
+    }
+}
+
 /// FNV-1a.
 fn digest(found: &[u64]) -> u64 {
     found.iter().flat_map(|v| v.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {

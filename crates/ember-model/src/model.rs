@@ -164,6 +164,41 @@ impl EnergyModel {
         self.architecture.weighted_param_grads(&self.theta, terms)
     }
 
+    /// `U`, `vᵀ∇ₓU` and `vᵀ(∇ₓ²U)v`, `[batch]` each; see [`Architecture::jet`].
+    pub fn jet(&self, x: Tensor<2>, v: Tensor<2>) -> Option<[Tensor<1>; 3]> {
+        self.architecture.jet(&self.theta, x, v)
+    }
+
+    /// Derivatives in x that [`EnergyModel::jet`] gives; see [`Architecture::jet_order`].
+    pub fn jet_order(&self) -> usize {
+        self.architecture.jet_order()
+    }
+
+    /// Numbers of the largest layer's output for one sample; see [`Architecture::widest`].
+    pub fn widest(&self) -> usize {
+        self.architecture.widest()
+    }
+
+    /// `∂_θ` of a number `[1]` that `loss` makes of the model on the tape, one flat gradient a parameter, and the number itself.
+    ///
+    /// # Errors
+    /// That of `loss`.
+    pub fn differentiated<E>(
+        &self,
+        loss: impl FnOnce(&Self) -> Result<Tensor<1>, E>,
+    ) -> Result<(Vec<Tensor<1>>, Tensor<1>), E> {
+        let on_tape = |tensor: &Tensor<1>| tensor.clone().autodiff().require_grad();
+        let taped = self.with_theta(self.theta.iter().map(on_tape).collect());
+        let loss = loss(&taped)?;
+        let mut tape = loss.backward();
+        let grad = |tensor: &Tensor<1>| {
+            let grad = tensor.grad_remove(&mut tape);
+            grad.unwrap_or_else(|| tensor.clone().without_autodiff().zeros_like())
+        };
+        let grads = taped.theta.iter().map(grad).collect();
+        Ok((grads, loss.without_autodiff()))
+    }
+
     /// `count` exact draws of `ρ_θ`, `[count, dim]` row-major, where the model can be drawn.
     pub fn draw(&self, count: usize, stream: Stream) -> Option<Vec<f32>> {
         self.architecture.draw(&self.host_theta(), count, stream)

@@ -60,6 +60,10 @@ pub enum Purpose {
     DataNoise = 9,
     /// Global moves proposed by a flow.
     Proposal = 10,
+    /// Perturbations of the data and directions in an objective of the data alone.
+    Perturbation = 11,
+    /// Walkers that begin anew.
+    Restart = 12,
 }
 
 /// A Langevin step number beyond `u32::MAX`, the width of its counter word.

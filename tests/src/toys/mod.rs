@@ -1,11 +1,13 @@
-//! An energy, a kernel, an objective and a data set that are in no registry, one file each: what a new one has to say.
+//! Energies, a kernel, an objective and a data set that are in no registry, one file each: what a new one has to say.
 
 mod data;
 mod energy;
 mod kernel;
 mod objective;
+mod quadratic;
 
 pub use data::Shifted;
 pub use energy::Location;
 pub use kernel::HalfGibbs;
 pub use objective::Tethered;
+pub use quadratic::Quadratic;

@@ -11,6 +11,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::gaussian::Gaussian;
+use super::line::rowwise;
 use super::{Architecture, Evaluation, Pass, WeightedGrads};
 use crate::error::ModelError;
 use crate::params::ParamSpec;
@@ -160,6 +161,20 @@ impl Architecture for Based {
         // The base is frozen.
         found.grads.extend(theta[theta.len() - 2..].iter().map(Tensor::zeros_like));
         found
+    }
+
+    fn jet(&self, theta: &[Tensor<1>], x: Tensor<2>, v: Tensor<2>) -> Option<[Tensor<1>; 3]> {
+        let (own, mean, precision) = self.split(theta);
+        // The base is frozen.
+        let (mean, precision) = (mean.detach(), precision.detach());
+        let [value, first, second] = self.inner.jet(own, x.clone(), v.clone())?;
+        let (base, base_grad) = Self::quadratic(mean, precision.clone(), x);
+        let bend = rowwise(matmul(v.clone(), precision) * v.clone());
+        Some([value + base, first + rowwise(base_grad * v), second + bend])
+    }
+
+    fn jet_order(&self) -> usize {
+        self.inner.jet_order()
     }
 
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {

@@ -104,6 +104,14 @@ impl Architecture for Conditioned {
         WeightedGrads { energies, ..found }
     }
 
+    fn jet(&self, theta: &[Tensor<1>], x: Tensor<2>, v: Tensor<2>) -> Option<[Tensor<1>; 3]> {
+        Some(self.inner.jet(theta, x, v)?.map(|u| u.div_scalar(self.temperature)))
+    }
+
+    fn jet_order(&self) -> usize {
+        self.inner.jet_order()
+    }
+
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {
         let c = self.gaussian_alone(theta)?;
         Some(self.dim() as f64 * self.support.gaussian_log_z(c))

@@ -8,6 +8,7 @@ use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Chain, ChainEnd, ChainState};
+use super::line::rowwise;
 use super::{Architecture, EnergyTable, Evaluation, Mixture, WeightedGrads};
 use crate::cpu::CpuForm;
 use crate::error::ModelError;
@@ -247,6 +248,32 @@ impl Architecture for MixtureEnergy {
         let explicit = self.cpu.weighted_param_grads(theta, terms);
         let explicit = explicit.or_else(|| self.grads_on_gpu(theta, terms));
         explicit.unwrap_or_else(|| self.param_grads_by_tensors(theta, terms))
+    }
+
+    fn jet(&self, theta: &[Tensor<1>], x: Tensor<2>, v: Tensor<2>) -> Option<[Tensor<1>; 3]> {
+        let ([n, d], k) = (x.dims(), self.modes());
+        // The first logit is frozen.
+        let logits = match k {
+            1 => theta[1].clone().detach(),
+            _ => Tensor::cat(
+                vec![theta[1].clone().narrow(0, 0, 1).detach(), theta[1].clone().narrow(0, 1, k - 1)],
+                0,
+            ),
+        };
+        let terms = self.log_terms(&[theta[0].clone(), logits], x.clone());
+        let responsibilities = activation::softmax(terms.clone(), 1);
+        // l′_k = −(x − m_k)ᵀv, l″_k = −|v|²
+        let gap = x.reshape([n, 1, d]) - theta[0].clone().reshape([1, k, d]);
+        let slopes = (gap * v.clone().reshape([n, 1, d])).sum_dim(2).reshape([n, k]).neg();
+        let slope = (responsibilities.clone() * slopes.clone()).sum_dim(1);
+        // U′ = −Σ r_k l′_k, U″ = |v|² − Σ r_k (l′_k − Σ r l′)²
+        let spread = slopes - slope.clone();
+        let variance = rowwise(responsibilities * spread.clone() * spread);
+        Some([negative_log_sum_exp(terms), slope.neg().reshape([n]), rowwise(v.clone() * v) - variance])
+    }
+
+    fn jet_order(&self) -> usize {
+        2
     }
 
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {

@@ -12,6 +12,7 @@ pub(crate) mod explicit;
 pub(crate) mod fused;
 pub mod gaussian;
 pub mod gaussian_mixture;
+mod line;
 pub mod mlp;
 pub(crate) mod network;
 pub mod resnet;
@@ -147,6 +148,18 @@ pub trait Architecture: Debug + Send + Sync {
     /// The weights are constants. Here by one backward pass over all terms.
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
         weighted_param_grads_by_autodiff(self, theta, terms)
+    }
+
+    /// `U`, `vᵀ∇ₓU` and `vᵀ(∇ₓ²U)v` of every row, `[batch]` each, differentiable in θ: for losses that hold derivatives in x, of which
+    /// burn's tape has one order. `x, v: [batch, dim]`. Not to be had where [`Architecture::jet_order`] is 0.
+    fn jet(&self, _theta: &[Tensor<1>], _x: Tensor<2>, _v: Tensor<2>) -> Option<[Tensor<1>; 3]> {
+        None
+    }
+
+    /// Derivatives in x that [`Architecture::jet`] gives: 2, or 1 for a network with kinks, whose second derivative is 0 wherever it
+    /// exists and leaves out what the kinks hold.
+    fn jet_order(&self) -> usize {
+        0
     }
 
     /// Whether it is a network, which a tilted energy may put on a flow.

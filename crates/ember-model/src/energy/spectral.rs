@@ -120,6 +120,14 @@ impl Architecture for SpectralNorm {
         WeightedGrads { grads: theta.iter().map(grad).collect(), energies: found.energies }
     }
 
+    fn jet(&self, theta: &[Tensor<1>], x: Tensor<2>, v: Tensor<2>) -> Option<[Tensor<1>; 3]> {
+        self.inner.jet(&self.used(theta), x, v)
+    }
+
+    fn jet_order(&self) -> usize {
+        self.inner.jet_order()
+    }
+
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {
         // What is known is known of a network whose last layer is zero.
         self.inner.log_z(theta)

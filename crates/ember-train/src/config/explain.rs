@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::tables::KernelTable;
 
 /// Kinds of later versions.
-const LATER_KINDS: &[(&str, &str)] = &[("objective", "score_matching"), ("optimizer", "adamw")];
+const LATER_KINDS: &[(&str, &str)] = &[("optimizer", "adamw")];
 
 const LATER: &str = "not available in this version of ember";
 

@@ -6,6 +6,7 @@
 mod document;
 mod explain;
 mod flows;
+mod losses;
 mod overrides;
 mod tables;
 mod validate;

@@ -22,6 +22,7 @@ impl Config {
         self.check_energy()?;
         self.check_base()?;
         self.check_data_alone()?;
+        self.check_data_loss()?;
         self.check_walkers()?;
         self.check_flows()?;
         self.check_optimizer()?;

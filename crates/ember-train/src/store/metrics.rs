@@ -29,6 +29,9 @@ pub struct MetricsLine {
     /// Weighted mean energy of the walkers.
     #[serde(deserialize_with = "nan_if_null")]
     pub energy_walkers: f64,
+    /// The loss, where the objective minimises one of the data alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
     /// Effective sample size over the number of walkers, in (0, 1].
     #[serde(deserialize_with = "nan_if_null")]
     pub ess_fraction: f64,

@@ -210,6 +210,7 @@ fn metrics_line(
         time_s,
         energy_data: logged.energy_data,
         energy_walkers: logged.energy_walkers,
+        loss: logged.loss,
         ess_fraction: match info.reading {
             Some(reading) if weighted => reading.summary.ess / reading.count as f64,
             _ => 1.0,

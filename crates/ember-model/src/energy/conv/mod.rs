@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::activation::Activation;
 use super::based::{Base, Based};
+use super::line::{self, Line};
 use super::network::{
     check_confinement, confine, gaussian_draws, gaussian_log_z, init_layers, is_confinement_alone,
     last_layer_is_zero, layer_params,
@@ -145,16 +146,21 @@ impl ConvEnergy {
         let [n, _] = x.dims();
         let [c, h, w] = self.image;
         let mut hidden = x.clone().reshape([n, c, h, w]);
-        for (i, (layer, params)) in self.config.layers.iter().zip(theta.chunks_exact(2)).enumerate() {
-            let shape = [self.weights[i][0], self.weights[i][1], layer.kernel, layer.kernel];
-            let options = ConvOptions::new([layer.stride; 2], [layer.padding; 2], [1, 1], 1);
-            let weight = params[0].clone().reshape(shape);
-            hidden = conv2d(hidden, weight, Some(params[1].clone()), options);
+        for (i, params) in theta.chunks_exact(2).enumerate() {
+            hidden = self.convolved(i, &params[0], Some(&params[1]), hidden);
             if i + 1 < self.config.layers.len() {
                 hidden = self.config.activation.forward(hidden);
             }
         }
         confine(hidden.reshape([n]), x, self.config.confinement)
+    }
+
+    /// Layer `i` before its activation, in tensor operations. `h: [n, in, h, w]`.
+    fn convolved(&self, i: usize, weight: &Tensor<1>, bias: Option<&Tensor<1>>, h: Tensor<4>) -> Tensor<4> {
+        let layer = &self.config.layers[i];
+        let shape = [self.weights[i][0], self.weights[i][1], layer.kernel, layer.kernel];
+        let options = ConvOptions::new([layer.stride; 2], [layer.padding; 2], [1, 1], 1);
+        conv2d(h, weight.clone().reshape(shape), bias.cloned(), options)
     }
 
     /// The forward pass by kernels, ready to go back; `None` where there is no GPU, or none that serves.
@@ -242,6 +248,24 @@ impl Architecture for ConvEnergy {
             return grads;
         }
         explicit::weighted_param_grads(terms, |x| self.pass(theta, x))
+    }
+
+    fn jet(&self, theta: &[Tensor<1>], x: Tensor<2>, v: Tensor<2>) -> Option<[Tensor<1>; 3]> {
+        let [n, _] = x.dims();
+        let [c, h, w] = self.image;
+        let image = |rows: &Tensor<2>| rows.clone().reshape([n, c, h, w]);
+        let mut line = Line::new(image(&x), image(&v));
+        for (i, params) in theta.chunks_exact(2).enumerate() {
+            if i > 0 {
+                line = line.activated(self.config.activation);
+            }
+            line = line.affine(|h, whole| self.convolved(i, &params[0], whole.then_some(&params[1]), h));
+        }
+        Some(line::confine(line.energies(), x, v, self.config.confinement))
+    }
+
+    fn jet_order(&self) -> usize {
+        if self.config.activation.is_smooth() { 2 } else { 1 }
     }
 
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::activation::Activation;
 use super::chain::{Chain, ChainEnd, ChainState};
+use super::line::{self, Line};
 use super::network::{
     check_confinement, check_hidden, confine, gaussian_draws, gaussian_log_z, init_layers,
     is_confinement_alone, last_layer_is_zero, layer_params, perceptron_at, perceptron_shapes,
@@ -199,6 +200,16 @@ impl Architecture for MlpEnergy {
         cpu.weighted_param_grads(theta, terms)
             .or_else(|| self.fused_grads(theta, terms))
             .unwrap_or_else(|| explicit::weighted_param_grads(terms, |x| self.pass(theta, x)))
+    }
+
+    fn jet(&self, theta: &[Tensor<1>], x: Tensor<2>, v: Tensor<2>) -> Option<[Tensor<1>; 3]> {
+        let line = Line::new(x.clone(), v.clone());
+        let u = line::perceptron(theta, line, self.config.activation, self.precision).energies();
+        Some(line::confine(u, x, v, self.config.confinement))
+    }
+
+    fn jet_order(&self) -> usize {
+        if self.config.activation.is_smooth() { 2 } else { 1 }
     }
 
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {

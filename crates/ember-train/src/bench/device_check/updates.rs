@@ -29,9 +29,11 @@ fn example(kind: &str) -> Option<String> {
         proposal_learning_rate = 1e-6\nproposal_batch_size = 20\n";
     let (tables, objective) = match kind {
         "jarzynski" | "contrastive_divergence" => (format!("{MLP}{ULA}"), ""),
-        "persistent_cd" => (format!("{MLP}{MALA}"), ""),
+        "persistent_cd" | "replay_cd" => (format!("{MLP}{MALA}"), ""),
         "maximum_likelihood" => (FLOW.to_owned(), ""),
         "flow_assisted" => (format!("{MLP}{FLOW_MH}"), PROPOSAL),
+        "score_matching" => (format!("{MLP}{ULA}"), "form = \"sliced\"\n"),
+        "energy_discrepancy" => (format!("{MLP}{ULA}"), "t = 0.5\nsamples = 4\n"),
         _ => return None,
     };
     Some(format!(

@@ -2,10 +2,14 @@
 
 mod assisted;
 mod contrastive_divergence;
+mod data_loss;
+mod energy_discrepancy;
 mod flow_assisted;
 mod jarzynski;
 mod maximum_likelihood;
 mod persistent_cd;
+mod replay_cd;
+mod score_matching;
 
 use std::fmt::Debug;
 
@@ -17,10 +21,14 @@ use serde::{Deserialize, Serialize};
 
 pub use assisted::{Assisted, Fit};
 pub use contrastive_divergence::ContrastiveDivergence;
+pub use data_loss::{DataLoss, LossGradient};
+pub use energy_discrepancy::EnergyDiscrepancy;
 pub use flow_assisted::FlowAssisted;
 pub use jarzynski::Jarzynski;
 pub use maximum_likelihood::MaximumLikelihood;
 pub use persistent_cd::PersistentCd;
+pub use replay_cd::ReplayCd;
+pub use score_matching::{ScoreMatching, Sigma};
 
 /// The Langevin steps of one update.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +43,7 @@ pub struct Schedule {
 }
 
 /// How an objective's walkers follow the energy, and how much each counts in the gradient
-/// `G = (1/n) Σ_j ∂_θU(x_j) − Σ_i W_i ∂_θU(X_i) = +∇CE`.
+/// `G = (1/n) Σ_j ∂_θU(x_j) − Σ_i W_i ∂_θU(X_i) = +∇CE`; or the loss of the data that takes the place of that gradient.
 pub trait Objective: Debug + Send + Sync {
     /// Whether the walkers carry log-weights (and so are resampled, and estimate log Z).
     fn carries_weights(&self) -> bool;
@@ -50,6 +58,11 @@ pub trait Objective: Debug + Send + Sync {
     /// together.
     fn restarts_at_data(&self) -> bool {
         false
+    }
+
+    /// The loss whose gradient θ follows, where that is one of the data alone. The walkers then follow the model with no part in it.
+    fn data_loss(&self) -> Option<&dyn DataLoss> {
+        None
     }
 
     /// What there is to know about the flow that assists the walkers, where one is trained beside the energy.
@@ -130,10 +143,16 @@ objectives! {
     Jarzynski(Jarzynski) = "jarzynski",
     /// Persistent contrastive divergence.
     PersistentCd(PersistentCd) = "persistent_cd",
+    /// Persistent contrastive divergence whose walkers begin anew now and then.
+    ReplayCd(ReplayCd) = "replay_cd",
     /// Contrastive divergence with restarts at the data.
     ContrastiveDivergence(ContrastiveDivergence) = "contrastive_divergence",
     /// Maximum likelihood of a flow, whose log Z is 0.
     MaximumLikelihood(MaximumLikelihood) = "maximum_likelihood",
     /// Maximum likelihood with walkers that a flow moves between modes.
     FlowAssisted(FlowAssisted) = "flow_assisted",
+    /// The data's score, by a loss of the data alone.
+    ScoreMatching(ScoreMatching) = "score_matching",
+    /// Data against their perturbations.
+    EnergyDiscrepancy(EnergyDiscrepancy) = "energy_discrepancy",
 }

@@ -16,7 +16,7 @@ const HOPELESS: f64 = 1e3;
 impl Trainer {
     /// Looks at the state after the last update: call before its checkpoint. What is only doubtful goes to [`Trainer::doubts`]: weights
     /// that rest on few walkers (ess below 1 %), a single ancestor left, an energy gap between data and walkers beyond
-    /// `watchdog.max_energy_gap` (10 nats a coordinate unless given). One energy of a batch and one gradient of every walker.
+    /// `watchdog.max_energy_gap` (10 nats a coordinate unless given; without a limit where the walkers are not in the gradient). One energy of a batch and one gradient of every walker.
     ///
     /// # Errors
     /// A mean energy of data or walkers that is not finite, or a gap of more than a thousand times the doubtful one.
@@ -36,7 +36,7 @@ impl Trainer {
             return Err(self.non_finite(&walkers));
         }
         let gap = energy_data - summary.energy;
-        let most = self.config.watchdog.max_energy_gap.unwrap_or(10.0 * self.model.dim() as f64);
+        let most = self.doubtful_gap().unwrap_or(f64::INFINITY);
         if gap.abs() > HOPELESS * most {
             let message = format!(
                 "the energy gap between data and walkers is {} nats after the last update, and near 0 where walkers carry the \

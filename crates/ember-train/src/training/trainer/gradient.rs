@@ -1,14 +1,61 @@
 //! The gradient of an update: its rows and their weights, and the mean energies on the way.
 
 use burn::tensor::Tensor;
+use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, WeightedGrads};
 use ember_sampler::reduce;
 
 use super::{NegativePhase, Trainer};
+use crate::error::Error;
+use crate::training::objective::LossGradient;
+
+/// The gradient of an update.
+pub(super) struct Gradient {
+    /// One flat gradient a parameter.
+    pub grads: Vec<Tensor<1>>,
+    /// Mean energies of the batch and of the walkers, `[1]` each, where they were asked for.
+    pub energies: [Option<Tensor<1>>; 2],
+    /// The loss that it is the gradient of, `[1]`, where that is one of the data alone.
+    pub loss: Option<Tensor<1>>,
+}
 
 impl Trainer {
+    /// Whether the objective minimises a loss of the data alone.
+    pub(super) fn has_data_loss(&self) -> bool {
+        self.config.objective.as_dyn().data_loss().is_some()
+    }
+
+    /// The gradient of this update: that of the objective's own loss, or that of the two phases' `terms`.
+    ///
+    /// # Errors
+    /// As `DataLoss::gradient`.
+    pub(super) fn gradient(
+        &self,
+        terms: &[(Tensor<2>, Tensor<1>)],
+        negative: Option<&NegativePhase>,
+        log: bool,
+    ) -> Result<Gradient, Error> {
+        let Some(own) = self.config.objective.as_dyn().data_loss() else {
+            let found = self.by_phases(terms, negative);
+            let energies = self.mean_energies(&found.energies, negative, log);
+            return Ok(Gradient { grads: found.grads, energies, loss: None });
+        };
+        let (batch, stream) = (&terms[0].0, Stream::new(self.config.seed, Purpose::Perturbation));
+        let LossGradient { grads, loss } = own.gradient(&self.model, batch, stream.at(self.step)?)?;
+        let energies = match self.reads_energies(log) {
+            true => {
+                let walkers = negative.iter().map(|phase| phase.seen.energy.clone());
+                let energies: Vec<_> =
+                    std::iter::once(self.model.energy(batch.clone())).chain(walkers).collect();
+                self.mean_energies(&energies, negative, log)
+            }
+            false => [None, None],
+        };
+        Ok(Gradient { grads, energies, loss: Some(loss) })
+    }
+
     /// The rows of the gradient `G = (1/n) Σ_j ∂_θU(x_j) − Σ_i W_i ∂_θU(X_i)` (Carbone et al. 2023, Alg. 1) and their weights: on a GPU
-    /// those of `−G`, so that no launch changes signs.
+    /// those of `−G`, so that no launch changes signs. Of an objective of the data alone, the data.
     pub(super) fn terms(
         &self,
         batch: Tensor<2>,
@@ -23,7 +70,7 @@ impl Trainer {
             data_weights = data_weights.clone() + data_weights * e;
         }
         let mut terms = vec![(batch, data_weights)];
-        if let Some(NegativePhase { seen, seen_weights, .. }) = negative {
+        if let Some(NegativePhase { seen, seen_weights, .. }) = negative.filter(|_| !self.has_data_loss()) {
             let mut walker_weights = seen_weights.clone();
             if !self.is_on_gpu() {
                 walker_weights = walker_weights.neg();
@@ -37,14 +84,19 @@ impl Trainer {
         terms
     }
 
+    /// Whether somebody asks for the mean energies: always, but on a GPU.
+    fn reads_energies(&self, log: bool) -> bool {
+        !self.is_on_gpu() || log || self.max_gap().is_some() || self.model.flow().is_some()
+    }
+
     /// Mean energies of the batch and of the walkers, `[1]` each. On a GPU only where somebody asks.
-    pub(super) fn mean_energies(
+    fn mean_energies(
         &self,
         energies: &[Tensor<1>],
         negative: Option<&NegativePhase>,
         log: bool,
     ) -> [Option<Tensor<1>>; 2] {
-        if self.is_on_gpu() && !log && self.max_gap().is_none() && self.model.flow().is_none() {
+        if !self.reads_energies(log) {
             return [None, None];
         }
         let walkers = match negative {
@@ -56,11 +108,7 @@ impl Trainer {
 
     /// `Σ_t Σ_b w_{t,b} ∂_θU(x_{t,b})` of the data and, with a negative phase, of the walkers: from their last evaluation where that
     /// was kept.
-    pub(super) fn gradient(
-        &self,
-        terms: &[(Tensor<2>, Tensor<1>)],
-        negative: Option<&NegativePhase>,
-    ) -> WeightedGrads {
+    fn by_phases(&self, terms: &[(Tensor<2>, Tensor<1>)], negative: Option<&NegativePhase>) -> WeightedGrads {
         let kept = negative.and_then(|phase| Some((phase.pass.as_ref()?, &phase.seen)));
         let Some((pass, seen)) = kept else {
             return self.model.weighted_param_grads(terms);

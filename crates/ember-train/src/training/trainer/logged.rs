@@ -18,6 +18,8 @@ pub struct Logged {
     pub energy_data: f64,
     /// `Σ W_i U_i` of the walkers; NaN where there is none.
     pub energy_walkers: f64,
+    /// The loss, where the objective minimises one of the data alone.
+    pub loss: Option<f64>,
     /// Global gradient norm before clipping.
     pub grad_norm: f64,
     /// The fraction of the optimiser's step that was made, where it is limited.
@@ -93,6 +95,7 @@ impl Trainer {
         let mut all = OneRead::default();
         let energy_data = all.add_some(info.energy_data.clone());
         let energy_walkers = all.add_some(info.energy_walkers.clone());
+        let loss = all.add_some(info.loss.clone());
         let grad_norm = all.add(info.grad_norm.clone());
         let step_scale = all.add_some(info.step_scale.clone());
         let accept_rate = all.add_some(info.moves.accept_rate.clone());
@@ -138,6 +141,7 @@ impl Trainer {
         let logged = Logged {
             energy_data: one(energy_data).unwrap_or(f64::NAN),
             energy_walkers: one(energy_walkers).unwrap_or(f64::NAN),
+            loss: one(loss),
             grad_norm: f64::from(read[grad_norm.start]),
             step_scale: one(step_scale),
             accept_rate: one(accept_rate),

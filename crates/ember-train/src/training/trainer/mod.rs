@@ -81,6 +81,8 @@ pub struct UpdateInfo {
     /// `Σ W_i U_i` of the walkers that moved, `[1]`, where there is the mean energy of the batch. Without a negative phase, of exact
     /// draws at log steps and absent at others.
     pub energy_walkers: Option<Tensor<1>>,
+    /// The loss, `[1]`, where the objective minimises one of the data alone.
+    pub loss: Option<Tensor<1>>,
     /// Global gradient norm before clipping, `[1]`.
     pub grad_norm: Tensor<1>,
     /// Acceptances of the last kernel step.
@@ -341,8 +343,8 @@ impl Trainer {
         }
 
         let terms = self.terms(batch, negative.as_ref());
-        let gradient = self.gradient(&terms, negative.as_ref());
-        let [energy_data, energy_walkers] = self.mean_energies(&gradient.energies, negative.as_ref(), log);
+        let gradient = self.gradient(&terms, negative.as_ref(), log)?;
+        let [energy_data, energy_walkers] = gradient.energies;
         let stats = negative.as_ref().and_then(|phase| phase.stats.clone());
         let gap = [energy_data.as_ref(), energy_walkers.as_ref()];
         let (mut model, step) = self.descend(gradient.grads, stats, gap);
@@ -357,6 +359,7 @@ impl Trainer {
         let mut info = UpdateInfo {
             energy_data,
             energy_walkers,
+            loss: gradient.loss,
             grad_norm: step.grad_norm,
             moves: StepInfo::default(),
             jumps: None,

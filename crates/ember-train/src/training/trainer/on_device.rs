@@ -29,14 +29,19 @@ impl Trainer {
 
     /// The largest energy gap that an update may have, with a watchdog.
     pub(super) fn max_gap(&self) -> Option<f64> {
-        let watchdog = &self.config.watchdog;
-        let most = || watchdog.max_energy_gap.unwrap_or(10.0 * self.model.dim() as f64);
-        (watchdog.max_rollbacks > 0).then(most)
+        self.doubtful_gap().filter(|_| self.config.watchdog.max_rollbacks > 0)
+    }
+
+    /// The energy gap that is doubtful: 10 nats a coordinate unless given. Of an objective of the data alone none unless given, since
+    /// nothing there brings the gap to 0: the walkers may be anywhere.
+    pub(super) fn doubtful_gap(&self) -> Option<f64> {
+        let most = 10.0 * self.model.dim() as f64;
+        self.config.watchdog.max_energy_gap.or_else(|| (!self.has_data_loss()).then_some(most))
     }
 
     /// The sign that the terms of the gradient have: −1 on a GPU, where the walkers' weights then serve as they are.
     pub(super) fn gradient_sign(&self) -> f64 {
-        if self.is_on_gpu() { -1.0 } else { 1.0 }
+        if self.is_on_gpu() && !self.has_data_loss() { -1.0 } else { 1.0 }
     }
 
     /// θ one step further, by a gradient of that sign. On a GPU only while `stats`, the gradient and the gap of the mean energies of
@@ -54,7 +59,8 @@ impl Trainer {
             // Of an alarm that has not rung all numbers are finite.
             let finite = stats.or_else(|| data.clone()).unwrap_or_else(|| alarm.clone());
             let gap = data.zip(walkers).map(|(data, walkers)| Tensor::cat(vec![data, walkers], 0));
-            let guarded = Guarded { finite, gap: gap.zip(self.max_gap()), is_negated: true };
+            let guarded =
+                Guarded { finite, gap: gap.zip(self.max_gap()), is_negated: self.gradient_sign() < 0.0 };
             let (model, info, alarm) =
                 self.optimizer.step_guarded(self.step, &self.model, &grads, guarded, alarm);
             self.alarm = Some(alarm);

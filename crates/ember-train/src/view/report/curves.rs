@@ -71,6 +71,13 @@ pub(super) fn curves(metrics: &[MetricsLine]) -> Vec<Curve> {
         ),
         log_z(metrics),
         curve(
+            "loss",
+            "Loss",
+            "of the data alone, with fresh random numbers in every update",
+            Axis::Linear,
+            one("loss", &|m| m.loss.unwrap_or(f64::NAN)),
+        ),
+        curve(
             "grad-norm",
             "Gradient norm",
             "over all parameters, before clipping",

@@ -1,0 +1,46 @@
+//! What a loss of the data alone asks of the other tables.
+
+use ember_model::Support;
+use ember_sampler::kernel::BadValue;
+
+use super::Config;
+use super::validate::{energy_error, fail};
+use crate::error::Error;
+
+impl Config {
+    /// The energy has the derivatives that the loss needs, samples are not too long, and nothing lets the walkers into the gradient.
+    pub(super) fn check_data_loss(&self) -> Result<(), Error> {
+        let Some(loss) = self.objective.as_dyn().data_loss() else { return Ok(()) };
+        let (kind, energy) = (self.objective.kind(), self.energy.kind());
+        let shape = self.dataset.as_dyn().shape();
+        let derivatives = self.energy.build(shape).map_err(energy_error)?.jet_order();
+        if derivatives < loss.derivatives() {
+            let message = match derivatives {
+                0 => format!(
+                    "score matching needs derivatives of the energy along lines, which a {energy} does not have: take \
+                     \"mlp\", \"conv\" or \"gaussian_mixture\", or objective \"energy_discrepancy\", which is for every energy"
+                ),
+                _ => format!(
+                    "this form needs second derivatives of the energy, and a {energy} whose activation has kinks has none there: \
+                     take energy.activation = \"silu\", \"tanh\", \"softplus\" or \"gelu\", or form = \"denoising\""
+                ),
+            };
+            return fail("objective", "kind", message);
+        }
+        loss.check_dim(shape.dim()).or_else(|BadValue { key, message }| fail("objective", key, message))?;
+        if self.energy_spec().support != Support::Unbounded {
+            let message = format!(
+                "\"{kind}\" is for densities on all of space: at the walls of a cube its loss is another, leave this out"
+            );
+            return fail("kernel", "boundary", message);
+        }
+        if self.optimizer.max_weight_change().is_some() {
+            let message = format!(
+                "it limits what an update does to the walkers' weights, and with \"{kind}\" walkers have none and no part in the \
+                 update: leave this out"
+            );
+            return fail("optimizer", "max_weight_change", message);
+        }
+        Ok(())
+    }
+}
