@@ -39,8 +39,11 @@ pub fn page(page: &Page) -> String {
     html + "</main>\n</body>\n</html>\n"
 }
 
+/// A column's head and what it says of a method.
+type Column = (&'static str, fn(&Method) -> String);
+
 fn table(page: &Page) -> String {
-    let columns: [(&str, fn(&Method) -> String); 6] =
+    let columns: [Column; 6] =
         [
             ("mass error", |method| estimate(&method.mass_error)),
             ("KL, nats", |method| estimate(&method.kl)),
