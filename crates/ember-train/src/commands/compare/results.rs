@@ -164,8 +164,14 @@ fn summary(method: &Method, runs: Vec<Found>, args: Vec<String>) -> Summary {
 
 /// Energies with gradients of single samples: the rows of the parameters' gradient, and what the walkers' moves take.
 fn evaluations(config: &Config) -> u64 {
-    let batch = config.dataset.as_dyn().batch_size() as u64;
-    let moved = match config.objective.as_dyn().has_negative_phase() {
+    let (dataset, objective) = (config.dataset.as_dyn(), config.objective.as_dyn());
+    let batch = dataset.batch_size() as u64;
+    // Walkers have no part in a loss of the data alone.
+    if let Some(loss) = objective.data_loss() {
+        let rows = config.steps.saturating_mul(batch);
+        return rows.saturating_mul(loss.evaluations(dataset.shape().dim()));
+    }
+    let moved = match objective.has_negative_phase() {
         true => config.walkers.moved_per_update.unwrap_or(config.walkers.count) as u64,
         false => 0,
     };

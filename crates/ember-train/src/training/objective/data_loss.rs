@@ -20,7 +20,10 @@ pub trait DataLoss: Debug {
         0
     }
 
-    /// Checks that it can be had for samples of `dim` coordinates.
+    /// Passes of the energy that one row of data takes: of U with a gradient, or along a line.
+    fn evaluations(&self, dim: usize) -> u64;
+
+    /// Checks that it is defined for samples of `dim` coordinates.
     ///
     /// # Errors
     /// The key to change.

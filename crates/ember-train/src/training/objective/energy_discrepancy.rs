@@ -91,6 +91,10 @@ impl Objective for EnergyDiscrepancy {
 }
 
 impl DataLoss for EnergyDiscrepancy {
+    fn evaluations(&self, _dim: usize) -> u64 {
+        1 + self.samples as u64
+    }
+
     fn gradient(
         &self,
         model: &EnergyModel,

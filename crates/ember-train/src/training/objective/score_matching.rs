@@ -146,6 +146,14 @@ impl Objective for ScoreMatching {
 }
 
 impl DataLoss for ScoreMatching {
+    fn evaluations(&self, dim: usize) -> u64 {
+        match self {
+            Self::Implicit {} => dim as u64,
+            Self::Sliced { slices, .. } => *slices as u64 + 1,
+            Self::Denoising { .. } => 2,
+        }
+    }
+
     fn derivatives(&self) -> usize {
         match self {
             Self::Implicit {} | Self::Sliced { .. } => 2,
