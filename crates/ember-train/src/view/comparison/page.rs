@@ -83,11 +83,21 @@ fn table(page: &Page) -> String {
     html + "</section>\n"
 }
 
+/// A value to the second digit of its standard error.
 fn estimate(estimate: &Estimate) -> String {
-    match (estimate.value.is_nan(), estimate.standard_error.is_nan()) {
-        (true, _) => String::new(),
-        (false, true) => number(estimate.value),
-        (false, false) => format!("{} ± {}", number(estimate.value), number(estimate.standard_error)),
+    let (value, error) = (estimate.value, estimate.standard_error);
+    if value.is_nan() {
+        return String::new();
+    }
+    if error.is_nan() || error <= 0.0 {
+        return number(value);
+    }
+    match 1 - error.log10().floor() as i32 {
+        decimals @ 0..=7 => {
+            let decimals = decimals as usize;
+            format!("{value:.decimals$} ± {error:.decimals$}").replace('-', "−")
+        }
+        _ => format!("{} ± {}", number(value), number(error)),
     }
 }
 
@@ -116,4 +126,20 @@ fn commands(page: &Page) -> String {
         );
     }
     html + "</dl></section>\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use ember_sampler::statistics::Estimate;
+
+    #[test]
+    fn values_end_where_their_errors_do() {
+        let said = |value, standard_error| super::estimate(&Estimate { value, standard_error });
+        assert_eq!(said(0.006151, 0.002148), "0.0062 ± 0.0021");
+        assert_eq!(said(-12.345, 1.25), "−12.3 ± 1.2");
+        assert_eq!(said(0.19274, 1.37e-10), "0.19274 ± 1.37e−10");
+        assert_eq!(said(3.0, f64::NAN), "3");
+        assert_eq!(said(f64::NAN, f64::NAN), "");
+        assert_eq!(said(0.5, 0.0), "0.5");
+    }
 }
