@@ -87,7 +87,7 @@ fn the_published_numbers_are_in_the_configs() {
         assert_eq!((mixture.means[0][0], mixture.means[1][0]), (-10.0, 6.0));
         assert_eq!((mixture.means[0].len(), config.steps, config.walkers.count), (50, 8000, 10_000));
     }
-    for name in ["toy1d_jarzynski", "toy1d_pcd", "toy1d_cd"] {
+    for name in ["toy1d_jarzynski", "toy1d_pcd", "toy1d_cd", "toy1d_score_matching"] {
         let config = named(name);
         let params = build(&config).params();
         let rate = config.optimizer.learning_rate();

@@ -139,13 +139,15 @@ impl<'a> Source<'a> {
         if self.method == "draws" {
             return "independent exact draws of the model".to_owned();
         }
-        let mut text = "the training walkers are one run and drive θ: the standard errors are over families of ancestors, not \
-                        over independent repeats"
-            .to_owned();
+        let objective = config.objective.as_dyn();
+        let drive = if objective.data_loss().is_some() { "" } else { " and drive θ" };
+        let mut text = format!(
+            "the training walkers are one run{drive}: the standard errors are over families of ancestors, not over independent repeats"
+        );
         if ancestors < FEW_FAMILIES {
             text += &format!("; of which {ancestors} are left: too few for a good standard error");
         }
-        if !config.objective.as_dyn().carries_weights() {
+        if !objective.carries_weights() {
             text += "; the objective gives the walkers no weights";
         } else if config.walkers.unweighted_start {
             text += "; the start was not exact, so the weights are biased";
