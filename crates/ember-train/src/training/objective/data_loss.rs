@@ -20,6 +20,11 @@ pub trait DataLoss: Debug {
         0
     }
 
+    /// Rows that it holds at one time for each row of a batch: its noise.
+    fn copies(&self) -> usize {
+        1
+    }
+
     /// Checks that it can be had for samples of `dim` coordinates.
     ///
     /// # Errors

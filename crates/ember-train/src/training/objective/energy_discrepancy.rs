@@ -91,6 +91,10 @@ impl Objective for EnergyDiscrepancy {
 }
 
 impl DataLoss for EnergyDiscrepancy {
+    fn copies(&self) -> usize {
+        self.samples
+    }
+
     fn gradient(
         &self,
         model: &EnergyModel,
