@@ -9,6 +9,7 @@ use ember_model::{Custom, Energy, EnergyConfig, EnergyModel, EnergySpec};
 use ember_tests::configs::{config, refused, small, with};
 use ember_tests::toys::{Location, Quadratic};
 use ember_tests::{assert_beyond_se, assert_within_se, cpu, four_se, mean_se};
+use ember_train::memory::{Room, Sizes};
 use ember_train::training::objective::ObjectiveConfig;
 use ember_train::training::trainer::Trainer;
 
@@ -443,6 +444,18 @@ fn mistakes_are_named() {
     bad(&discrepancy(", t = 1.0, samples = 0"), &["objective.samples", "found 0"]);
     bad(&discrepancy(", t = 1.0, w = -1.0"), &["objective.w", "found -1"]);
     bad(&discrepancy(", t = 1.0, weight = 1.0"), &["objective.weight", "unknown key", "`samples`"]);
+}
+
+/// What a loss holds for each row counts as memory.
+#[test]
+fn perturbations_need_memory() {
+    let need = |samples: usize| {
+        let table = discrepancy(0.5, &format!(", samples = {samples}"));
+        let config = config(&small(&format!("objective = {table}\nwalkers.count = 1")));
+        Sizes::of(&config).need(&Room::host("a processor")).device
+    };
+    // 256 rows of two coordinates.
+    assert_eq!(need(1_000) - need(500), 500 * 256 * 2 * 4);
 }
 
 /// Keys that were left out are written with their defaults, and a table loads back equal.

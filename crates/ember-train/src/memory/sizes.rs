@@ -42,6 +42,8 @@ pub struct Sizes {
     pub row_bytes: usize,
     /// Rows of a batch.
     pub batch: usize,
+    /// Rows that a loss of the data alone holds for each of them.
+    pub copies_of_data: usize,
     /// Numbers of the largest layer's output for one sample.
     pub widest: usize,
     /// Parameters.
@@ -76,6 +78,7 @@ impl Sizes {
             test,
             row_bytes: if matches!(shape, SampleShape::Image(_)) { 1 } else { NUMBER as usize },
             batch: dataset.batch_size(),
+            copies_of_data: objective.data_loss().map_or(0, |loss| loss.copies()),
             widest: architecture.as_ref().map_or(0, |architecture| architecture.widest()),
             parameters: params.map(|param| param.len()).sum(),
             // θ, its gradient and the stepped θ
@@ -98,7 +101,9 @@ impl Sizes {
         let widest = if room.is_cpu() { 0 } else { self.widest };
         let layers = product(&[moved.max(self.batch), widest]);
         let proposals = product(&[moved, self.proposals, self.dim]);
-        let tensors = [product(&[self.walkers, self.dim]), proposals, layers, train.unwrap_or(0), batch];
+        let perturbed = product(&[self.batch, self.copies_of_data, self.dim]);
+        let tensors =
+            [product(&[self.walkers, self.dim]), proposals, layers, train.unwrap_or(0), batch, perturbed];
         let device = [
             population(self.walkers),
             moving(if moved > 0 { self.walkers } else { 0 }),
@@ -109,6 +114,7 @@ impl Sizes {
             layers.saturating_mul(2),
             train.unwrap_or(0),
             batch,
+            perturbed,
             product(&[self.parameters, self.copies]),
         ];
         let rows = [self.train, self.test].map(|n| product(&[n, self.dim]) / NUMBER * self.row_bytes as u64);

@@ -23,6 +23,11 @@ pub trait DataLoss: Debug {
     /// Passes of the energy that one row of data takes: of U with a gradient, or along a line.
     fn evaluations(&self, dim: usize) -> u64;
 
+    /// Rows that it holds at one time for each row of a batch: its noise.
+    fn copies(&self) -> usize {
+        1
+    }
+
     /// Checks that it is defined for samples of `dim` coordinates.
     ///
     /// # Errors

@@ -95,6 +95,10 @@ impl DataLoss for EnergyDiscrepancy {
         1 + self.samples as u64
     }
 
+    fn copies(&self) -> usize {
+        self.samples
+    }
+
     fn gradient(
         &self,
         model: &EnergyModel,

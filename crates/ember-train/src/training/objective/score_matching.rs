@@ -161,6 +161,14 @@ impl DataLoss for ScoreMatching {
         }
     }
 
+    fn copies(&self) -> usize {
+        match self {
+            Self::Implicit {} => 0,
+            Self::Sliced { slices, .. } => *slices,
+            Self::Denoising { .. } => 1,
+        }
+    }
+
     fn check_dim(&self, dim: usize) -> Result<(), BadValue> {
         if *self != (Self::Implicit {}) || dim <= MOST_DIRECTIONS {
             return Ok(());

@@ -248,6 +248,8 @@ impl Optimizer {
             };
             found.push(Some((time, moment("moment_1")?, moment("moment_2")?)));
         }
+        // A build for CPUs has the one kind.
+        #[allow(clippy::infallible_destructuring_match)]
         let rule = match &mut self.rule {
             Rule::Each(rule) => rule,
             #[cfg(feature = "wgpu")]
