@@ -17,8 +17,6 @@ pub fn quoted(path: &Path) -> String {
 
 /// A command with its arguments, each as one word of a POSIX shell.
 pub fn words(program: &str, args: &[String]) -> String {
-    let quoted = args
-        .iter()
-        .map(|arg| shlex::try_quote(arg).map_or_else(|_| arg.clone(), |quoted| quoted.into_owned()));
-    std::iter::once(program.to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
+    // An argument has no NUL byte, the one thing that cannot be quoted.
+    shlex::try_join(std::iter::once(program).chain(args.iter().map(String::as_str))).unwrap_or_default()
 }

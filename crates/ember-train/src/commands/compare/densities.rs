@@ -40,7 +40,7 @@ impl Place {
         match self {
             Self::Plane(grid) => {
                 let log_probs = truth.log_probs(&grid.points());
-                Some(self.map(log_probs.into_iter().map(|log_prob| -log_prob as f32).collect()))
+                Some(map(grid, log_probs.into_iter().map(|log_prob| -log_prob as f32).collect()))
             }
             Self::Line(x) if truth.dim() == 1 => {
                 let points: Vec<f32> = x.iter().map(|&x| x as f32).collect();
@@ -57,18 +57,15 @@ impl Place {
     /// A model.
     pub fn model(&self, model: &EnergyModel, data: &Data) -> Option<Shown> {
         match self {
-            Self::Plane(grid) => Some(self.map(energies(model, &grid.points()))),
+            Self::Plane(grid) => Some(map(grid, energies(model, &grid.points()))),
             Self::Line(x) => {
                 let density = first_coordinate(model, data)?;
                 Some(Shown::Curve { x: x.clone(), y: density(x) })
             }
         }
     }
+}
 
-    fn map(&self, energy: Vec<f32>) -> Shown {
-        match self {
-            Self::Plane(grid) => Shown::Map(Grid2d { energy, ..grid.clone() }),
-            Self::Line(_) => unreachable!("a map is of a plane"),
-        }
-    }
+fn map(grid: &Grid2d, energy: Vec<f32>) -> Shown {
+    Shown::Map(Grid2d { energy, ..grid.clone() })
 }

@@ -102,11 +102,12 @@ pub fn run_all(plan: &Plan, jobs: &[Job], count: usize, device: &str) -> Result<
     let outcomes: Vec<Mutex<Option<Result<Outcome, Error>>>> =
         jobs.iter().map(|_| Mutex::new(None)).collect();
     let work = || {
-        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(job) = jobs.get(index) else { return };
             if stopped.load(Ordering::Relaxed) {
                 return;
             }
-            let index = next_index(jobs, job);
             let runner = Runner { program: &program, device, threads: &threads };
             let method = &plan.methods[job.method];
             let begun = Instant::now();
@@ -130,10 +131,6 @@ pub fn run_all(plan: &Plan, jobs: &[Job], count: usize, device: &str) -> Result<
         found.unwrap_or_else(|| Ok(Err("not run".to_owned())))
     };
     outcomes.into_iter().map(outcome).collect()
-}
-
-fn next_index(jobs: &[Job], job: &Job) -> usize {
-    jobs.iter().position(|other| std::ptr::eq(other, job)).unwrap_or(0)
 }
 
 struct Runner<'a> {

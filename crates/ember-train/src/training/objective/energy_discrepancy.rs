@@ -17,11 +17,10 @@ use ember_model::reduce::sum;
 use ember_model::{Energy, EnergyModel};
 use ember_sampler::device::standard_normal;
 use ember_sampler::kernel::BadValue;
-use ember_sampler::{Kernel, Noise, StepInfo, Walkers};
 use serde::{Deserialize, Serialize};
 
+use super::Objective;
 use super::data_loss::{DataLoss, LossGradient, in_slices, rows_of};
-use super::{Objective, PersistentCd, Schedule};
 use crate::error::Error;
 
 /// Perturbations of a row, at most.
@@ -75,18 +74,6 @@ impl Objective for EnergyDiscrepancy {
             return Err(BadValue::new("w", format!("found {w}, expected a finite number ≥ 0")));
         }
         Ok(())
-    }
-
-    fn advance(
-        &self,
-        kernel: &dyn Kernel,
-        model: &EnergyModel,
-        walkers: Walkers,
-        batch: &Tensor<2>,
-        schedule: Schedule,
-        noise: &dyn Fn(u64) -> Noise,
-    ) -> (Walkers, Option<StepInfo>) {
-        PersistentCd::default().advance(kernel, model, walkers, batch, schedule, noise)
     }
 }
 

@@ -16,7 +16,7 @@ use std::fmt::Debug;
 use burn::tensor::Tensor;
 use ember_model::{Custom, EnergyModel};
 use ember_sampler::kernel::BadValue;
-use ember_sampler::{Kernel, Noise, StepInfo, Walkers};
+use ember_sampler::{Kernel, Noise, StepInfo, Walkers, WeightRule};
 use serde::{Deserialize, Serialize};
 
 pub use assisted::{Assisted, Fit};
@@ -83,7 +83,7 @@ pub trait Objective: Debug + Send + Sync {
         0.0
     }
 
-    /// Brings the walkers from θ_{k−1} to the model's θ_k.
+    /// Brings the walkers from θ_{k−1} to the model's θ_k; here without weights: they go on from where they were.
     ///
     /// `noise` gives the generator of a Langevin step; `batch` `[n, dim]` is the update's data.
     fn advance(
@@ -91,10 +91,17 @@ pub trait Objective: Debug + Send + Sync {
         kernel: &dyn Kernel,
         model: &EnergyModel,
         walkers: Walkers,
-        batch: &Tensor<2>,
+        _batch: &Tensor<2>,
         schedule: Schedule,
         noise: &dyn Fn(u64) -> Noise,
-    ) -> (Walkers, Option<StepInfo>);
+    ) -> (Walkers, Option<StepInfo>) {
+        let walkers = match kernel.weight_rule() {
+            WeightRule::TransitionDensity if !schedule.partial => walkers,
+            _ => walkers.refresh(model),
+        };
+        let (walkers, info) = walk(kernel, model, walkers, schedule, noise);
+        (walkers.unweighted(), info)
+    }
 }
 
 /// K kernel steps at fixed θ; the last may keep its pass for the gradient.

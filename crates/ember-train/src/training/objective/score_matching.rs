@@ -24,11 +24,10 @@ use ember_model::reduce::sum;
 use ember_model::{Energy, EnergyModel};
 use ember_sampler::device::{standard_normal, uniform};
 use ember_sampler::kernel::BadValue;
-use ember_sampler::{Kernel, Noise, StepInfo, Walkers};
 use serde::{Deserialize, Serialize};
 
+use super::Objective;
 use super::data_loss::{DataLoss, LossGradient, in_slices, rows_of, rowwise};
-use super::{Objective, PersistentCd, Schedule};
 use crate::error::Error;
 
 /// Coordinates that the implicit form goes along one by one, at most.
@@ -130,18 +129,6 @@ impl Objective for ScoreMatching {
                 }
             }
         }
-    }
-
-    fn advance(
-        &self,
-        kernel: &dyn Kernel,
-        model: &EnergyModel,
-        walkers: Walkers,
-        batch: &Tensor<2>,
-        schedule: Schedule,
-        noise: &dyn Fn(u64) -> Noise,
-    ) -> (Walkers, Option<StepInfo>) {
-        PersistentCd::default().advance(kernel, model, walkers, batch, schedule, noise)
     }
 }
 
