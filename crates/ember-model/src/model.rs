@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::energy::chain::{Chain, ChainEnd, ChainState};
 use crate::energy::gaussian::Gaussian;
+use crate::energy::score::{ScoreGrads, ScoreLoss};
 use crate::energy::{Architecture, Energy, Evaluation, Mixture, WeightedGrads};
 use crate::error::ModelError;
 use crate::flat::{self, Layout};
@@ -167,6 +168,11 @@ impl EnergyModel {
     /// `U`, `vᵀ∇ₓU` and `vᵀ(∇ₓ²U)v`, `[batch]` each; see [`Architecture::jet`].
     pub fn jet(&self, x: Tensor<2>, v: Tensor<2>) -> Option<[Tensor<1>; 3]> {
         self.architecture.jet(&self.theta, x, v)
+    }
+
+    /// A loss of the score with its gradient in θ; see [`Architecture::score_grads`].
+    pub fn score_grads(&self, x: &Tensor<2>, loss: &ScoreLoss<'_>) -> Option<ScoreGrads> {
+        self.architecture.score_grads(&self.theta, x, loss)
     }
 
     /// Derivatives in x that [`EnergyModel::jet`] gives; see [`Architecture::jet_order`].

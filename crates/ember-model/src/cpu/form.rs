@@ -294,7 +294,11 @@ impl<P: Passes> CpuForm<P> {
     }
 
     /// What `add` adds for every block, halves added to halves.
-    fn sum_over<B: Send>(&self, blocks: &mut [B], add: &(impl Fn(&mut B, &mut P::Grads) + Sync)) -> P::Grads {
+    pub fn sum_over<B: Send>(
+        &self,
+        blocks: &mut [B],
+        add: &(impl Fn(&mut B, &mut P::Grads) + Sync),
+    ) -> P::Grads {
         if blocks.len() > self.passes().leaf() {
             let (left, right) = blocks.split_at_mut(blocks.len() / 2);
             let (mut sum, other) = rayon::join(|| self.sum_over(left, add), || self.sum_over(right, add));

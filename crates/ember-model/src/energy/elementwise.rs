@@ -56,7 +56,7 @@ pub(crate) fn tanh(x: f32) -> (f32, f32) {
 
 /// `(log(1 + e^x), σ(x))`.
 #[inline(always)]
-fn softplus(x: f32) -> (f32, f32) {
+pub(crate) fn softplus(x: f32) -> (f32, f32) {
     let e = exp(-x.abs());
     // log(1 + e) = 2 artanh(s), s = e / (2 + e) ≤ ⅓
     let s = e / (2.0 + e);
@@ -71,7 +71,7 @@ fn softplus(x: f32) -> (f32, f32) {
 
 /// `(x Φ(x), Φ(x) + x φ(x))`: in f64 with Numerical Recipes' `erfcc`, relative error 1.2·10⁻⁷.
 #[inline(always)]
-fn gelu(x: f32) -> (f32, f32) {
+pub(crate) fn gelu(x: f32) -> (f32, f32) {
     const ERFC: [f64; 9] = [
         1.00002368,
         0.37409196,

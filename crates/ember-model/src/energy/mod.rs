@@ -16,6 +16,7 @@ mod line;
 pub mod mlp;
 pub(crate) mod network;
 pub mod resnet;
+pub mod score;
 mod spectral;
 mod table;
 pub mod tilted;
@@ -30,6 +31,7 @@ use crate::params::{HostTensor, ParamSpec};
 use crate::precision::Precision;
 use crate::random::Stream;
 use chain::{Chain, ChainEnd, ChainState};
+use score::{ScoreGrads, ScoreLoss};
 
 #[cfg(feature = "wgpu")]
 pub use fused::with_tile;
@@ -160,6 +162,12 @@ pub trait Architecture: Debug + Send + Sync {
     /// exists and leaves out what the kinks hold.
     fn jet_order(&self) -> usize {
         0
+    }
+
+    /// A loss of the score with its gradient in θ, off the tape; `None` where there is no such form: [`Architecture::jet`] then gives it on the
+    /// tape.
+    fn score_grads(&self, _theta: &[Tensor<1>], _x: &Tensor<2>, _loss: &ScoreLoss<'_>) -> Option<ScoreGrads> {
+        None
     }
 
     /// Whether it is a network, which a tilted energy may put on a flow.

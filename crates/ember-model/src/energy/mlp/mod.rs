@@ -3,7 +3,9 @@
 //! `MlpEnergy::by_tensors` is the plain form, for the tape. Off it there are explicit forward and backward passes: `cpu` on the CPU, one
 //! launch (`fused`) or tensor operations (`explicit`) elsewhere.
 
+mod bent;
 mod cpu;
+mod score;
 mod thin;
 
 use burn::tensor::Tensor;
@@ -16,6 +18,7 @@ use super::network::{
     check_confinement, check_hidden, confine, gaussian_draws, gaussian_log_z, init_layers,
     is_confinement_alone, last_layer_is_zero, layer_params, perceptron_at, perceptron_shapes,
 };
+use super::score::{ScoreGrads, ScoreLoss};
 use super::spectral::SpectralNorm;
 use super::{
     Architecture, EnergyTable, Evaluation, WeightedGrads, energy_and_grad_by_autodiff, explicit,
@@ -28,6 +31,7 @@ use crate::precision::Precision;
 use crate::random::Stream;
 use crate::shape::SampleShape;
 use cpu::Perceptron;
+use score::ScoreForm;
 
 /// `{ kind = "mlp", hidden, activation, spectral_norm, confinement }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,7 +63,8 @@ impl EnergyTable for Mlp {
             activation: self.activation,
             confinement: self.confinement as f32,
         });
-        let energy = MlpEnergy { dim: shape.dim(), cpu, config: self.clone(), precision: Precision::F32 };
+        let (score, config) = (ScoreForm::new(&cpu), self.clone());
+        let energy = MlpEnergy { dim: shape.dim(), cpu, score, config, precision: Precision::F32 };
         Ok(SpectralNorm::wrap(Box::new(energy), self.spectral_norm))
     }
 
@@ -73,6 +78,7 @@ impl EnergyTable for Mlp {
 struct MlpEnergy {
     dim: usize,
     cpu: CpuForm<Perceptron>,
+    score: ScoreForm,
     config: Mlp,
     precision: Precision,
 }
@@ -206,6 +212,11 @@ impl Architecture for MlpEnergy {
         let line = Line::new(x.clone(), v.clone());
         let u = line::perceptron(theta, line, self.config.activation, self.precision).energies();
         Some(line::confine(u, x, v, self.config.confinement))
+    }
+
+    fn score_grads(&self, theta: &[Tensor<1>], x: &Tensor<2>, loss: &ScoreLoss<'_>) -> Option<ScoreGrads> {
+        self.explicit()?;
+        self.score.grads(theta, x, loss)
     }
 
     fn jet_order(&self) -> usize {

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 use ember_model::EnergyModel;
+use ember_model::energy::score::ScoreGrads;
 use ember_model::random::Stream;
 use ember_sampler::kernel::BadValue;
 
@@ -57,6 +58,12 @@ impl LossGradient {
     fn plus(self, other: Self) -> Self {
         let grads = self.grads.into_iter().zip(other.grads).map(|(a, b)| a + b).collect();
         Self { grads, loss: self.loss + other.loss }
+    }
+}
+
+impl From<ScoreGrads> for LossGradient {
+    fn from(ScoreGrads { grads, loss }: ScoreGrads) -> Self {
+        Self { grads, loss }
     }
 }
 

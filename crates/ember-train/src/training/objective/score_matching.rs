@@ -19,6 +19,7 @@
 //! energy that nothing confines may let them escape.
 
 use burn::tensor::{Tensor, TensorData};
+use ember_model::energy::score::{Pull, ScoreLoss};
 use ember_model::random::Stream;
 use ember_model::reduce::sum;
 use ember_model::{Energy, EnergyModel};
@@ -190,6 +191,11 @@ impl DataLoss for ScoreMatching {
 fn implicit(model: &EnergyModel, batch: &Tensor<2>) -> Result<LossGradient, Error> {
     let ([n, d], device) = (batch.dims(), batch.device());
     let unit = Tensor::<2>::eye(d, &device);
+    let directions = unit.clone().reshape([1, d, d]).expand([n, d, d]).reshape([n * d, d]);
+    let loss = ScoreLoss { pull: Pull::Score, directions: Some(&directions), weight: 1.0 };
+    if let Some(found) = model.score_grads(batch, &loss) {
+        return Ok(found.into());
+    }
     in_slices(model, [n, d], d, |rows| {
         let m = rows.len();
         // Row i of the slice along coordinate j is row i·d + j.
@@ -214,6 +220,11 @@ fn sliced(
     let coins = uniform(n * slices * d, stream, &device).reshape([n * slices, d]);
     // Signs: ±1 with probability ½ each.
     let signs = coins.lower_elem(0.5).float().mul_scalar(2.0).sub_scalar(1.0);
+    let pull = if variance_reduced { Pull::Score } else { Pull::Slices };
+    let loss = ScoreLoss { pull, directions: Some(&signs), weight: 1.0 / slices as f64 };
+    if let Some(found) = model.score_grads(batch, &loss) {
+        return Ok(found.into());
+    }
     in_slices(model, [n, d], slices, |rows| {
         let x = rows_of(batch, &rows);
         let v = rows_of(&signs, &(rows.start * slices..rows.end * slices));
@@ -241,9 +252,13 @@ fn denoising(
 ) -> Result<LossGradient, Error> {
     let [n, d] = batch.dims();
     let noise = standard_normal([n, d], stream, &batch.device());
+    let pull = Pull::Residual { noise: &noise, sigma: sigmas };
+    let noisy = batch.clone() + noise.clone() * sigmas.clone();
+    if let Some(found) = model.score_grads(&noisy, &ScoreLoss { pull, directions: None, weight: 0.0 }) {
+        return Ok(found.into());
+    }
     in_slices(model, [n, d], 1, |rows| {
-        let [clean, noise, sigma] = [batch, &noise, sigmas].map(|tensor| rows_of(tensor, &rows));
-        let x = clean + noise.clone() * sigma.clone();
+        let [x, noise, sigma] = [&noisy, &noise, sigmas].map(|tensor| rows_of(tensor, &rows));
         let residual = noise - model.energy_and_grad(x.clone()).1 * sigma.clone();
         let value = rowwise(residual.clone() * residual.clone()).mul_scalar(0.5);
         differentiated(model, |taped| {

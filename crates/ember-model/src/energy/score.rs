@@ -1,0 +1,39 @@
+//! Losses of the model's score `−∇ₓU`, for energies that have a form of their own for them off the tape.
+
+use burn::tensor::Tensor;
+
+/// What takes the place of `½ |∇U|²` in the loss of a row.
+#[derive(Clone, Copy, Debug)]
+pub enum Pull<'a> {
+    /// `½ |∇U|²`.
+    Score,
+    /// `½ |ε − σ ∇U|²`: the noise is found again. `noise: [n, dim]`, `sigma: [n, 1]`.
+    Residual {
+        /// ε.
+        noise: &'a Tensor<2>,
+        /// σ.
+        sigma: &'a Tensor<2>,
+    },
+    /// `w Σ_s ½ (v_sᵀ∇U)²`, of the loss's directions.
+    Slices,
+}
+
+/// `(1/n) Σ_i [ pull_i − w Σ_s v_isᵀ ∇²U(x_i) v_is ]` over n rows.
+#[derive(Clone, Copy, Debug)]
+pub struct ScoreLoss<'a> {
+    /// The first term.
+    pub pull: Pull<'a>,
+    /// v, `[n·S, dim]`: row `i·S + s` is direction s of row i. Without it there is no second term.
+    pub directions: Option<&'a Tensor<2>>,
+    /// w.
+    pub weight: f64,
+}
+
+/// A loss of the score and its gradient in θ.
+#[derive(Clone, Debug)]
+pub struct ScoreGrads {
+    /// One flat gradient a parameter.
+    pub grads: Vec<Tensor<1>>,
+    /// The loss, `[1]`.
+    pub loss: Tensor<1>,
+}
