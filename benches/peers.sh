@@ -18,8 +18,8 @@
 # BUDGET       20: seconds a peer may wait for repetitions that nothing else on the machine disturbs, TIMEOUT 1800: seconds after which a program is ended
 # STEPS        steps, updates or calls instead of each row's own, SEEDS "0 1 … 9" of mixture_mass: to try the script itself
 #
-# Rows: ula_mlp ula_mlp64d ula_mlp65536 mala_mlp mala_mlp64d mala_mlp65536 ula_conv update_mlp update_conv mixture mixture_mass resample
-# flow_log_prob flow_train start
+# Rows: ula_mlp ula_mlp64d ula_mlp65536 mala_mlp mala_mlp64d mala_mlp65536 ula_conv update_mlp update_conv score_denoising score_sliced
+# mixture mixture_mass resample flow_log_prob flow_train start
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n '2,22p' "$0" | cut -c3-; exit 2; }
 here=$(dirname "$(realpath "$0")")

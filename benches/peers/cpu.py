@@ -54,6 +54,14 @@ class Work:
         return [self.ours('train', BENCHES / 'configs' / config, '--updates', STEPS or str(5 * updates), value='updates_per_s', cpu_value='updates_per_cpu_s')] + [
             self.peer(name, python, modules, 'bench_update.py', '--backend', backend, *arguments, '--iters', iters, '--budget', BUDGET, value='updates_per_s') for name, python, modules, backend in peers]
 
+    def score(self, form):
+        program, iters = BENCHES / 'peers/score.py', STEPS or '40'
+        peers = [('torch eager', TORCH, ['torch'], 'torch-eager'), ('torch compiled', TORCH, ['torch'], 'torch-compile'), ('JAX', JAX, ['jax', 'optax'], 'jax'), ('ebmkit', TORCH, ['torch', 'ebm'], 'ebmkit')]
+        if form == 'denoising':
+            peers.append(('torchebm', TORCH, ['torch', 'torchebm'], 'torchebm'))
+        return [self.ours('train', BENCHES / f'configs/score_{form}.toml', '--updates', STEPS or '200', value='updates_per_s', cpu_value='updates_per_cpu_s')] + [
+            self.peer(name, python, modules, program, '--backend', backend, '--form', form, '--updates', iters, value='updates_per_s', cpu_value='updates_per_cpu_s') for name, python, modules, backend in peers]
+
     def mixture(self):
         updates = STEPS or '400'
         peer = lambda name, form: self.peer(name, JAX, ['jax'], BENCHES / 'peers/mixture.py', MIXTURE, '--form', form, '--updates', updates, value='updates_per_s', cpu_value='updates_per_cpu_s')
@@ -103,6 +111,8 @@ ROWS = {
     'ula_conv': lambda w: Row('ula_conv', 'weighted ULA, conv 32 base channels, 64 × 3×32×32', 'steps/s', w.langevin('ula', CONV, 10, LOCAL), 1.0),
     'update_mlp': lambda w: Row('update_mlp', 'weighted update, MLP 2→3×128→1, 4,096 walkers + 4,096 data, k = 1', 'updates/s', w.update('update_mlp.toml', 40, *MLP, '--walkers', '4096', '--k', '1'), 1.5, 1.75),
     'update_conv': lambda w: Row('update_conv', 'weighted update, conv 32 base channels, 64 + 64, k = 10', 'updates/s', w.update('update_conv.toml', 3, *CONV, '--k', '10'), 1.0, 1.2),
+    'score_denoising': lambda w: Row('score_denoising', 'denoising score matching, MLP 2→3×128→1, 4,096 points', 'updates/s', w.score('denoising'), 1.2),
+    'score_sliced': lambda w: Row('score_sliced', 'sliced score matching (variance reduced), MLP 2→3×128→1, 4,096 points', 'updates/s', w.score('sliced'), 1.2),
     'mixture': lambda w: Row('mixture', 'mixture d = 50, 10⁴ walkers', 'updates/CPU-s', w.mixture(), 2.0, cpu=True),
     'mixture_mass': lambda w: Row('mixture_mass', f'mixture, until the mass stays within .02 of the training fraction, median of seeds {SEEDS}', 'CPU-s', w.mass(), lower_is_better=True, rounds=1),
     'resample': lambda w: Row('resample', 'systematic resampling, N = 10⁶', 'per s', w.resample(), 2.0),

@@ -126,6 +126,20 @@ fn every_loss_of_the_score_agrees_with_the_tape() {
     }
 }
 
+/// The distance sees a part that is a tenth too small.
+#[test]
+fn another_weight_is_another_loss() {
+    let model = model("dim = 2\nkind = \"mlp\"\nhidden = [16, 16]\nconfinement = 0.5");
+    let (x, v) = (normals(ROWS, 2, 0), normals(ROWS, 2, 1));
+    let found = |weight| {
+        let loss = ScoreLoss { pull: Pull::Score, directions: Some(&v), weight };
+        model.score_grads(&x, &loss).expect("a form by hand").grads
+    };
+    let difference = |(a, b): (Tensor<1>, Tensor<1>)| download((a - b).abs().max())[0];
+    let worst = found(1.0).into_iter().zip(found(0.9)).map(difference).fold(0.0, f32::max);
+    assert!(worst > 1e-3, "{worst}");
+}
+
 /// The result does not depend on the number of threads, nor a mean on how its rows are cut.
 #[test]
 fn rows_add_up() {
