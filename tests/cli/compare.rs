@@ -86,6 +86,34 @@ fn page_is_whole(path: &Path) {
     assert_eq!(page.matches("data:image/png;base64,").count(), 3);
 }
 
+/// As a supervisor sends it, to the comparison alone: the run saves, nothing is left running, and the same command goes on.
+#[cfg(unix)]
+#[test]
+fn a_signal_reaches_the_runs() {
+    let long = METHODS.replace("steps=20", "steps=1000000");
+    let scratch = scratch(&long);
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_ember"))
+        .args(ARGS)
+        .current_dir(scratch.path("."))
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let run = scratch.path("found/runs/with-weights-seed0");
+    let begun = std::time::Instant::now();
+    while !run.join("metrics.jsonl").is_file() {
+        assert!(begun.elapsed().as_secs() < 60, "no run");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let kill = std::process::Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status();
+    assert!(kill.expect("kill").success());
+    assert_eq!(child.wait().expect("it ends").code(), Some(143));
+    // The run's own words: it saved before it ended.
+    let log = fs::read_to_string(scratch.path("found/logs/with-weights-seed0.log")).expect("a log");
+    assert!(log.contains("SIGTERM"), "{log}");
+    let lock = scratch.ember(&["info", run.to_str().expect("UTF-8")]);
+    assert!(lock.status.success(), "{}", String::from_utf8_lossy(&lock.stderr));
+}
+
 #[test]
 fn a_run_that_fails_is_named_and_the_others_are_compared() {
     let bad = METHODS.replace("\"walkers.init=data\"", "\"optimizer.learning_rate=1e30\"");
@@ -158,6 +186,22 @@ fn a_sweep_runs_every_combination() {
         assert!(table.contains(name), "no `{name}` in\n{table}");
     }
     assert_eq!(fs::read_dir(scratch.path("runs/sweep-toy/runs")).expect("runs").count(), 4);
+    let page = |folder: &str| fs::read_to_string(scratch.path(folder).join("compare.html")).expect("a page");
+    assert!(!page("runs/sweep-toy").contains("Error against kernel"), "two keys have no one axis");
+    // One key with several values: the error against it.
+    scratch.ok(&[
+        "sweep",
+        "toy.toml",
+        "--set",
+        "kernel.step_size=0.05,0.1",
+        "--set",
+        "steps=2",
+        "--out",
+        "one",
+        "--device",
+        "flex",
+    ]);
+    assert!(page("one").contains("Error against kernel.step_size"));
     scratch.fails(&["sweep", "toy.toml", "--set", "kernel.step_size"], 2, &["no `=`", "section.key=A,B,C"]);
     scratch.fails(&["sweep", "toy.toml", "--set", "kernel.step=1,2"], 2, &["step", "step_size"]);
     scratch.fails(&["sweep", "toy.toml", "--set", "seed=1,1"], 2, &["twice"]);

@@ -9,12 +9,14 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::child::run_to_end;
 use super::plan::{Method, Plan};
 use crate::config::Config;
 use crate::error::Error;
 use crate::logging;
 use crate::store::checkpoint::{self, step_of};
 use crate::store::record::first_difference;
+use crate::training::run::Signals;
 
 /// One run and its evaluation.
 pub struct Job {
@@ -95,6 +97,8 @@ pub fn run_all(plan: &Plan, jobs: &[Job], count: usize, device: &str) -> Result<
             fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
         }
     }
+    let signals = Signals::listen("")?;
+    signals.defer();
     let program = std::env::current_exe().map_err(|error| Error::io("the program itself", error))?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (cores / count).max(1).to_string();
@@ -105,10 +109,10 @@ pub fn run_all(plan: &Plan, jobs: &[Job], count: usize, device: &str) -> Result<
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(index) else { return };
-            if stopped.load(Ordering::Relaxed) {
+            if stopped.load(Ordering::Relaxed) || signals.seen().is_some() {
                 return;
             }
-            let runner = Runner { program: &program, device, threads: &threads };
+            let runner = Runner { program: &program, device, threads: &threads, signals: &signals };
             let method = &plan.methods[job.method];
             let begun = Instant::now();
             let outcome = runner.make(method, job);
@@ -126,6 +130,9 @@ pub fn run_all(plan: &Plan, jobs: &[Job], count: usize, device: &str) -> Result<
         }
     };
     std::thread::scope(|scope| (0..count).for_each(|_| drop(scope.spawn(work))));
+    if let Some(signal) = signals.seen() {
+        return Err(Error::Interrupted { signal });
+    }
     let outcome = |place: Mutex<Option<Result<Outcome, Error>>>| {
         let found = place.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         found.unwrap_or_else(|| Ok(Err("not run".to_owned())))
@@ -137,6 +144,7 @@ struct Runner<'a> {
     program: &'a Path,
     device: &'a str,
     threads: &'a str,
+    signals: &'a Signals,
 }
 
 impl Runner<'_> {
@@ -178,7 +186,8 @@ impl Runner<'_> {
         if std::env::var_os("RAYON_NUM_THREADS").is_none() {
             command.env("RAYON_NUM_THREADS", self.threads);
         }
-        let status = command.status().map_err(|error| Error::io(self.program, error))?;
+        let status =
+            run_to_end(&mut command, self.signals).map_err(|error| Error::io(self.program, error))?;
         if status.success() {
             return Ok(Ok(()));
         }

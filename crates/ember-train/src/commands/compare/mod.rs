@@ -1,5 +1,6 @@
 //! `ember compare`: methods on one problem, each with several seeds, by one yardstick.
 
+mod child;
 mod densities;
 mod jobs;
 mod plan;
@@ -91,18 +92,26 @@ fn shown(plan: &Plan, all: &[Job], results: &Results, command: String) -> Result
         let shown = place.model(&model, &data);
         panels.extend(shown.map(|shown| Panel { name: method.name.clone(), shown }));
     }
-    let methods = results.methods.iter().map(|method| comparison::Method {
-        name: method.name.clone(),
-        masses: method.masses.clone(),
-        mass_error: method.mass_error,
-        kl: method.kl,
-        log_z_error: method.log_z_error,
-        ess: method.ess,
-        evaluations: method.evaluations,
-        seconds: method.seconds,
-        command: method.command.clone(),
-        failures: method.runs.iter().filter_map(|run| Some((run.seed, run.failed.clone()?))).collect(),
-    });
+    let methods =
+        plan.methods.iter().map(|method| method.swept).zip(&results.methods).map(|(swept, method)| {
+            comparison::Method {
+                name: method.name.clone(),
+                swept,
+                masses: method.masses.clone(),
+                mass_error: method.mass_error,
+                kl: method.kl,
+                log_z_error: method.log_z_error,
+                ess: method.ess,
+                evaluations: method.evaluations,
+                seconds: method.seconds,
+                command: method.command.clone(),
+                failures: method
+                    .runs
+                    .iter()
+                    .filter_map(|run| Some((run.seed, run.failed.clone()?)))
+                    .collect(),
+            }
+        });
     Ok(comparison::Page {
         title: plan.title.clone(),
         command,
@@ -110,6 +119,7 @@ fn shown(plan: &Plan, all: &[Job], results: &Results, command: String) -> Result
         data_masses: results.data_masses.clone(),
         law_masses: results.law_masses.clone(),
         methods: methods.collect(),
+        swept: plan.swept.clone(),
         panels,
     })
 }

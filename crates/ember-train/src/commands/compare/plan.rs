@@ -49,6 +49,8 @@ pub struct Plan {
     pub methods: Vec<Method>,
     /// The seeds of each method.
     pub seeds: Vec<u64>,
+    /// The key of a sweep of one key.
+    pub swept: Option<String>,
 }
 
 /// One way to train on the problem.
@@ -62,6 +64,8 @@ pub struct Method {
     pub config: PathBuf,
     /// What it changes in it.
     pub set: Vec<String>,
+    /// The number of a sweep of one key.
+    pub swept: Option<f64>,
     /// Both together, checked, at the first seed.
     pub resolved: Config,
 }
@@ -129,9 +133,16 @@ impl Plan {
                 )));
             }
             let slug = slug(&table.name);
-            methods.push(Method { name: table.name, slug, config, set, resolved: loaded.config });
+            methods.push(Method {
+                name: table.name,
+                slug,
+                config,
+                set,
+                swept: None,
+                resolved: loaded.config,
+            });
         }
-        Ok(Self { title: file.title, methods, seeds })
+        Ok(Self { title: file.title, methods, seeds, swept: None })
     }
 
     /// Methods with names of their own.
@@ -143,7 +154,7 @@ impl Plan {
             Some(name) => {
                 Err(Error::usage(format!("two combinations are called `{name}`: is a value there twice?")))
             }
-            None => Ok(Self { title, methods, seeds }),
+            None => Ok(Self { title, methods, seeds, swept: None }),
         }
     }
 }

@@ -15,6 +15,7 @@ const MOST: usize = 10_000;
 /// A text that is no such thing, a value that the config refuses.
 pub fn plan(config: &Path, sets: &[String], seeds: u64) -> Result<Plan, Error> {
     let mut combinations: Vec<Vec<String>> = vec![Vec::new()];
+    let mut varied = Vec::new();
     for text in sets {
         let (key, values) = text.split_once('=').ok_or_else(|| {
             Error::usage(format!(
@@ -25,6 +26,9 @@ pub fn plan(config: &Path, sets: &[String], seeds: u64) -> Result<Plan, Error> {
         if combinations.len().saturating_mul(values.len()) > MOST {
             return Err(Error::usage(format!("--set {text}: more than {MOST} combinations")));
         }
+        if values.len() > 1 {
+            varied.push(key.trim().to_owned());
+        }
         let with = |before: &Vec<String>| {
             values
                 .iter()
@@ -33,18 +37,25 @@ pub fn plan(config: &Path, sets: &[String], seeds: u64) -> Result<Plan, Error> {
         };
         combinations = combinations.iter().flat_map(with).collect();
     }
+    // The only key with several values.
+    let swept = if let [key] = varied.as_slice() { Some(key.clone()) } else { None };
     let method = |set: Vec<String>| {
         let name = if set.is_empty() { "as it is".to_owned() } else { set.join(", ") };
         let overrides = Overrides { seed: Some(0), steps: None, set: set.clone() };
         let resolved = Config::load(config, &overrides)?.config;
-        Ok(Method { slug: slug(&name), name, config: config.to_owned(), set, resolved })
+        let swept = swept.as_ref().and_then(|key| {
+            set.iter()
+                .find_map(|text| text.split_once('=').filter(|(name, _)| name.trim() == key)?.1.parse().ok())
+        });
+        Ok(Method { slug: slug(&name), name, config: config.to_owned(), set, swept, resolved })
     };
     let methods = combinations.into_iter().map(method).collect::<Result<Vec<Method>, Error>>()?;
     let title = match sets {
         [] => config.display().to_string(),
         sets => format!("{}: {}", config.display(), sets.join("; ")),
     };
-    Plan::checked(title, methods, (0..seeds).collect())
+    let plan = Plan::checked(title, methods, (0..seeds).collect())?;
+    Ok(Plan { swept, ..plan })
 }
 
 /// The values between commas that stand in no bracket and no quotes.

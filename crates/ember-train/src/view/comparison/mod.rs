@@ -4,6 +4,7 @@
 mod chart;
 mod density;
 mod page;
+mod swept;
 
 use ember_sampler::statistics::Estimate;
 
@@ -24,6 +25,8 @@ pub struct Page {
     pub law_masses: Vec<f64>,
     /// In the order of the file.
     pub methods: Vec<Method>,
+    /// The key of a sweep of one number.
+    pub swept: Option<String>,
     /// The truth and a model of each method.
     pub panels: Vec<Panel>,
 }
@@ -32,6 +35,8 @@ pub struct Page {
 pub struct Method {
     /// Its name.
     pub name: String,
+    /// Its number, in a sweep of one.
+    pub swept: Option<f64>,
     /// The model's mass of each mode.
     pub masses: Vec<Estimate>,
     /// The largest distance from the training set's.

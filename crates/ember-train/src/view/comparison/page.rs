@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use ember_sampler::statistics::Estimate;
 
-use super::{Method, Page, chart, density};
+use super::{Method, Page, chart, density, swept};
 use crate::view::report::{POLICY, STYLE, escape, number};
 
 const OWN_STYLE: &str = "\
@@ -33,6 +33,7 @@ pub fn page(page: &Page) -> String {
     html += &density::panels(&page.panels);
     html += &chart::masses(page);
     html += &table(page);
+    html += &swept::chart(page);
     html += &chart::cost(page);
     html += &failures(page);
     html += &commands(page);
