@@ -44,6 +44,11 @@ impl Trainer {
             optimizer.extend(tensors);
             counters.extend(times);
         }
+        if let Some(fitted) = &self.fitted {
+            let (tensors, times) = fitted.state();
+            optimizer.extend(tensors);
+            counters.extend(times);
+        }
         let audit_log_z = self.audit.as_ref().map(|audit| audit.log_z.values());
         Checkpoint {
             step: self.step,
@@ -168,6 +173,7 @@ impl Trainer {
             assist.collapsed = extra["collapsed"].as_bool().unwrap_or(false);
             trainer.assist = Some(assist);
         }
+        trainer.load_loss(checkpoint, origin)?;
         trainer.load_own(checkpoint, origin)?;
         trainer.step_size = checkpoint.extra["step_size"].as_f64();
         let count = |name: &str| checkpoint.extra[name].as_u64().unwrap_or(0);

@@ -29,6 +29,9 @@ pub(crate) const PROPOSAL_PREFIX: &str = "proposal.";
 /// Names in the optimiser's file that hold the objective's own numbers and what moves them begin with this.
 pub(crate) const OWN_PREFIX: &str = "own.";
 
+/// Names in the optimiser's file that hold the flow of an objective's noise and what moves it begin with this.
+pub(crate) const NOISE_PREFIX: &str = "noise.";
+
 /// The objective's own numbers in a checkpoint; none where it has none.
 pub(crate) fn own_numbers(checkpoint: &Checkpoint) -> Vec<f32> {
     let name = format!("{OWN_PREFIX}values");

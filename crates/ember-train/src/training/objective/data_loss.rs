@@ -3,11 +3,12 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
-use burn::tensor::Tensor;
-use ember_model::EnergyModel;
+use burn::tensor::{Device, Tensor};
 use ember_model::random::Stream;
+use ember_model::{EnergyConfig, EnergyModel};
 use ember_sampler::kernel::BadValue;
 
+use crate::dataset::{Augmentation, Data};
 use crate::error::Error;
 
 /// The most numbers in a layer's output, or in the rows, that are differentiated together: 16 MiB.
@@ -34,6 +35,38 @@ pub trait DataLoss: Debug {
     /// The key to change.
     fn check_dim(&self, _dim: usize) -> Result<(), BadValue> {
         Ok(())
+    }
+
+    /// Checks that batches of so many rows are enough.
+    ///
+    /// # Errors
+    /// The key to change.
+    fn check_batch(&self, _rows: usize) -> Result<(), BadValue> {
+        Ok(())
+    }
+
+    /// The flow that its noise is drawn from, where there is one: the trainer opens or fits it.
+    fn noise_flow(&self) -> Option<NoiseFlow<'_>> {
+        None
+    }
+
+    /// The loss with what it takes from the data set or from a flow, made before the run: then it is that one's gradient that counts.
+    ///
+    /// # Errors
+    /// Data that no law can be fitted to.
+    fn fitted(&self, _given: Given<'_>) -> Result<Option<Box<dyn DataLoss>>, Error> {
+        Ok(None)
+    }
+
+    /// The gradient of the loss in the parameters of the flow of its noise, which *raises* the loss; `None` without such a flow.
+    fn flow_gradient(
+        &self,
+        _model: &EnergyModel,
+        _own: Option<&Tensor<1>>,
+        _batch: &Tensor<2>,
+        _stream: Stream,
+    ) -> Option<Vec<Tensor<1>>> {
+        None
     }
 
     /// Numbers of its own that are trained beside θ, such as an estimate of log Z. The trainer keeps, steps, saves and restores them.
@@ -68,6 +101,30 @@ pub trait DataLoss: Debug {
         batch: &Tensor<2>,
         stream: Stream,
     ) -> Result<LossGradient, Error>;
+}
+
+/// What a loss may take before the run.
+#[derive(Clone, Copy)]
+pub struct Given<'a> {
+    /// The data set.
+    pub data: &'a Data,
+    /// What is done to every batch of it.
+    pub augmentation: Augmentation,
+    /// The flow of [`DataLoss::noise_flow`].
+    pub flow: Option<&'a EnergyModel>,
+    /// Where the tensors are.
+    pub device: &'a Device,
+}
+
+/// A flow that noise is drawn from.
+#[derive(Clone, Copy, Debug)]
+pub struct NoiseFlow<'a> {
+    /// Its table.
+    pub table: &'a EnergyConfig,
+    /// The run or weight file that it came from; it is fitted to the data before the run where there is none.
+    pub from: Option<&'a str>,
+    /// Adam's learning rate for it; it is fixed where there is none.
+    pub learning_rate: Option<f64>,
 }
 
 /// A loss and its gradient.

@@ -24,7 +24,10 @@ pub(super) struct Gradient {
 impl Trainer {
     /// The loss of the data alone that the objective minimises, where it is one.
     pub(super) fn data_loss(&self) -> Option<&dyn DataLoss> {
-        self.config.objective.as_dyn().data_loss()
+        match &self.fitted {
+            Some(fitted) => Some(&*fitted.loss),
+            None => self.config.objective.as_dyn().data_loss(),
+        }
     }
 
     /// Whether the objective minimises a loss of the data alone.

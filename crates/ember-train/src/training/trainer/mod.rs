@@ -2,6 +2,7 @@
 
 pub(crate) mod assist;
 mod ending;
+mod fitted;
 mod gradient;
 mod health;
 mod logged;
@@ -26,6 +27,7 @@ use crate::training::ema::Ema;
 use crate::training::optimizer::Optimizer;
 use crate::training::start;
 pub use assist::Assist;
+use fitted::Fitted;
 use logged::Findings;
 pub use logged::Logged;
 use moves::DeviceModes;
@@ -54,6 +56,8 @@ pub struct Trainer {
     pub assist: Option<Assist>,
     /// The numbers that the objective trains beside θ, where it has any.
     pub own: Option<Own>,
+    /// The objective's loss with what it takes from the data or from a flow, where it takes anything.
+    pub(crate) fitted: Option<Fitted>,
     /// h of the kernel now, where it is not the config's own.
     pub step_size: Option<f64>,
     /// Parameter updates done.
@@ -215,6 +219,7 @@ impl Trainer {
             .transpose()?;
         let mut trainer = Self::assemble(config, data, model, walkers, audit, 0, device)?;
         trainer.assist = assist;
+        trainer.fit_loss(None)?;
         trainer.start_own()?;
         if let Some(target) = trainer.config.kernel.target_accept_rate {
             trainer.step_size = trainer.config.kernel.kernel.as_dyn().step_size();
@@ -257,6 +262,7 @@ impl Trainer {
             audit,
             assist: None,
             own: None,
+            fitted: None,
             step_size: None,
             modes,
             step,
@@ -381,6 +387,7 @@ impl Trainer {
         };
         let mut findings = Findings::default();
         self.watch(&info, &terms)?;
+        self.follow_with_noise(&terms[0].0)?;
         if let Some(phase) = negative {
             if let (Some(assist), Some(assisted)) =
                 (&mut self.assist, self.config.objective.as_dyn().assisted())
