@@ -11,7 +11,7 @@ use ember_train::dataset::gaussian_fit::GaussianFit;
 use ember_train::judging::eval::evaluate;
 use ember_train::store::checkpoint::Checkpoint;
 use ember_train::store::opened::Opened;
-use ember_train::training::objective::{DataLoss, Given, ObjectiveConfig};
+use ember_train::training::objective::{DataLoss, Given};
 use ember_train::training::trainer::Trainer;
 
 const GAUSSIAN: &str = "{ kind = \"noise_contrastive\", ratio = 2.0 }";
@@ -20,10 +20,6 @@ const FOLLOWING: &str = "{ kind = \"noise_contrastive\", noise = \"flow\", flow_
 
 fn conditional(sigma: f64) -> String {
     format!("{{ kind = \"conditional_nce\", sigma = {sigma:?} }}")
-}
-
-fn objective(table: &str) -> ObjectiveConfig {
-    config(&small(&format!("objective = {table}\npretrain.steps = 1"))).objective
 }
 
 fn normals(n: usize, dim: usize, lane: u32) -> Tensor<2> {
@@ -223,7 +219,7 @@ fn c_agrees_with_grid_and_smc() {
     );
     assert_eq!(found.log_z.method, "smc");
     assert_within_se(found.log_z.value, grid, found.log_z.standard_error + 1e-3, 4.0);
-    assert!((c - grid).abs() < 0.1, "{c} {grid}");
+    assert!((c - grid).abs() < 0.05, "{c} {grid}");
 }
 
 // ---- Masses -----------------------------------------------------------------------------------------------------------------
@@ -495,7 +491,7 @@ fn mistakes_are_named() {
     }
     bad(&nce(", ratio = 0.001"), &["objective.ratio", "256 rows", "less than one draw"]);
     bad(&nce(", ratio = \"two\""), &["objective.ratio", "a number"]);
-    bad(&nce(", noise = \"gauss\""), &["objective.noise", "did you mean `gaussian`?", "`flow`"]);
+    bad(&nce(", noise = \"gausian\""), &["objective.noise", "did you mean `gaussian`?", "`flow`"]);
     bad(&nce(", weights = true"), &["objective.weights", "unknown key", "`ratio`"]);
     bad(&nce(", noise = \"flow\""), &["objective.flow", "missing", "real_nvp"]);
     let flow = "flow = { kind = \"real_nvp\", layers = 2, hidden = [8] }";

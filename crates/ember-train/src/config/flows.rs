@@ -21,15 +21,15 @@ impl Document {
     /// # Errors
     /// Nothing that can be opened there, something else than a flow, or a flow on samples of another shape.
     pub(super) fn resolve_flows(&mut self, shape: SampleShape) -> Result<(), Error> {
-        self.resolve_flow(["energy", "tilted", "base"], shape, "the data set has shape, as the tilt,")?;
-        self.resolve_flow(["objective", "noise_contrastive", "flow"], shape, "the data set has shape")
+        self.resolve_flow(["energy", "tilted", "base"], shape, ", as the tilt")?;
+        self.resolve_flow(["objective", "noise_contrastive", "flow"], shape, "")
     }
 
     fn resolve_flow(
         &mut self,
         [section, kind, key]: [&str; 3],
         shape: SampleShape,
-        whose: &str,
+        too: &str,
     ) -> Result<(), Error> {
         let Some(path) = self.path_of_flow(section, kind, key) else { return Ok(()) };
         let wrong = |document: &Self, message: String| document.error(section, key, message);
@@ -41,8 +41,10 @@ impl Document {
             return Err(wrong(self, message));
         }
         if spec.shape != shape {
-            let message =
-                format!("\"{path}\" is a flow on samples of shape {}, and {whose} {shape}", spec.shape);
+            let message = format!(
+                "\"{path}\" is a flow on samples of shape {}, and the data set has shape {shape}{too}",
+                spec.shape
+            );
             return Err(wrong(self, message));
         }
         let table = Value::try_from(&spec.energy)
