@@ -425,6 +425,26 @@ fn a_resumed_run_is_the_same() {
     }
 }
 
+/// c moves at its share of the learning rate, and after a rollback at what is left of it.
+#[test]
+fn c_has_its_own_learning_rate() {
+    let step = |scale: f64, rollbacks: u32| {
+        let table = format!("{{ kind = \"noise_contrastive\", log_z_learning_rate_scale = {scale:?} }}");
+        let mut trainer =
+            Trainer::new(config(&small(&format!("objective = {table}"))), &cpu()).expect("starts");
+        trainer.roll_back_to(rollbacks);
+        let c = |trainer: &Trainer| number(trainer.own.as_ref().expect("one").values.clone());
+        let before = c(&trainer);
+        trainer.update(false).expect("finite");
+        (c(&trainer) - before).abs()
+    };
+    // Adam's first step is the learning rate, .005.
+    for (scale, rollbacks, expected) in [(1.0, 0, 0.005), (8.0, 0, 0.04), (8.0, 1, 0.02)] {
+        let found = step(scale, rollbacks);
+        assert!((found - expected).abs() < 1e-4, "{scale}, {rollbacks} rollbacks: {found} {expected}");
+    }
+}
+
 /// A checkpoint without the numbers that the objective needs, or with another count of them, is refused by name.
 #[test]
 fn a_checkpoint_without_own_numbers_is_refused() {
@@ -488,6 +508,10 @@ fn mistakes_are_named() {
     let nce = |rest: &str| format!("objective = {{ kind = \"noise_contrastive\"{rest} }}");
     for ratio in ["0", "-1.0", "nan", "inf", "1e9"] {
         bad(&nce(&format!(", ratio = {ratio}")), &["objective.ratio", "> 0"]);
+    }
+    for scale in ["0.0", "-2.0", "inf"] {
+        let scale = format!(", log_z_learning_rate_scale = {scale}");
+        bad(&nce(&scale), &["objective.log_z_learning_rate_scale", "> 0"]);
     }
     bad(&nce(", ratio = 0.001"), &["objective.ratio", "256 rows", "less than one draw"]);
     bad(&nce(", ratio = \"two\""), &["objective.ratio", "a number"]);

@@ -52,7 +52,7 @@ pub enum NoiseKind {
     Flow,
 }
 
-/// `{ kind = "noise_contrastive", noise, flow, flow_learning_rate, ratio }`.
+/// `{ kind = "noise_contrastive", noise, flow, flow_learning_rate, ratio, log_z_learning_rate_scale }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoiseContrastive {
@@ -71,6 +71,10 @@ pub struct NoiseContrastive {
     /// ν: draws of noise for each row of data, 1 unless given.
     #[serde(default = "one")]
     pub ratio: f64,
+    /// c moves at this times the learning rate, 1 unless given. c has to follow log Z of an energy that moves: Adam takes steps of the
+    /// learning rate itself, too short for it early in the training of a network.
+    #[serde(default = "one")]
+    pub log_z_learning_rate_scale: f64,
 }
 
 fn one() -> f64 {
@@ -93,6 +97,11 @@ impl Objective for NoiseContrastive {
                 "ratio",
                 format!("found {ratio}, expected a number > 0, at most {MOST}"),
             ));
+        }
+        let scale = self.log_z_learning_rate_scale;
+        if !(scale.is_finite() && scale > 0.0) {
+            let message = format!("found {scale}, expected a finite number > 0");
+            return Err(BadValue::new("log_z_learning_rate_scale", message));
         }
         let only = |key, found: bool| match found && self.noise == NoiseKind::Gaussian {
             true => Err(BadValue::new(key, "it belongs to noise = \"flow\": set that, or leave this out")),
@@ -137,6 +146,10 @@ impl DataLoss for NoiseContrastive {
 
     fn own_numbers(&self) -> usize {
         1
+    }
+
+    fn own_learning_rate_scale(&self) -> f64 {
+        self.log_z_learning_rate_scale
     }
 
     fn learned_log_z(&self) -> Option<usize> {
@@ -197,6 +210,10 @@ impl DataLoss for Contrast {
 
     fn own_numbers(&self) -> usize {
         self.objective.own_numbers()
+    }
+
+    fn own_learning_rate_scale(&self) -> f64 {
+        self.objective.own_learning_rate_scale()
     }
 
     fn learned_log_z(&self) -> Option<usize> {
