@@ -367,6 +367,22 @@ fn difference(at: impl Fn(f32) -> f64) -> f64 {
     (a - 8.0 * b + 8.0 * c - d) / (12.0 * f64::from(h))
 }
 
+/// In slices as long as memory allows: at the start a network is its confinement alone, whether its layer fills slices of 21 rows or not.
+#[test]
+fn slices_add_up() {
+    let config = config(&small("objective = { kind = \"noise_contrastive\", ratio = 1.5 }"));
+    let loss = fitted(&config, None);
+    let (batch, c) = (normals(67, 2, 0), upload(vec![1.0], &cpu()));
+    let stream = Stream::new(9, Purpose::Perturbation);
+    let [narrow, wide] = [8, 65_536].map(|width| {
+        let table = format!("dim = 2\nkind = \"mlp\"\nhidden = [{width}]\nconfinement = 0.7");
+        let found = loss.gradient(&moved(&table, 0.0), Some(&c), &batch, stream).expect("fitted");
+        [found.loss, found.own.expect("c")].map(number)
+    });
+    assert!(narrow.iter().zip(wide).all(|(a, b)| (a - b).abs() < 1e-5), "{narrow:?} {wide:?}");
+    assert!(narrow[0] > 0.5 && narrow[1].abs() > 1e-3, "{narrow:?}");
+}
+
 /// To leading order in σ the conditional form is `2 log 2 + σ²/2` times the loss of score matching.
 #[test]
 fn a_small_sigma_is_score_matching() {
