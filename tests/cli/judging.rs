@@ -113,3 +113,60 @@ fn eval_tells_data_sets_apart() {
     let words = ["--against", "names no data set"];
     scratch.fails(&["eval", "model.safetensors", "--against", "noise", "--device", "flex"], 2, &words);
 }
+
+/// What noise-contrastive estimation learned of log Z stands beside the estimates, under a name of its own, and needs nothing but the run:
+/// its flow came from another one, which is gone.
+#[test]
+fn eval_shows_the_log_z_that_was_learned() {
+    let scratch = Scratch::new(MLP);
+    std::fs::write(scratch.path("flow.toml"), crate::support::FLOW).expect("a config");
+    scratch.ok(&["train", "flow.toml", "--out", "flow", "--device", "flex"]);
+    let objective = |path: &str| {
+        format!(
+            "objective={{ kind = \"noise_contrastive\", noise = \"flow\", flow = \"{path}\", ratio = 2.0, log_z_learning_rate_scale = 20.0 }}"
+        )
+    };
+    let train = |objective: &str, out: &str| {
+        scratch.ok(&["train", "toy.toml", "--out", out, "--device", "flex", "--set", objective]);
+    };
+    train(&objective("flow"), "nce");
+    train("objective={ kind = \"conditional_nce\", sigma = 1.0 }", "pairs");
+    std::fs::remove_dir_all(scratch.path("flow")).expect("removed");
+    let metrics = std::fs::read_to_string(scratch.path("nce/metrics.jsonl")).expect("lines");
+    let last: serde_json::Value =
+        serde_json::from_str(metrics.lines().last().expect("a line")).expect("JSON");
+    let found = json(&scratch, &["eval", "nce", "--repeats", "4"]);
+    let learned = found["log_z_learned"].as_f64().expect("learned");
+    assert_eq!(
+        (last["log_z_learned"].as_f64(), &last["own_numbers"][0]),
+        (Some(learned), &found["log_z_learned"])
+    );
+    let grid = found["log_z_grid"].as_f64().expect("a plane");
+    assert!((learned - grid).abs() < 0.5 && found["log_z"]["method"] == "smc", "{found}");
+    let table = scratch.ok(&["eval", "nce", "--repeats", "4", "--device", "flex"]);
+    assert!(table.contains("log Z learned") && table.contains("a parameter of the objective"), "{table}");
+    assert!(scratch.ok(&["info", "nce"]).contains("log Z learned"));
+    scratch.ok(&["report", "nce"]);
+    assert!(json(&scratch, &["eval", "pairs", "--repeats", "4"]).get("log_z_learned").is_none());
+    assert!(!scratch.ok(&["info", "pairs"]).contains("own numbers"));
+    scratch.ok(&["resume", "nce", "--steps", "25", "--device", "flex"]);
+
+    let fails = |objective: &str, parts: &[&str]| {
+        scratch.fails(
+            &["train", "toy.toml", "--out", "no", "--device", "flex", "--set", objective],
+            2,
+            parts,
+        );
+    };
+    fails(&objective("flow"), &["objective.flow", "flow"]);
+    fails(&objective("pairs"), &["objective.flow", "\"pairs\" holds a mlp, expected a flow"]);
+    let other = crate::support::FLOW.replace("dim = 2", "dim = 3");
+    std::fs::write(scratch.path("flow3.toml"), other).expect("a config");
+    scratch.ok(&["train", "flow3.toml", "--out", "flow3", "--device", "flex", "--steps", "1"]);
+    fails(&objective("flow3"), &["objective.flow", "shape [3]", "the data set has shape [2]"]);
+    fails("objective={ kind = \"noise_contrastive\", ratio = 0 }", &["objective.ratio", "found 0"]);
+    fails(
+        "objective={ kind = \"noise_contrastive\", weights = true }",
+        &["objective.weights", "unknown key"],
+    );
+}

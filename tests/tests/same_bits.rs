@@ -335,6 +335,8 @@ fn threads_do_not_change_losses() {
         "{ kind = \"score_matching\", form = \"sliced\", slices = 2 }",
         "{ kind = \"score_matching\", form = \"denoising\", sigma = [0.3, 1.0] }",
         "{ kind = \"energy_discrepancy\", t = 0.5 }",
+        "{ kind = \"noise_contrastive\", ratio = 1.5 }",
+        "{ kind = \"conditional_nce\", sigma = 1.0 }",
     ] {
         pools(objective, || of_losses(objective));
     }

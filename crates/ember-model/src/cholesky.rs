@@ -24,6 +24,12 @@ impl Cholesky {
         Some(Self { lower: matrix })
     }
 
+    /// L, with zeros above the diagonal.
+    pub fn lower(&self) -> Mat<f64> {
+        let n = self.lower.nrows();
+        Mat::from_fn(n, n, |i, j| if j <= i { self.lower[(i, j)] } else { 0.0 })
+    }
+
     /// `log det A`.
     pub fn log_det(&self) -> f64 {
         (0..self.lower.nrows()).map(|j| 2.0 * self.lower[(j, j)].ln()).sum()

@@ -74,20 +74,20 @@ impl Document {
         Ok(())
     }
 
-    /// The base of a tilted energy where it is given as a path.
-    pub(super) fn path_of_base(&self) -> Option<String> {
-        let energy = self.table.get("energy")?.as_table()?;
-        if energy.get("kind")?.as_str()? != "tilted" {
+    /// A flow in a section of this kind, where it is given as a path.
+    pub(super) fn path_of_flow(&self, section: &str, kind: &str, key: &str) -> Option<String> {
+        let table = self.table.get(section)?.as_table()?;
+        if table.get("kind")?.as_str()? != kind {
             return None;
         }
-        energy.get("base")?.as_str().map(str::to_owned)
+        table.get(key)?.as_str().map(str::to_owned)
     }
 
-    /// Puts a table in the place of that path.
-    pub(super) fn set_base(&mut self, base: Value, path: String) {
-        if let Some(Value::Table(energy)) = self.table.get_mut("energy") {
-            energy.insert("base".to_owned(), base);
-            energy.insert("base_from".to_owned(), Value::String(path));
+    /// Puts a table in the place of that path, and the path beside it.
+    pub(super) fn set_flow(&mut self, section: &str, key: &str, flow: Value, path: String) {
+        if let Some(Value::Table(table)) = self.table.get_mut(section) {
+            table.insert(key.to_owned(), flow);
+            table.insert(format!("{key}_from"), Value::String(path));
         }
     }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use ember_model::SampleShape;
+use ember_model::{EnergyConfig, SampleShape};
 use ember_sampler::WeightRule;
 use toml::Value;
 
@@ -13,15 +13,26 @@ use super::validate::{at_least_one, energy_error, fail, positive};
 use super::{Config, PretrainConfig};
 use crate::error::Error;
 use crate::store::opened;
+use crate::training::objective::NoiseFlow;
 
 impl Document {
-    /// Puts the flow's own table in the place of a path, as in `base = "runs/moons_realnvp-seed0"`, and notes the path.
+    /// Puts flows' own tables in the place of paths, as in `base = "runs/moons_realnvp-seed0"`, and notes the paths.
     ///
     /// # Errors
     /// Nothing that can be opened there, something else than a flow, or a flow on samples of another shape.
-    pub(super) fn resolve_base(&mut self, shape: SampleShape) -> Result<(), Error> {
-        let Some(path) = self.path_of_base() else { return Ok(()) };
-        let wrong = |document: &Self, message: String| document.error("energy", "base", message);
+    pub(super) fn resolve_flows(&mut self, shape: SampleShape) -> Result<(), Error> {
+        self.resolve_flow(["energy", "tilted", "base"], shape, ", as the tilt")?;
+        self.resolve_flow(["objective", "noise_contrastive", "flow"], shape, "")
+    }
+
+    fn resolve_flow(
+        &mut self,
+        [section, kind, key]: [&str; 3],
+        shape: SampleShape,
+        too: &str,
+    ) -> Result<(), Error> {
+        let Some(path) = self.path_of_flow(section, kind, key) else { return Ok(()) };
+        let wrong = |document: &Self, message: String| document.error(section, key, message);
         let subject = opened::open(Path::new(&path), &Device::flex())
             .map_err(|error| wrong(self, format!("\"{path}\" was to hold a flow: {error}")))?;
         let spec = subject.model.spec();
@@ -31,14 +42,14 @@ impl Document {
         }
         if spec.shape != shape {
             let message = format!(
-                "\"{path}\" is a flow on samples of shape {}, and the data set has shape {shape}, as the tilt",
+                "\"{path}\" is a flow on samples of shape {}, and the data set has shape {shape}{too}",
                 spec.shape
             );
             return Err(wrong(self, message));
         }
         let table = Value::try_from(&spec.energy)
             .map_err(|error| wrong(self, format!("\"{path}\": its table cannot be written: {error}")))?;
-        self.set_base(table, path);
+        self.set_flow(section, key, table, path);
         Ok(())
     }
 }
@@ -61,19 +72,28 @@ impl Config {
         self.energy.tilted().is_some_and(|tilted| tilted.base_from.is_none())
     }
 
+    /// The flow that the objective draws noise from, where there is one.
+    pub fn noise_flow(&self) -> Option<NoiseFlow<'_>> {
+        self.objective.as_dyn().data_loss()?.noise_flow()
+    }
+
     fn needs_pretraining(&self) -> bool {
         let assisted = self.objective.as_dyn().assisted();
-        self.pretrains_base() || assisted.is_some_and(|assisted| assisted.proposal.is_some())
+        let noise = self.noise_flow().is_some_and(|noise| noise.from.is_none());
+        self.pretrains_base() || noise || assisted.is_some_and(|assisted| assisted.proposal.is_some())
     }
 
     /// Whether the start takes more than config and data give at once: a flow of another run, or one fitted first.
     pub fn starts_from_flows(&self) -> bool {
-        self.energy.tilted().is_some() || self.needs_pretraining()
+        self.energy.tilted().is_some() || self.noise_flow().is_some() || self.needs_pretraining()
     }
 
     /// How flows, kernels and objectives go together.
     pub(super) fn check_flows(&self) -> Result<(), Error> {
         self.check_assisted()?;
+        if let Some(noise) = self.noise_flow() {
+            self.check_flow_table("flow", noise.table)?;
+        }
         self.check_pretrain()?;
         self.check_target_accept_rate()
     }
@@ -106,24 +126,7 @@ impl Config {
                 return fail("objective", "proposal", message.to_owned());
             }
             None => {}
-            Some(table) => {
-                let flow =
-                    table.build(self.dataset.as_dyn().shape()).map_err(|error| {
-                        match energy_error(error) {
-                            Error::Config { key, message, .. } => {
-                                Error::config("config", "objective", format!("proposal.{key}"), message)
-                            }
-                            other => other,
-                        }
-                    })?;
-                if flow.flow().is_none() {
-                    let message = format!(
-                        "a {} found, expected a flow: \"real_nvp\", \"spline_flow\" or \"multiscale_real_nvp\"",
-                        table.kind()
-                    );
-                    return fail("objective", "proposal", message);
-                }
-            }
+            Some(table) => self.check_flow_table("proposal", table)?,
         }
         positive("objective", "proposal_learning_rate", assisted.learning_rate)?;
         at_least_one("objective", "proposal_batch_size", assisted.batch_size as u64)?;
@@ -145,6 +148,25 @@ impl Config {
         Ok(())
     }
 
+    /// The table at `key` of the objective is that of a flow on the data's samples.
+    fn check_flow_table(&self, key: &str, table: &EnergyConfig) -> Result<(), Error> {
+        let built = table.build(self.dataset.as_dyn().shape());
+        let flow = built.map_err(|error| match energy_error(error) {
+            Error::Config { key: inner, message, .. } => {
+                Error::config("config", "objective", format!("{key}.{inner}"), message)
+            }
+            other => other,
+        })?;
+        if flow.flow().is_none() {
+            let message = format!(
+                "a {} found, expected a flow: \"real_nvp\", \"spline_flow\" or \"multiscale_real_nvp\"",
+                table.kind()
+            );
+            return fail("objective", key, message);
+        }
+        Ok(())
+    }
+
     fn is_flow(&self) -> Result<bool, Error> {
         let energy = self.energy.build(self.dataset.as_dyn().shape()).map_err(energy_error)?;
         Ok(energy.flow().is_some())
@@ -154,7 +176,7 @@ impl Config {
         let Some(pretrain) = &self.pretrain else { return Ok(()) };
         if !self.needs_pretraining() {
             let message = "there is no flow to fit before the run: [pretrain] belongs to the base of a tilted energy that comes from no \
-                           checkpoint, and to objective.proposal";
+                           checkpoint, to objective.proposal, and to an objective.flow that is a table";
             return fail("pretrain", "", message.to_owned());
         }
         at_least_one("pretrain", "steps", pretrain.steps)?;

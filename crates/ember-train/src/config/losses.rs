@@ -27,7 +27,10 @@ impl Config {
             };
             return fail("objective", "kind", message);
         }
-        loss.check_dim(shape.dim()).or_else(|BadValue { key, message }| fail("objective", key, message))?;
+        let batch = self.dataset.as_dyn().batch_size();
+        loss.check_dim(shape.dim())
+            .and_then(|()| loss.check_batch(batch))
+            .or_else(|BadValue { key, message }| fail("objective", key, message))?;
         if self.energy_spec().support != Support::Unbounded {
             let message = format!(
                 "\"{kind}\" is for densities on all of space: at the walls of a cube its loss is another, leave this out"

@@ -114,9 +114,9 @@ impl Config {
             document.error("", "steps", "missing: the number of parameter updates, such as `steps = 8000`")
         })?;
         let precision = Self::precision_of(&mut document)?;
-        let objective: ObjectiveConfig = document.section("objective")?;
         let dataset: DatasetConfig = document.section("dataset")?;
-        document.resolve_base(dataset.as_dyn().shape())?;
+        document.resolve_flows(dataset.as_dyn().shape())?;
+        let objective: ObjectiveConfig = document.section("objective")?;
         // Without a negative phase these tables say how the model is looked at, not how it is trained: they have defaults, which
         // the resolved config writes out, so that nothing else asks whether they are there.
         let (walkers, kernel, resampling) = if objective.as_dyn().has_negative_phase() {

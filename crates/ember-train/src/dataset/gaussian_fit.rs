@@ -84,6 +84,24 @@ impl GaussianFit {
         (0..dim * dim).map(|i| entry(i / dim, i % dim)).collect()
     }
 
+    /// C of `Σ = C Cᵀ`, lower triangular, `[dim, dim]`: `x = μ + C z` of a standard normal z.
+    pub fn colouring(&self) -> Vec<f32> {
+        row_major(&self.factor.lower())
+    }
+
+    /// `C⁻¹`, `[dim, dim]`.
+    pub fn whitening(&self) -> Vec<f32> {
+        let dim = self.mean.len();
+        let mut inverse = Mat::identity(dim, dim);
+        self.factor.solve_lower(inverse.as_mut());
+        row_major(&inverse)
+    }
+
+    /// `log det C = ½ log det Σ`.
+    pub fn log_det_factor(&self) -> f64 {
+        0.5 * self.factor.log_det()
+    }
+
     /// `½ (x − μ)ᵀ Σ⁻¹ (x − μ)` of rows, row-major `[n, dim]` → `[n]`.
     pub fn energies(&self, rows: &[f32]) -> Vec<f64> {
         let dim = self.mean.len();
@@ -97,6 +115,11 @@ impl GaussianFit {
         };
         rows.par_chunks(SCORED * dim).map(block).collect::<Vec<_>>().concat()
     }
+}
+
+fn row_major(matrix: &Mat<f64>) -> Vec<f32> {
+    let (rows, columns) = (matrix.nrows(), matrix.ncols());
+    (0..rows * columns).map(|i| matrix[(i / columns, i % columns)] as f32).collect()
 }
 
 /// `(1/n) Σ_i (x_i − μ)(x_i − μ)ᵀ`: its lower triangle.

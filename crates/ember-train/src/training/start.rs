@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::random::{Purpose, Stream};
 use ember_model::shape::Support;
-use ember_model::{Energy, EnergyModel};
+use ember_model::{Energy, EnergyModel, EnergySpec};
 use ember_sampler::Walkers;
 use ember_sampler::evidence::{AUDIT_LANE, Ensembles};
 
@@ -14,6 +14,7 @@ use crate::dataset::{Data, Rows};
 use crate::error::Error;
 use crate::store::opened;
 use crate::training::batches::Batches;
+use crate::training::objective::NoiseFlow;
 use crate::training::pretrain;
 
 /// The base of a tilted energy: the parameters of a checkpoint, or those that `[pretrain]` fits to the data.
@@ -28,11 +29,52 @@ pub fn base(
 ) -> Result<EnergyModel, Error> {
     let flow =
         model.flow_part().ok_or_else(|| Error::usage("a tilted energy at temperature 1 was expected"))?;
-    match config.energy.tilted().and_then(|tilted| tilted.base_from.as_ref()) {
+    let from = config.energy.tilted().and_then(|tilted| tilted.base_from.as_deref());
+    opened_or_fitted(
+        flow,
+        from,
+        ["energy.base", "base", "fitting the base to the data"],
+        config,
+        data,
+        device,
+    )
+}
+
+/// The flow of an objective's noise: of a checkpoint, or fitted to the data.
+///
+/// # Errors
+/// As [`base`].
+pub fn noise_flow(
+    noise: NoiseFlow<'_>,
+    config: &Config,
+    data: &Data,
+    device: &Device,
+) -> Result<EnergyModel, Error> {
+    let flow = EnergyModel::init(EnergySpec::new(data.shape, noise.table.clone()), config.seed, device)?;
+    opened_or_fitted(
+        flow,
+        noise.from,
+        ["objective.flow", "flow", "fitting the flow of the noise to the data"],
+        config,
+        data,
+        device,
+    )
+}
+
+fn opened_or_fitted(
+    flow: EnergyModel,
+    from: Option<&str>,
+    [key, what, fitting]: [&'static str; 3],
+    config: &Config,
+    data: &Data,
+    device: &Device,
+) -> Result<EnergyModel, Error> {
+    match from {
         Some(path) => {
             let found = opened::open(Path::new(path), device)?.model;
             if found.spec() != flow.spec() {
-                let message = "it is not the flow that energy.base describes: the run's base was another";
+                let message =
+                    format!("it is not the flow that {key} describes: the run's {what} was another");
                 return Err(Error::checkpoint(Path::new(path), message));
             }
             Ok(found)
@@ -40,7 +82,7 @@ pub fn base(
         None => {
             let pretrain = config.pretraining();
             let mut batches = pretrain_batches(config, data, device)?;
-            pretrain::fit(flow, &pretrain, "fitting the base to the data", |update| batches.batch(update))
+            pretrain::fit(flow, &pretrain, fitting, |update| batches.batch(update))
         }
     }
 }

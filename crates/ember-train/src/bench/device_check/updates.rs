@@ -34,6 +34,8 @@ fn example(kind: &str) -> Option<String> {
         "flow_assisted" => (format!("{MLP}{FLOW_MH}"), PROPOSAL),
         "score_matching" => (format!("{MLP}{ULA}"), "form = \"sliced\"\n"),
         "energy_discrepancy" => (format!("{MLP}{ULA}"), "t = 0.5\nsamples = 4\n"),
+        "noise_contrastive" => (format!("{MLP}{ULA}"), "ratio = 2.0\n"),
+        "conditional_nce" => (format!("{MLP}{ULA}"), "sigma = 1.0\nsamples = 4\n"),
         _ => return None,
     };
     Some(format!(

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! RUN/checkpoints/step_00001000/model.safetensors      what `export` gives: metadata ember.config, ember.version, ember.step
-//!                               optimizer.safetensors  the raw parameters as `param.{name}` beside the optimiser's own tensors
+//!                               optimizer.safetensors  the raw parameters as `param.{name}` beside the optimiser's own tensors; what is
+//!                                                      trained beside θ as `own.…`, `noise.…`, `proposal.…`, `ema.…`
 //!                               walkers.safetensors    position, energy, energy_grad, log_weights and its compensation, ancestor
 //!                               audit.safetensors      the audit's ensembles as `{i}.position`, …, where there are any
 //!                               state.json             counters, log Z, and the length and SHA-256 of every file

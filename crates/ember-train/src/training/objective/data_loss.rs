@@ -3,12 +3,13 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
-use burn::tensor::Tensor;
-use ember_model::EnergyModel;
+use burn::tensor::{Device, Tensor};
 use ember_model::energy::score::ScoreGrads;
 use ember_model::random::Stream;
+use ember_model::{EnergyConfig, EnergyModel};
 use ember_sampler::kernel::BadValue;
 
+use crate::dataset::{Augmentation, Data};
 use crate::error::Error;
 
 /// The most numbers in a layer's output, or in the rows, that are differentiated together: 16 MiB.
@@ -37,12 +38,94 @@ pub trait DataLoss: Debug {
         Ok(())
     }
 
-    /// The loss and its gradient at the model's θ. `batch: [n, dim]`; all random numbers come from the lanes of `stream`.
+    /// Checks that batches of so many rows are enough.
+    ///
+    /// # Errors
+    /// The key to change.
+    fn check_batch(&self, _rows: usize) -> Result<(), BadValue> {
+        Ok(())
+    }
+
+    /// The flow that its noise is drawn from, where there is one: the trainer opens or fits it.
+    fn noise_flow(&self) -> Option<NoiseFlow<'_>> {
+        None
+    }
+
+    /// The loss with what it takes from the data set or from a flow, made before the run: then it is that one's gradient that counts.
+    ///
+    /// # Errors
+    /// Data that no law can be fitted to.
+    fn fitted(&self, _given: Given<'_>) -> Result<Option<Box<dyn DataLoss>>, Error> {
+        Ok(None)
+    }
+
+    /// The gradient of the loss in the parameters of the flow of its noise, which *raises* the loss; `None` without such a flow.
+    fn flow_gradient(
+        &self,
+        _model: &EnergyModel,
+        _own: Option<&Tensor<1>>,
+        _batch: &Tensor<2>,
+        _stream: Stream,
+    ) -> Option<Vec<Tensor<1>>> {
+        None
+    }
+
+    /// Numbers of its own that are trained beside θ, such as an estimate of log Z. The trainer keeps, steps, saves and restores them.
+    fn own_numbers(&self) -> usize {
+        0
+    }
+
+    /// Where they start, one value each. `stream` is that of the first update: take a lane that the gradient does not use.
+    fn own_start(&self, _model: &EnergyModel, _stream: Stream) -> Vec<f32> {
+        vec![0.0; self.own_numbers()]
+    }
+
+    /// Their learning rate is that of `[optimizer]` times this.
+    fn own_learning_rate_scale(&self) -> f64 {
+        1.0
+    }
+
+    /// Which of them is log Z of the model, where one is.
+    fn learned_log_z(&self) -> Option<usize> {
+        None
+    }
+
+    /// The loss and its gradient at the model's θ and at `own: [own_numbers]`, which is there where it has numbers of its own.
+    /// `batch: [n, dim]`; all random numbers come from the lanes of `stream`.
     ///
     /// # Errors
     /// An energy without the derivatives that it needs.
-    fn gradient(&self, model: &EnergyModel, batch: &Tensor<2>, stream: Stream)
-    -> Result<LossGradient, Error>;
+    fn gradient(
+        &self,
+        model: &EnergyModel,
+        own: Option<&Tensor<1>>,
+        batch: &Tensor<2>,
+        stream: Stream,
+    ) -> Result<LossGradient, Error>;
+}
+
+/// What a loss may take before the run.
+#[derive(Clone, Copy)]
+pub struct Given<'a> {
+    /// The data set.
+    pub data: &'a Data,
+    /// What is done to every batch of it.
+    pub augmentation: Augmentation,
+    /// The flow of [`DataLoss::noise_flow`].
+    pub flow: Option<&'a EnergyModel>,
+    /// Where the tensors are.
+    pub device: &'a Device,
+}
+
+/// A flow that noise is drawn from.
+#[derive(Clone, Copy, Debug)]
+pub struct NoiseFlow<'a> {
+    /// Its table.
+    pub table: &'a EnergyConfig,
+    /// The run or weight file that it came from; it is fitted to the data before the run where there is none.
+    pub from: Option<&'a str>,
+    /// Adam's learning rate for it; it is fixed where there is none.
+    pub learning_rate: Option<f64>,
 }
 
 /// A loss and its gradient.
@@ -50,6 +133,8 @@ pub trait DataLoss: Debug {
 pub struct LossGradient {
     /// `∂_θ` of the loss, one flat gradient a parameter.
     pub grads: Vec<Tensor<1>>,
+    /// The derivative in its own numbers, `[own_numbers]`; absent where there are none.
+    pub own: Option<Tensor<1>>,
     /// The loss, `[1]`.
     pub loss: Tensor<1>,
 }
@@ -57,13 +142,14 @@ pub struct LossGradient {
 impl LossGradient {
     fn plus(self, other: Self) -> Self {
         let grads = self.grads.into_iter().zip(other.grads).map(|(a, b)| a + b).collect();
-        Self { grads, loss: self.loss + other.loss }
+        let own = self.own.zip(other.own).map(|(a, b)| a + b);
+        Self { grads, own, loss: self.loss + other.loss }
     }
 }
 
 impl From<ScoreGrads> for LossGradient {
     fn from(ScoreGrads { grads, loss }: ScoreGrads) -> Self {
-        Self { grads, loss }
+        Self { grads, own: None, loss }
     }
 }
 

@@ -1,12 +1,15 @@
 //! What is minimised, one file per objective. A new objective is one file and one line in the registry below.
 
 mod assisted;
+mod conditional_nce;
 mod contrastive_divergence;
 mod data_loss;
 mod energy_discrepancy;
 mod flow_assisted;
 mod jarzynski;
 mod maximum_likelihood;
+mod noise_contrastive;
+mod noise_law;
 mod persistent_cd;
 mod replay_cd;
 mod score_matching;
@@ -20,12 +23,14 @@ use ember_sampler::{Kernel, Noise, StepInfo, Walkers, WeightRule};
 use serde::{Deserialize, Serialize};
 
 pub use assisted::{Assisted, Fit};
+pub use conditional_nce::ConditionalNce;
 pub use contrastive_divergence::ContrastiveDivergence;
-pub use data_loss::{DataLoss, LossGradient};
+pub use data_loss::{DataLoss, Given, LossGradient, NoiseFlow};
 pub use energy_discrepancy::EnergyDiscrepancy;
 pub use flow_assisted::FlowAssisted;
 pub use jarzynski::Jarzynski;
 pub use maximum_likelihood::MaximumLikelihood;
+pub use noise_contrastive::{NoiseContrastive, NoiseKind};
 pub use persistent_cd::PersistentCd;
 pub use replay_cd::ReplayCd;
 pub use score_matching::{ScoreMatching, Sigma};
@@ -162,4 +167,8 @@ objectives! {
     ScoreMatching(ScoreMatching) = "score_matching",
     /// Data against their perturbations.
     EnergyDiscrepancy(EnergyDiscrepancy) = "energy_discrepancy",
+    /// Data against noise of a known density; learns log Z beside θ.
+    NoiseContrastive(NoiseContrastive) = "noise_contrastive",
+    /// Data against their perturbations, one by one.
+    ConditionalNce(ConditionalNce) = "conditional_nce",
 }

@@ -171,6 +171,7 @@ impl DataLoss for ScoreMatching {
     fn gradient(
         &self,
         model: &EnergyModel,
+        _own: Option<&Tensor<1>>,
         batch: &Tensor<2>,
         stream: Stream,
     ) -> Result<LossGradient, Error> {
@@ -285,5 +286,5 @@ fn differentiated(
     loss: impl FnOnce(&EnergyModel) -> Result<Tensor<1>, Error>,
 ) -> Result<LossGradient, Error> {
     let (grads, loss) = model.differentiated(loss)?;
-    Ok(LossGradient { grads, loss })
+    Ok(LossGradient { grads, own: None, loss })
 }

@@ -5,6 +5,7 @@ use ember_model::flow::{NonFinite, Quantity};
 use ember_model::params::download;
 use ember_sampler::{Walkers, reduce};
 
+use super::fitted::Fitted;
 use super::{Trainer, UpdateInfo};
 use crate::error::Error;
 
@@ -92,6 +93,18 @@ impl Trainer {
         self.hear()?;
         if !self.walkers.summary().finite {
             return Err(self.non_finite(&self.walkers));
+        }
+        let own = self.own.as_ref().map(|own| download(own.values.clone())).unwrap_or_default();
+        let beside = [
+            (
+                own.iter().all(|value| value.is_finite()),
+                "a number that the objective trains beside the energy",
+            ),
+            (self.fitted.as_ref().is_none_or(Fitted::is_finite), "a parameter of the flow of the noise"),
+        ];
+        if let Some((_, what)) = beside.into_iter().find(|(finite, _)| !finite) {
+            let what = what.to_owned();
+            return Err(Error::NonFinite { step: self.step, what, walkers: Vec::new(), count: 0 });
         }
         match self.first_non_finite(self.model.theta().iter().cloned()) {
             Some(name) => Err(Error::NonFinite {

@@ -150,6 +150,12 @@ fn log_z(metrics: &[MetricsLine]) -> Curve {
         .collect();
     let note = "on-line: what the training walkers say. θ follows the same walkers, so it is biased low and is no estimate of \
                 the model's log Z";
+    let learned = values(metrics, |m| m.log_z_learned.unwrap_or(f64::NAN));
+    let note = if learned.iter().any(|point| point.y.is_finite()) {
+        "learned: a parameter of the objective beside the energy, no estimate by sampling"
+    } else {
+        note
+    };
     let more = if audit.is_empty() { "" } else { "; audit: an independent ensemble, ± 2 standard errors" };
     Curve {
         id: "log-z",
@@ -159,6 +165,7 @@ fn log_z(metrics: &[MetricsLine]) -> Curve {
         lines: vec![
             line("on-line, not the model's", values(metrics, |m| m.log_z_online)),
             line("audit ± 2 s.e.", audit),
+            line("learned", learned),
         ],
         level: None,
     }
