@@ -12,6 +12,8 @@ pub(crate) mod explicit;
 pub(crate) mod fused;
 pub mod gaussian;
 pub mod gaussian_mixture;
+mod levelled;
+pub mod levels;
 mod line;
 pub mod mlp;
 pub(crate) mod network;
@@ -30,6 +32,7 @@ use crate::params::{HostTensor, ParamSpec};
 use crate::precision::Precision;
 use crate::random::Stream;
 use chain::{Chain, ChainEnd, ChainState};
+use levels::Levels;
 
 #[cfg(feature = "wgpu")]
 pub use fused::with_tile;
@@ -160,6 +163,17 @@ pub trait Architecture: Debug + Send + Sync {
     /// exists and leaves out what the kinks hold.
     fn jet_order(&self) -> usize {
         0
+    }
+
+    /// The noise levels that the energy knows of. Everything here is then the energy at the smallest of them.
+    fn levels(&self) -> Option<&Levels> {
+        None
+    }
+
+    /// The energy at every level: over rows `[x, τ]` of `dim + 1` numbers, τ one of [`Levels::inputs`], with the same θ. A function to
+    /// train, no density.
+    fn on_levels(&self) -> Option<Box<dyn Architecture>> {
+        None
     }
 
     /// Whether it is a network, which a tilted energy may put on a flow.

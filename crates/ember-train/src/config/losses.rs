@@ -1,6 +1,7 @@
 //! What a loss of the data alone asks of the other tables.
 
 use ember_model::Support;
+use ember_model::energy::levels::Levels;
 use ember_sampler::kernel::BadValue;
 
 use super::Config;
@@ -13,7 +14,8 @@ impl Config {
         let Some(loss) = self.objective.as_dyn().data_loss() else { return Ok(()) };
         let (kind, energy) = (self.objective.kind(), self.energy.kind());
         let shape = self.dataset.as_dyn().shape();
-        let derivatives = self.energy.build(shape).map_err(energy_error)?.jet_order();
+        let built = self.energy.build(shape).map_err(energy_error)?;
+        let derivatives = built.jet_order();
         if derivatives < loss.derivatives() {
             let message = match derivatives {
                 0 => format!(
@@ -27,7 +29,9 @@ impl Config {
             };
             return fail("objective", "kind", message);
         }
-        loss.check_dim(shape.dim()).or_else(|BadValue { key, message }| fail("objective", key, message))?;
+        let levels = built.levels().map_or(&[][..], Levels::sigmas);
+        let checked = loss.check_dim(shape.dim()).and_then(|()| loss.check_levels(levels));
+        checked.or_else(|BadValue { key, message }| fail("objective", key, message))?;
         if self.energy_spec().support != Support::Unbounded {
             let message = format!(
                 "\"{kind}\" is for densities on all of space: at the walls of a cube its loss is another, leave this out"

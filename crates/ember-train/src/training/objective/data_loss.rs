@@ -20,11 +20,11 @@ pub trait DataLoss: Debug {
         0
     }
 
-    /// Passes of the energy that one row of data takes: of U with a gradient, or along a line.
-    fn evaluations(&self, dim: usize) -> u64;
+    /// Passes of an energy with so many noise levels that one row of data takes: of U with a gradient, or along a line.
+    fn evaluations(&self, dim: usize, levels: usize) -> u64;
 
     /// Rows that it holds at one time for each row of a batch: its noise.
-    fn copies(&self) -> usize {
+    fn copies(&self, _levels: usize) -> usize {
         1
     }
 
@@ -33,6 +33,14 @@ pub trait DataLoss: Debug {
     /// # Errors
     /// The key to change.
     fn check_dim(&self, _dim: usize) -> Result<(), BadValue> {
+        Ok(())
+    }
+
+    /// Checks that it goes together with the noise levels that the energy knows of, ascending; none of most energies.
+    ///
+    /// # Errors
+    /// The key to change.
+    fn check_levels(&self, _levels: &[f64]) -> Result<(), BadValue> {
         Ok(())
     }
 
@@ -88,4 +96,25 @@ pub(super) fn rows_of(tensor: &Tensor<2>, range: &Range<usize>) -> Tensor<2> {
 /// Sums of the rows. `[n, k]` → `[n]`.
 pub(super) fn rowwise(x: Tensor<2>) -> Tensor<1> {
     x.sum_dim(1).squeeze_dim::<1>(1)
+}
+
+/// The model's jet.
+///
+/// # Errors
+/// An energy without one.
+pub(super) fn along(model: &EnergyModel, x: Tensor<2>, v: Tensor<2>) -> Result<[Tensor<1>; 3], Error> {
+    let kind = model.spec().energy.kind();
+    model.jet(x, v).ok_or_else(|| Error::usage(format!("a {kind} has no derivatives along lines")))
+}
+
+/// A loss that is a function on the tape, with its gradient.
+///
+/// # Errors
+/// That of `loss`.
+pub(super) fn differentiated(
+    model: &EnergyModel,
+    loss: impl FnOnce(&EnergyModel) -> Result<Tensor<1>, Error>,
+) -> Result<LossGradient, Error> {
+    let (grads, loss) = model.differentiated(loss)?;
+    Ok(LossGradient { grads, loss })
 }

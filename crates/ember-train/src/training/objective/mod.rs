@@ -3,6 +3,7 @@
 mod assisted;
 mod contrastive_divergence;
 mod data_loss;
+mod denoising;
 mod energy_discrepancy;
 mod flow_assisted;
 mod jarzynski;
@@ -22,13 +23,14 @@ use serde::{Deserialize, Serialize};
 pub use assisted::{Assisted, Fit};
 pub use contrastive_divergence::ContrastiveDivergence;
 pub use data_loss::{DataLoss, LossGradient};
+pub use denoising::Sigma;
 pub use energy_discrepancy::EnergyDiscrepancy;
 pub use flow_assisted::FlowAssisted;
 pub use jarzynski::Jarzynski;
 pub use maximum_likelihood::MaximumLikelihood;
 pub use persistent_cd::PersistentCd;
 pub use replay_cd::ReplayCd;
-pub use score_matching::{ScoreMatching, Sigma};
+pub use score_matching::ScoreMatching;
 
 /// The Langevin steps of one update.
 #[derive(Clone, Copy, Debug)]
