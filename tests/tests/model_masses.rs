@@ -37,6 +37,7 @@ fn judged(trainer: Trainer) -> Evaluation {
         audit: None,
         proposal_flows: Vec::new(),
         step_size: None,
+        own_numbers: Vec::new(),
         doubts: Vec::new(),
         run: None,
     };

@@ -250,8 +250,9 @@ fn gradients_are_those_of_the_losses() {
         for table in scores.chain(&discrepancies) {
             let objective = objective(table);
             let loss = objective.as_dyn().data_loss().expect("of the data alone");
-            let at =
-                |model: &EnergyModel| loss.gradient(model, &batch, stream).expect("it has what it takes");
+            let at = |model: &EnergyModel| {
+                loss.gradient(model, None, &batch, stream).expect("it has what it takes")
+            };
             let value = |model: &EnergyModel| f64::from(download(at(model).loss)[0]);
             let mut along = Vec::new();
             for (i, (grad, spec)) in at(&model).grads.into_iter().zip(model.params()).enumerate() {
@@ -298,9 +299,10 @@ fn slices_add_up() {
     for table in [IMPLICIT.to_owned(), discrepancy(0.5, ", samples = 3")] {
         let objective = objective(&table);
         let loss = objective.as_dyn().data_loss().expect("of the data alone");
-        let whole = loss.gradient(&model, &batch, stream).expect("it has what it takes");
+        let whole = loss.gradient(&model, None, &batch, stream).expect("it has what it takes");
         if table == IMPLICIT {
-            let one = |i| loss.gradient(&model, &batch.clone().narrow(0, i, 1), stream).expect("it has").loss;
+            let one =
+                |i| loss.gradient(&model, None, &batch.clone().narrow(0, i, 1), stream).expect("it has").loss;
             let mean = (0..67).map(|i| f64::from(download(one(i))[0])).sum::<f64>() / 67.0;
             let found = f64::from(download(whole.loss)[0]);
             assert!((found - mean).abs() < 1e-3 * (1.0 + mean.abs()), "{found} vs {mean}");
@@ -369,7 +371,7 @@ fn random_numbers_belong_to_the_update() {
         let batch = normals(9, 2, 0);
         let grads = |step: u64, n: usize| {
             let stream = Stream::new(3, Purpose::Perturbation).at(step).expect("small");
-            let found = loss.gradient(&model, &batch.clone().narrow(0, 0, n), stream).expect("it has");
+            let found = loss.gradient(&model, None, &batch.clone().narrow(0, 0, n), stream).expect("it has");
             found.grads.into_iter().flat_map(download).collect::<Vec<_>>()
         };
         assert_eq!(grads(5, 9), grads(5, 9), "{table}");

@@ -53,6 +53,13 @@ pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
         let (count, kind) = (subject.proposal_flows.len(), flow.spec().energy.kind());
         let _ = writeln!(text, "proposals   {count} × {kind}, {} parameters each", flow.param_count());
     }
+    if !subject.own_numbers.is_empty() {
+        let count = subject.own_numbers.len();
+        let _ = match subject.log_z_learned() {
+            Some(learned) => writeln!(text, "own numbers {count}, log Z learned {learned:.4}"),
+            None => writeln!(text, "own numbers {count} {:?}", subject.own_numbers),
+        };
+    }
     if let Some(audit) = &subject.audit {
         let repeats = audit.log_z.len();
         let _ =

@@ -12,6 +12,7 @@ use crate::judging::masses::IMPORTANCE;
 use crate::shell;
 use crate::store::opened::Opened;
 use crate::training::trainer::Trainer;
+use ember_model::params::download;
 use ember_sampler::diagnostics::{Mixing, Quantity};
 use ember_sampler::statistics::Estimate;
 
@@ -35,6 +36,7 @@ pub(super) fn print(dir: &Path, trainer: Trainer) -> Result<(), Error> {
             audit: trainer.audit,
             proposal_flows: trainer.assist.map(|assist| assist.flows).unwrap_or_default(),
             step_size: trainer.step_size,
+            own_numbers: trainer.own.map(|own| download(own.values)).unwrap_or_default(),
             doubts: trainer.doubts,
             run: Some(dir.to_path_buf()),
         };
@@ -102,6 +104,12 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
     text += &estimates(&evaluation.log_z_estimates);
     if let Some(grid) = evaluation.log_z_grid {
         let _ = writeln!(text, "log Z grid {grid:.4}");
+    }
+    if let Some(learned) = evaluation.log_z_learned {
+        let _ = writeln!(
+            text,
+            "log Z learned {learned:.4}\n           (a parameter of the objective, not an estimate by sampling)"
+        );
     }
     if let Some(kl) = &evaluation.kl {
         let _ = writeln!(text, "KL         {} (held-out data)", with_error(kl));

@@ -52,6 +52,9 @@ pub struct Evaluation {
     /// `log Z` over a grid that holds the data: one and two dimensions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_z_grid: Option<f64>,
+    /// `log Z` as the run's objective learned it beside the energy: a parameter of the objective, not an estimate by sampling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_z_learned: Option<f64>,
     /// Mass the model puts on each mode of the data, in the data set's order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode_weights: Option<Vec<f64>>,
@@ -159,6 +162,7 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         log_z_estimates: estimates,
         log_z_failures: failures,
         log_z_grid: None,
+        log_z_learned: subject.log_z_learned(),
         mode_weights: None,
         mode_weights_method: None,
         mode_weights_standard_error: None,

@@ -32,6 +32,12 @@ pub struct MetricsLine {
     /// The loss, where the objective minimises one of the data alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
+    /// log Z as the objective learns it beside the energy: a parameter, not an estimate by sampling; absent of others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_z_learned: Option<f64>,
+    /// All numbers that the objective trains beside the energy, where it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_numbers: Option<Vec<f64>>,
     /// Effective sample size over the number of walkers, in (0, 1].
     #[serde(deserialize_with = "nan_if_null")]
     pub ess_fraction: f64,

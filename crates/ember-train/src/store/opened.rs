@@ -14,7 +14,9 @@ use serde_json::Value;
 use crate::config::Config;
 use crate::error::Error;
 use crate::store::checkpoint::{self, Checkpoint, Source, WalkersRecord};
-use crate::store::record::{WALKERS_PREFIX, contents, doubts, ema_model, proposal_flows, walkers};
+use crate::store::record::{
+    WALKERS_PREFIX, contents, doubts, ema_model, own_numbers, proposal_flows, walkers,
+};
 use crate::store::tensor_file::TensorFile;
 
 /// A model found under a PATH argument, with whatever came with it.
@@ -35,6 +37,8 @@ pub struct Opened {
     pub proposal_flows: Vec<EnergyModel>,
     /// h of the kernel, where the run adapted it.
     pub step_size: Option<f64>,
+    /// The numbers that the run's objective trains beside the energy; none where it has none.
+    pub own_numbers: Vec<f32>,
     /// Why the run's end is doubtful, where it is.
     pub doubts: Vec<String>,
     /// The run folder, where there is one.
@@ -52,14 +56,20 @@ impl Opened {
                 "it has no moving average of the parameters: the config needs optimizer.ema, such as 0.999";
             return Err(Error::checkpoint(origin, message));
         };
-        // Walkers that are exact draws are drawn anew. The audit followed θ, not its average.
+        // Walkers that are exact draws are drawn anew. The audit and the objective's own numbers followed θ, not its average.
         let walkers = match (&self.walkers, &self.config) {
             (Some(walkers), Some(config)) if self.walkers_are_draws() => {
                 Some(exact_draws(&model, walkers.count(), config.seed, self.step)?)
             }
             (walkers, _) => walkers.clone(),
         };
-        Ok(Self { model, walkers, ema: None, audit: None, ..self })
+        Ok(Self { model, walkers, ema: None, audit: None, own_numbers: Vec::new(), ..self })
+    }
+
+    /// log Z as the run's objective learned it beside the energy: a parameter of the objective, not an estimate by sampling.
+    pub fn log_z_learned(&self) -> Option<f64> {
+        let loss = self.config.as_ref()?.objective.as_dyn().data_loss()?;
+        self.own_numbers.get(loss.learned_log_z()?).map(|&value| f64::from(value))
     }
 
     /// The flows the run's kernel proposes from: those it trains, else the energy's own.
@@ -128,6 +138,7 @@ fn opened(found: Checkpoint, origin: &Path, run: Option<PathBuf>, device: &Devic
         _ => None,
     };
     let proposal_flows = proposal_flows(&found, origin, device)?;
+    let own_numbers = own_numbers(&found);
     let precision = config.as_ref().map_or(spec.precision, |config| config.precision);
     let model = EnergyModel::from_tensors(EnergySpec { precision, ..spec }, found.theta, device)?;
     let ema = ema_model(&model, &found.optimizer)?;
@@ -146,6 +157,7 @@ fn opened(found: Checkpoint, origin: &Path, run: Option<PathBuf>, device: &Devic
     Ok(Opened {
         proposal_flows,
         step_size: found.extra["step_size"].as_f64(),
+        own_numbers,
         doubts: doubts(&found.extra),
         model,
         ema,
@@ -184,6 +196,7 @@ fn weight_file(path: &Path, device: &Device) -> Result<Opened, Error> {
         audit: None,
         proposal_flows: Vec::new(),
         step_size: None,
+        own_numbers: Vec::new(),
         doubts: Vec::new(),
         run: None,
     })

@@ -129,9 +129,9 @@ impl Run {
         let last = next == trainer.config.steps;
         let save = next.is_multiple_of(output.checkpoint_every) || last;
         trainer.doubts.clear();
-        let info = trainer.update(log)?;
+        let mut info = trainer.update(log)?;
         progress.tick();
-        if let Some(logged) = info.logged {
+        if let Some(logged) = info.logged.take() {
             let updates_per_s = pace.lap(next);
             let line = metrics_line(trainer, &info, logged, pace.time_s(), updates_per_s);
             if !(line.energy_data.is_finite() && line.grad_norm.is_finite()) {
@@ -205,12 +205,16 @@ fn metrics_line(
     let weighted = trainer.config.objective.as_dyn().carries_weights();
     let modes = trainer.config.dataset.as_dyn().truth().and_then(|truth| truth.modes);
     let mode_weights = trainer.model.mixture().zip(modes).map(|(model, modes)| modes.masses_of(&model));
+    let learned = trainer.config.objective.as_dyn().data_loss().and_then(|loss| loss.learned_log_z());
+    let log_z_learned = learned.and_then(|place| logged.own_numbers.get(place).copied());
     MetricsLine {
         step: trainer.step,
         time_s,
         energy_data: logged.energy_data,
         energy_walkers: logged.energy_walkers,
         loss: logged.loss,
+        log_z_learned: log_z_learned.filter(|value| value.is_finite()),
+        own_numbers: Some(logged.own_numbers).filter(|numbers| !numbers.is_empty()),
         ess_fraction: match info.reading {
             Some(reading) if weighted => reading.summary.ess / reading.count as f64,
             _ => 1.0,

@@ -39,6 +39,11 @@ impl Trainer {
                 .extend(moments.into_iter().map(|t| HostTensor { name: format!("{prefix}{}", t.name), ..t }));
             counters.extend(times.into_iter().map(|(name, time)| (format!("{prefix}{name}"), time)));
         }
+        if let Some(own) = &self.own {
+            let (tensors, times) = own.state();
+            optimizer.extend(tensors);
+            counters.extend(times);
+        }
         let audit_log_z = self.audit.as_ref().map(|audit| audit.log_z.values());
         Checkpoint {
             step: self.step,
@@ -163,6 +168,7 @@ impl Trainer {
             assist.collapsed = extra["collapsed"].as_bool().unwrap_or(false);
             trainer.assist = Some(assist);
         }
+        trainer.load_own(checkpoint, origin)?;
         trainer.step_size = checkpoint.extra["step_size"].as_f64();
         let count = |name: &str| checkpoint.extra[name].as_u64().unwrap_or(0);
         trainer.flushes = count("flushes");

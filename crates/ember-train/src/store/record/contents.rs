@@ -33,6 +33,7 @@ pub(crate) fn check(checkpoint: &Checkpoint, origin: &Path) -> Result<(), Error>
             finite(&format!("walkers: {tensor}"), values, origin)?;
         }
     }
+    finite("own.values", &super::own_numbers(checkpoint), origin)?;
     for (name, &count) in &checkpoint.optimizer_counters {
         if count > u64::from(u32::MAX) {
             let message =

@@ -26,6 +26,16 @@ pub(crate) const EMA_PREFIX: &str = "ema.";
 /// Names in the optimiser's file that hold a proposal flow and what moves it begin with this and the flow's number.
 pub(crate) const PROPOSAL_PREFIX: &str = "proposal.";
 
+/// Names in the optimiser's file that hold the objective's own numbers and what moves them begin with this.
+pub(crate) const OWN_PREFIX: &str = "own.";
+
+/// The objective's own numbers in a checkpoint; none where it has none.
+pub(crate) fn own_numbers(checkpoint: &Checkpoint) -> Vec<f32> {
+    let name = format!("{OWN_PREFIX}values");
+    let found = checkpoint.optimizer.iter().find(|tensor| tensor.name == name);
+    found.map(|tensor| tensor.values.clone()).unwrap_or_default()
+}
+
 /// What this process runs on.
 pub fn environment(device_label: &str) -> Environment {
     Environment {

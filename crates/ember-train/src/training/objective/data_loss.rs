@@ -44,12 +44,38 @@ pub trait DataLoss: Debug {
         Ok(())
     }
 
-    /// The loss and its gradient at the model's θ. `batch: [n, dim]`; all random numbers come from the lanes of `stream`.
+    /// Numbers of its own that are trained beside θ, such as an estimate of log Z. The trainer keeps, steps, saves and restores them.
+    fn own_numbers(&self) -> usize {
+        0
+    }
+
+    /// Where they start, one value each. `stream` is that of the first update: take a lane that the gradient does not use.
+    fn own_start(&self, _model: &EnergyModel, _stream: Stream) -> Vec<f32> {
+        vec![0.0; self.own_numbers()]
+    }
+
+    /// Their learning rate is that of `[optimizer]` times this.
+    fn own_learning_rate_scale(&self) -> f64 {
+        1.0
+    }
+
+    /// Which of them is log Z of the model, where one is.
+    fn learned_log_z(&self) -> Option<usize> {
+        None
+    }
+
+    /// The loss and its gradient at the model's θ and at `own: [own_numbers]`, which is there where it has numbers of its own.
+    /// `batch: [n, dim]`; all random numbers come from the lanes of `stream`.
     ///
     /// # Errors
     /// An energy without the derivatives that it needs.
-    fn gradient(&self, model: &EnergyModel, batch: &Tensor<2>, stream: Stream)
-    -> Result<LossGradient, Error>;
+    fn gradient(
+        &self,
+        model: &EnergyModel,
+        own: Option<&Tensor<1>>,
+        batch: &Tensor<2>,
+        stream: Stream,
+    ) -> Result<LossGradient, Error>;
 }
 
 /// A loss and its gradient.
@@ -57,6 +83,8 @@ pub trait DataLoss: Debug {
 pub struct LossGradient {
     /// `∂_θ` of the loss, one flat gradient a parameter.
     pub grads: Vec<Tensor<1>>,
+    /// The derivative in its own numbers, `[own_numbers]`; absent where there are none.
+    pub own: Option<Tensor<1>>,
     /// The loss, `[1]`.
     pub loss: Tensor<1>,
 }
@@ -64,7 +92,8 @@ pub struct LossGradient {
 impl LossGradient {
     fn plus(self, other: Self) -> Self {
         let grads = self.grads.into_iter().zip(other.grads).map(|(a, b)| a + b).collect();
-        Self { grads, loss: self.loss + other.loss }
+        let own = self.own.zip(other.own).map(|(a, b)| a + b);
+        Self { grads, own, loss: self.loss + other.loss }
     }
 }
 
@@ -116,5 +145,5 @@ pub(super) fn differentiated(
     loss: impl FnOnce(&EnergyModel) -> Result<Tensor<1>, Error>,
 ) -> Result<LossGradient, Error> {
     let (grads, loss) = model.differentiated(loss)?;
-    Ok(LossGradient { grads, loss })
+    Ok(LossGradient { grads, own: None, loss })
 }

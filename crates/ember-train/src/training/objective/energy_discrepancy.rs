@@ -89,6 +89,7 @@ impl DataLoss for EnergyDiscrepancy {
     fn gradient(
         &self,
         model: &EnergyModel,
+        _own: Option<&Tensor<1>>,
         batch: &Tensor<2>,
         stream: Stream,
     ) -> Result<LossGradient, Error> {
@@ -109,7 +110,7 @@ impl DataLoss for EnergyDiscrepancy {
             let of_data = shares.clone().sum_dim(1).reshape([k]).div_scalar(n as f64);
             let of_perturbed = shares.reshape([k * m]).div_scalar(-(n as f64));
             let grads = model.weighted_param_grads(&[(x, of_data), (perturbed, of_perturbed)]).grads;
-            Ok(LossGradient { grads, loss: sum(losses).div_scalar(n as f64) })
+            Ok(LossGradient { grads, own: None, loss: sum(losses).div_scalar(n as f64) })
         })
     }
 }

@@ -159,6 +159,7 @@ impl DataLoss for ScoreMatching {
     fn gradient(
         &self,
         model: &EnergyModel,
+        _own: Option<&Tensor<1>>,
         batch: &Tensor<2>,
         stream: Stream,
     ) -> Result<LossGradient, Error> {

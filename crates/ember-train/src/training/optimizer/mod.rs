@@ -30,6 +30,9 @@ pub struct Optimizer {
     config: OptimizerConfig,
     rule: Rule,
     params: Vec<ParamSpec>,
+    /// Whether it steps tensor by tensor on a GPU as well.
+    #[cfg(feature = "wgpu")]
+    tensor_by_tensor: bool,
     /// What rollbacks have left of the learning rate, in (0, 1].
     pub learning_rate_scale: f64,
 }
@@ -65,7 +68,23 @@ impl Optimizer {
     /// A fresh optimiser for `params`.
     pub fn new(config: &OptimizerConfig, params: Vec<ParamSpec>) -> Self {
         let rule = Rule::Each(config.as_dyn().rule(params.len()));
-        Self { config: config.clone(), rule, params, learning_rate_scale: 1.0 }
+        Self {
+            config: config.clone(),
+            rule,
+            params,
+            #[cfg(feature = "wgpu")]
+            tensor_by_tensor: false,
+            learning_rate_scale: 1.0,
+        }
+    }
+
+    /// A fresh optimiser for a few numbers, to be moved by [`Optimizer::step`] on every device.
+    pub fn tensor_by_tensor(config: &OptimizerConfig, params: Vec<ParamSpec>) -> Self {
+        Self {
+            #[cfg(feature = "wgpu")]
+            tensor_by_tensor: true,
+            ..Self::new(config, params)
+        }
     }
 
     /// The learning rate of update `step`: a pure function of the config and of the rollbacks so far.
@@ -259,7 +278,7 @@ impl Optimizer {
             return Ok(());
         }
         #[cfg(feature = "wgpu")]
-        if descent::serves(&Tensor::zeros([1], device)) {
+        if !self.tensor_by_tensor && descent::serves(&Tensor::zeros([1], device)) {
             let mut flat = Flat::new(&self.config, &self.params, device);
             let (mut m, mut v) = (vec![0.0; flat.layout.total], vec![0.0; flat.layout.total]);
             for (&begin, state) in flat.layout.begins.iter().zip(found) {

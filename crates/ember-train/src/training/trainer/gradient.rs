@@ -7,7 +7,7 @@ use ember_sampler::reduce;
 
 use super::{NegativePhase, Trainer};
 use crate::error::Error;
-use crate::training::objective::LossGradient;
+use crate::training::objective::{DataLoss, LossGradient};
 
 /// The gradient of an update.
 pub(super) struct Gradient {
@@ -17,9 +17,16 @@ pub(super) struct Gradient {
     pub energies: [Option<Tensor<1>>; 2],
     /// The loss that it is the gradient of, `[1]`, where that is one of the data alone.
     pub loss: Option<Tensor<1>>,
+    /// Its derivative in the objective's own numbers, `[k]`, where there are any.
+    pub own: Option<Tensor<1>>,
 }
 
 impl Trainer {
+    /// The loss of the data alone that the objective minimises, where it is one.
+    pub(super) fn data_loss(&self) -> Option<&dyn DataLoss> {
+        self.config.objective.as_dyn().data_loss()
+    }
+
     /// Whether the objective minimises a loss of the data alone.
     pub(super) fn has_data_loss(&self) -> bool {
         self.config.objective.as_dyn().data_loss().is_some()
@@ -35,13 +42,15 @@ impl Trainer {
         negative: Option<&NegativePhase>,
         log: bool,
     ) -> Result<Gradient, Error> {
-        let Some(own) = self.config.objective.as_dyn().data_loss() else {
+        let Some(data_loss) = self.data_loss() else {
             let found = self.by_phases(terms, negative);
             let energies = self.mean_energies(&found.energies, negative, log);
-            return Ok(Gradient { grads: found.grads, energies, loss: None });
+            return Ok(Gradient { grads: found.grads, energies, loss: None, own: None });
         };
         let (batch, stream) = (&terms[0].0, Stream::new(self.config.seed, Purpose::Perturbation));
-        let LossGradient { grads, loss } = own.gradient(&self.model, batch, stream.at(self.step)?)?;
+        let values = self.own.as_ref().map(|own| &own.values);
+        let LossGradient { grads, own, loss } =
+            data_loss.gradient(&self.model, values, batch, stream.at(self.step)?)?;
         let energies = match self.reads_energies(log) {
             true => {
                 let walkers = negative.iter().map(|phase| phase.seen.energy.clone());
@@ -51,7 +60,7 @@ impl Trainer {
             }
             false => [None, None],
         };
-        Ok(Gradient { grads, energies, loss: Some(loss) })
+        Ok(Gradient { grads, energies, loss: Some(loss), own })
     }
 
     /// The rows of the gradient `G = (1/n) Σ_j ∂_θU(x_j) − Σ_i W_i ∂_θU(X_i)` (Carbone et al. 2023, Alg. 1) and their weights: on a GPU

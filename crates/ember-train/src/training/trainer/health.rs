@@ -93,6 +93,12 @@ impl Trainer {
         if !self.walkers.summary().finite {
             return Err(self.non_finite(&self.walkers));
         }
+        if let Some(own) = &self.own
+            && download(own.values.clone()).iter().any(|value| !value.is_finite())
+        {
+            let what = "a number that the objective trains beside the energy".to_owned();
+            return Err(Error::NonFinite { step: self.step, what, walkers: Vec::new(), count: 0 });
+        }
         match self.first_non_finite(self.model.theta().iter().cloned()) {
             Some(name) => Err(Error::NonFinite {
                 step: self.step,

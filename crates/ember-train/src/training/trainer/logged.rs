@@ -12,7 +12,7 @@ use ember_sampler::evidence::Ensembles;
 use ember_sampler::statistics::{Estimate, log_mean_z};
 
 /// The numbers of a metric line that the device has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Logged {
     /// Mean `U` of the batch.
     pub energy_data: f64,
@@ -20,6 +20,8 @@ pub struct Logged {
     pub energy_walkers: f64,
     /// The loss, where the objective minimises one of the data alone.
     pub loss: Option<f64>,
+    /// The numbers that the objective trains beside θ, after the update; none where there are none.
+    pub own_numbers: Vec<f64>,
     /// Global gradient norm before clipping.
     pub grad_norm: f64,
     /// The fraction of the optimiser's step that was made, where it is limited.
@@ -96,6 +98,7 @@ impl Trainer {
         let energy_data = all.add_some(info.energy_data.clone());
         let energy_walkers = all.add_some(info.energy_walkers.clone());
         let loss = all.add_some(info.loss.clone());
+        let own = all.add_some(self.own.as_ref().map(|own| own.values.clone()));
         let grad_norm = all.add(info.grad_norm.clone());
         let step_scale = all.add_some(info.step_scale.clone());
         let accept_rate = all.add_some(info.moves.accept_rate.clone());
@@ -142,6 +145,7 @@ impl Trainer {
             energy_data: one(energy_data).unwrap_or(f64::NAN),
             energy_walkers: one(energy_walkers).unwrap_or(f64::NAN),
             loss: one(loss),
+            own_numbers: slice(own).iter().map(|&value| f64::from(value)).collect(),
             grad_norm: f64::from(read[grad_norm.start]),
             step_scale: one(step_scale),
             accept_rate: one(accept_rate),

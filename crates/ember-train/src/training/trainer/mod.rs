@@ -7,6 +7,7 @@ mod health;
 mod logged;
 mod moves;
 mod on_device;
+mod own;
 mod walk;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use assist::Assist;
 use logged::Findings;
 pub use logged::Logged;
 use moves::DeviceModes;
+pub use own::Own;
 
 /// Lane of `Purpose::Batch` and `Purpose::Resampling` that belongs to the whole population of walkers where an update
 /// moves a mini-batch of it: beyond those of the audit's repeats.
@@ -50,6 +52,8 @@ pub struct Trainer {
     pub audit: Option<Ensembles>,
     /// The flows that propose global moves, where the objective trains them.
     pub assist: Option<Assist>,
+    /// The numbers that the objective trains beside θ, where it has any.
+    pub own: Option<Own>,
     /// h of the kernel now, where it is not the config's own.
     pub step_size: Option<f64>,
     /// Parameter updates done.
@@ -83,7 +87,7 @@ pub struct UpdateInfo {
     pub energy_walkers: Option<Tensor<1>>,
     /// The loss, `[1]`, where the objective minimises one of the data alone.
     pub loss: Option<Tensor<1>>,
-    /// Global gradient norm before clipping, `[1]`.
+    /// Global gradient norm before clipping, of θ and of the objective's own numbers, `[1]`.
     pub grad_norm: Tensor<1>,
     /// Acceptances of the last kernel step.
     pub moves: StepInfo,
@@ -211,6 +215,7 @@ impl Trainer {
             .transpose()?;
         let mut trainer = Self::assemble(config, data, model, walkers, audit, 0, device)?;
         trainer.assist = assist;
+        trainer.start_own()?;
         if let Some(target) = trainer.config.kernel.target_accept_rate {
             trainer.step_size = trainer.config.kernel.kernel.as_dyn().step_size();
             if trainer.carries_weights() {
@@ -251,6 +256,7 @@ impl Trainer {
             walkers,
             audit,
             assist: None,
+            own: None,
             step_size: None,
             modes,
             step,
@@ -281,8 +287,11 @@ impl Trainer {
     /// Takes note of the rollbacks so far: each has cost the learning rate its factor.
     pub fn roll_back_to(&mut self, rollbacks: u32) {
         self.rollbacks = rollbacks;
-        self.optimizer.learning_rate_scale =
-            self.config.watchdog.learning_rate_factor.powi(rollbacks.min(1_000) as i32);
+        let scale = self.config.watchdog.learning_rate_factor.powi(rollbacks.min(1_000) as i32);
+        self.optimizer.learning_rate_scale = scale;
+        if let Some(own) = &mut self.own {
+            own.optimizer.learning_rate_scale = scale;
+        }
     }
 
     fn carries_weights(&self) -> bool {
@@ -347,7 +356,8 @@ impl Trainer {
         let [energy_data, energy_walkers] = gradient.energies;
         let stats = negative.as_ref().and_then(|phase| phase.stats.clone());
         let gap = [energy_data.as_ref(), energy_walkers.as_ref()];
-        let (mut model, step) = self.descend(gradient.grads, stats, gap);
+        let (mut model, step) = self.descend(gradient.grads, gradient.own.as_ref(), stats, gap);
+        let (own, grad_norm) = self.descend_own(gradient.own, step.grad_norm);
         let mut step_scale = None;
         if let (Some(most), Some(NegativePhase { moving, weights, .. })) =
             (self.config.optimizer.max_weight_change(), &negative)
@@ -360,7 +370,7 @@ impl Trainer {
             energy_data,
             energy_walkers,
             loss: gradient.loss,
-            grad_norm: step.grad_norm,
+            grad_norm,
             moves: StepInfo::default(),
             jumps: None,
             learning_rate: step.learning_rate,
@@ -384,6 +394,9 @@ impl Trainer {
             ema.update(&model);
         }
         self.model = model;
+        if let (Some(own), Some(values)) = (&mut self.own, own) {
+            own.values = values;
+        }
         self.step += 1;
         match log {
             true => self.read(info, findings),

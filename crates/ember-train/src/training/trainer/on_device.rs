@@ -49,6 +49,7 @@ impl Trainer {
     pub(super) fn descend(
         &mut self,
         grads: Vec<Tensor<1>>,
+        own: Option<&Tensor<1>>,
         stats: Option<Tensor<1>>,
         energies: [Option<&Tensor<1>>; 2],
     ) -> (EnergyModel, OptimizerInfo) {
@@ -57,7 +58,10 @@ impl Trainer {
             let alarm = self.alarm.take().unwrap_or_else(|| Alarm::none(&self.model.theta()[0]));
             let [data, walkers] = energies.map(|energy| energy.cloned());
             // Of an alarm that has not rung all numbers are finite.
-            let finite = stats.or_else(|| data.clone()).unwrap_or_else(|| alarm.clone());
+            let mut finite = stats.or_else(|| data.clone()).unwrap_or_else(|| alarm.clone());
+            if let Some(own) = own {
+                finite = Tensor::cat(vec![finite, own.clone()], 0);
+            }
             let gap = data.zip(walkers).map(|(data, walkers)| Tensor::cat(vec![data, walkers], 0));
             let guarded =
                 Guarded { finite, gap: gap.zip(self.max_gap()), is_negated: self.gradient_sign() < 0.0 };
@@ -66,7 +70,7 @@ impl Trainer {
             self.alarm = Some(alarm);
             return (model, info);
         }
-        let _ = (stats, energies);
+        let _ = (own, stats, energies);
         self.optimizer.step_model(self.step, &self.model, grads)
     }
 
