@@ -180,6 +180,11 @@ impl EnergyModel {
         self.architecture.levels()
     }
 
+    /// How many they are; 0 of most energies.
+    pub fn level_count(&self) -> usize {
+        self.levels().map_or(0, Levels::count)
+    }
+
     /// The energy at every level, over rows `[x, τ]`, with the same tensors; see [`Architecture::on_levels`].
     pub fn on_levels(&self) -> Option<Self> {
         let architecture = self.architecture.on_levels()?.into();

@@ -49,7 +49,9 @@ impl LevelsTable {
             Self::Geometric(ladder) => ladder.count,
         };
         if !(2..=MOST).contains(&count) {
-            return invalid(format!("found {count} of them, expected 2 to {MOST}: one level needs no `{KEY}`"));
+            return invalid(format!(
+                "found {count} of them, expected 2 to {MOST}: one level needs no `{KEY}`"
+            ));
         }
         let sigmas = match self {
             Self::List(sigmas) => sigmas.clone(),
@@ -103,7 +105,8 @@ mod tests {
 
     #[test]
     fn a_ladder_is_geometric_and_its_inputs_are_even() {
-        let levels = LevelsTable::Geometric(Geometric { from: 0.1, to: 8.1, count: 5 }).resolve().expect("right");
+        let levels =
+            LevelsTable::Geometric(Geometric { from: 0.1, to: 8.1, count: 5 }).resolve().expect("right");
         for (found, expected) in levels.sigmas().iter().zip([0.1, 0.3, 0.9, 2.7, 8.1]) {
             assert!((found - expected).abs() < 1e-12, "{found} vs {expected}");
         }

@@ -66,7 +66,8 @@ impl Sizes {
             false => 0,
         };
         let architecture = config.energy_spec().build();
-        let levels = architecture.iter().find_map(|architecture| architecture.levels()).map_or(0, Levels::count);
+        let levels =
+            architecture.iter().find_map(|architecture| architecture.levels()).map_or(0, Levels::count);
         let params = architecture.iter().flat_map(|architecture| architecture.params());
         let moments = config.optimizer.as_dyn().moments();
         Self {

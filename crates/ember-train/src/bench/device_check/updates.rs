@@ -34,6 +34,7 @@ fn example(kind: &str) -> Option<String> {
         "flow_assisted" => (format!("{MLP}{FLOW_MH}"), PROPOSAL),
         "score_matching" => (format!("{MLP}{ULA}"), "form = \"sliced\"\n"),
         "energy_discrepancy" => (format!("{MLP}{ULA}"), "t = 0.5\nsamples = 4\n"),
+        "diff_clf" => (format!("{MLP}levels = [0.5, 1.0, 2.0]\n{ULA}"), ""),
         _ => return None,
     };
     Some(format!(

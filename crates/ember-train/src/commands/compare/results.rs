@@ -1,5 +1,6 @@
 //! What the runs of a comparison found, by one yardstick, and means over the seeds.
 
+use ember_model::energy::levels::Levels;
 use ember_sampler::statistics::Estimate;
 use ember_sampler::{Kernel, WeightRule};
 use serde::Serialize;

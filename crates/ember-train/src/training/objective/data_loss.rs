@@ -44,14 +44,15 @@ pub trait DataLoss: Debug {
         Ok(())
     }
 
-    /// Numbers of its own that are trained beside θ, such as an estimate of log Z. The trainer keeps, steps, saves and restores them.
-    fn own_numbers(&self) -> usize {
+    /// Numbers of its own that are trained beside θ, such as an estimate of log Z, beside an energy with so many noise levels. The trainer
+    /// keeps, steps, saves and restores them.
+    fn own_numbers(&self, _levels: usize) -> usize {
         0
     }
 
     /// Where they start, one value each. `stream` is that of the first update: take a lane that the gradient does not use.
-    fn own_start(&self, _model: &EnergyModel, _stream: Stream) -> Vec<f32> {
-        vec![0.0; self.own_numbers()]
+    fn own_start(&self, model: &EnergyModel, _stream: Stream) -> Vec<f32> {
+        vec![0.0; self.own_numbers(model.level_count())]
     }
 
     /// Their learning rate is that of `[optimizer]` times this.
@@ -90,9 +91,13 @@ pub struct LossGradient {
 }
 
 impl LossGradient {
-    fn plus(self, other: Self) -> Self {
+    /// The sum. Own numbers that only one has a part in keep that part.
+    pub(super) fn plus(self, other: Self) -> Self {
         let grads = self.grads.into_iter().zip(other.grads).map(|(a, b)| a + b).collect();
-        let own = self.own.zip(other.own).map(|(a, b)| a + b);
+        let own = match (self.own, other.own) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        };
         Self { grads, own, loss: self.loss + other.loss }
     }
 }

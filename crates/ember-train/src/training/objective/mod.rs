@@ -4,6 +4,7 @@ mod assisted;
 mod contrastive_divergence;
 mod data_loss;
 mod denoising;
+mod diff_clf;
 mod energy_discrepancy;
 mod flow_assisted;
 mod jarzynski;
@@ -24,6 +25,7 @@ pub use assisted::{Assisted, Fit};
 pub use contrastive_divergence::ContrastiveDivergence;
 pub use data_loss::{DataLoss, LossGradient};
 pub use denoising::Sigma;
+pub use diff_clf::DiffClf;
 pub use energy_discrepancy::EnergyDiscrepancy;
 pub use flow_assisted::FlowAssisted;
 pub use jarzynski::Jarzynski;
@@ -164,4 +166,6 @@ objectives! {
     ScoreMatching(ScoreMatching) = "score_matching",
     /// Data against their perturbations.
     EnergyDiscrepancy(EnergyDiscrepancy) = "energy_discrepancy",
+    /// The data's score at every noise level, and a classifier of levels.
+    DiffClf(DiffClf) = "diff_clf",
 }

@@ -19,8 +19,8 @@
 //! energy that nothing confines may let them escape.
 
 use burn::tensor::Tensor;
-use ember_model::random::Stream;
 use ember_model::energy::levels::Levels;
+use ember_model::random::Stream;
 use ember_model::reduce::sum;
 use ember_model::{Energy, EnergyModel};
 use ember_sampler::device::uniform;
