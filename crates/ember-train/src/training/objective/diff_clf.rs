@@ -15,9 +15,9 @@
 //!
 //! What the run keeps is the energy at the smallest level: the data's law with noise σ_1, of variance `σ_1²` too much.
 //!
-//! Cost a row: one line and a gradient, and L energies, then their gradients in θ. By the first the loss is steep in U where σ is small, so
-//! that a network's constant of a region is found slowly against it: see that the classifier's part has settled. Walkers follow the
-//! energy at the smallest level by the run's kernel, without weights and without a part in the gradient.
+//! Fails without a warning where σ_L does not connect the modes, or where neighbouring levels hardly overlap: the masses are then as free as by
+//! scores alone. Cost a row: one line and a gradient, and L energies, then their gradients in θ. Walkers follow the energy at the smallest
+//! level by the run's kernel, without weights and without a part in the gradient.
 
 use burn::tensor::{Tensor, TensorData, activation};
 use ember_model::energy::levels::Levels;
