@@ -10,7 +10,7 @@
 //! `p_t` up to its own factor, masses included. From the largest σ, where the scores see the masses, the classifier hands them on to the
 //! smallest, level by level: neighbours must overlap (a ratio of 2 or 3), and σ_L must reach from mode to mode.
 //!
-//! Then `c_t = const − log Z_t`: differences of c are those of log Z, the constant is not to be had. The level's input could take their place
+//! Then `c_t = log Z_t + const`: differences of c are those of log Z_t, the constant is not to be had. The level's input could take their place
 //! in a network; they are there so that the energy need not move for them.
 //!
 //! What the run keeps is the energy at the smallest level: the data's law with noise σ_1, of variance `σ_1²` too much.
