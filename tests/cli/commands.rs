@@ -77,6 +77,53 @@ fn eval_tells_log_z_with_its_method() {
     );
 }
 
+/// An energy that knows noise levels says so, as a run and as a weight file; it samples and evaluates as the one at the smallest.
+#[test]
+fn levels_go_with_the_weights() {
+    let scratch = Scratch::new(MLP);
+    let levels = [
+        "--set",
+        "energy.levels={ from = 0.1, to = 4.0, count = 5 }",
+        "--set",
+        "objective={ kind = \"diff_clf\" }",
+    ];
+    let train = ["train", "toy.toml", "--out", "net", "--device", "flex", "--steps", "5"];
+    scratch.ok(&[&train[..], &levels[..]].concat());
+    scratch.ok(&["export", "net", "--out", "m.safetensors"]);
+    let bytes = std::fs::read(scratch.path("m.safetensors")).expect("weights");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
+    assert_eq!(tensors.tensor("layers.0.weight").expect("PyTorch name").shape(), [16, 3]);
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a header");
+    let about = header.metadata().as_ref().expect("metadata")["ember.config"].clone();
+    assert!(about.contains("levels") && about.contains("count = 5"), "{about}");
+    for path in ["net", "m.safetensors"] {
+        let info = scratch.ok(&["info", path]);
+        assert!(
+            info.contains("levels      5 of noise, σ 0.1 to 4; this is the energy at the smallest"),
+            "{info}"
+        );
+    }
+    assert!(scratch.ok(&["info", "net"]).contains("own numbers 5"));
+    scratch.ok(&[
+        "sample",
+        "m.safetensors",
+        "--count",
+        "5",
+        "--steps",
+        "2",
+        "--out",
+        "a.npz",
+        "--device",
+        "flex",
+    ]);
+    scratch.ok(&["eval", "net", "--json", "--repeats", "2", "--device", "flex"]);
+    scratch.fails(
+        &["train", "toy.toml", "--out", "no", "--set", levels[3]],
+        2,
+        &["objective.kind", "energy.levels"],
+    );
+}
+
 #[test]
 fn export_loads_elsewhere_and_sample_draws() {
     let scratch = Scratch::new(MLP);
@@ -87,7 +134,7 @@ fn export_loads_elsewhere_and_sample_draws() {
     assert_eq!(tensors.tensor("layers.0.weight").expect("PyTorch name").shape(), [16, 2]);
     assert_eq!(tensors.tensor("walkers.position").expect("walkers").shape(), [128, 2]);
     let info = scratch.ok(&["info", "m.safetensors"]);
-    assert!(info.contains("mlp") && info.contains("layers.2.bias"), "{info}");
+    assert!(info.contains("mlp") && info.contains("layers.2.bias") && !info.contains("levels"), "{info}");
     for (from, out) in [
         ("net", "a.npz"),
         ("m.safetensors", "b.csv"),

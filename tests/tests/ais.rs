@@ -181,6 +181,7 @@ fn network(support: Support, confinement: f64) -> EnergyModel {
         activation: Default::default(),
         spectral_norm: false,
         confinement,
+        levels: None,
     });
     let spec = EnergySpec { support, ..EnergySpec::new(SampleShape::Flat(2), energy) };
     let model = EnergyModel::init(spec, 3, &cpu()).expect("a model");

@@ -159,11 +159,12 @@ fn chains_follow_the_processor() {
         &Ula { drift_clip: Some(0.03), ..Ula::new(0.05) },
         &Mala { drift_clip: Some(0.03), ..Mala::new(0.2) },
     ];
-    let cases: [(usize, &[usize], usize, &str); 5] = [
+    let cases: [(usize, &[usize], usize, &str); 6] = [
         (2, &[24, 24], 101, ""),
         (1, &[5], 1, "activation = \"tanh\"\n"),
         (17, &[30, 7, 11], 45, "activation = \"softplus\"\n"),
         (6, &[66], 200, "spectral_norm = true\n"),
+        (3, &[24, 16], 70, "levels = [0.1, 1.0]\n"),
         (2, &[16], 61, "temperature = 2.0\n"),
     ];
     for (i, (dim, hidden, n, more)) in cases.into_iter().enumerate() {

@@ -102,6 +102,27 @@ fn perceptrons_of_every_size() {
     }
 }
 
+/// A network that knows noise levels: at the smallest, in the network's own launch, and over rows `[x, τ]`.
+#[test]
+fn a_network_that_knows_its_level() {
+    let Some(device) = gpu() else { return };
+    let text = mlp(3, &[24, 16], "silu", 0.7) + "levels = [0.1, 1.0, 4.0]\n";
+    agree(&text, 70, 3, false, &device);
+    let [here, there] =
+        [cpu(), device.clone()].map(|device| drawn(&text, 3, &device).on_levels().expect("it has levels"));
+    let weighted = terms(&here, 70);
+    let terms_there: Vec<_> = weighted.iter().map(|(x, w)| (moved(x, &device), moved(w, &device))).collect();
+    let [(u, grad), (found, found_grad)] = [(&here, &weighted), (&there, &terms_there)]
+        .map(|(model, terms)| model.energy_and_grad(terms[0].0.clone()));
+    assert!(energy_difference(&found, &u) <= TOLERANCE && difference(&found_grad, &grad) <= TOLERANCE);
+    let [expected, found] = [(&here, &weighted), (&there, &terms_there)]
+        .map(|(model, terms)| model.weighted_param_grads(terms).grads);
+    // All but the last bias, whose gradient cancels.
+    for (found, expected) in found.iter().zip(&expected).rev().skip(1) {
+        assert!(difference(found, expected) <= 1e-4);
+    }
+}
+
 /// More tiles than cubes: each cube goes on with another.
 #[test]
 fn a_population_of_many_tiles() {

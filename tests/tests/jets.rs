@@ -23,6 +23,7 @@ fn energies() -> Vec<(String, usize)> {
         (mlp("spectral_norm = true\nconfinement = 0.7"), 2),
         (mlp("confinement = 0.7\ntemperature = 0.5"), 2),
         (mlp("support = \"cube\""), 2),
+        (mlp("confinement = 0.7\nlevels = [0.1, 1.0]"), 2),
         (format!("{CONV}confinement = 0.3"), 2),
         (format!("{CONV}base = \"gaussian\"\nactivation = \"softplus\""), 2),
         (format!("{CONV}spectral_norm = true\nactivation = \"leaky_relu\""), 1),

@@ -115,8 +115,13 @@ fn data(shape: SampleShape, level: i32, test: usize) -> Data {
 
 /// `U = ½ · 4 |x|²`: low on mid-grey images.
 fn model(shape: SampleShape) -> EnergyModel {
-    let energy =
-        Mlp { hidden: vec![4], activation: Default::default(), spectral_norm: false, confinement: 4.0 };
+    let energy = Mlp {
+        hidden: vec![4],
+        activation: Default::default(),
+        spectral_norm: false,
+        confinement: 4.0,
+        levels: None,
+    };
     EnergyModel::init(EnergySpec::new(shape, EnergyConfig::Mlp(energy)), 0, &cpu()).expect("a model")
 }
 

@@ -17,7 +17,7 @@ const DIM: usize = 6;
 /// The same network at a precision, with a last layer that is not zero.
 fn model(precision: Precision, spectral_norm: bool) -> EnergyModel {
     let hidden = vec![32, 24];
-    let mlp = Mlp { hidden, activation: Activation::Silu, spectral_norm, confinement: 0.5 };
+    let mlp = Mlp { hidden, activation: Activation::Silu, spectral_norm, confinement: 0.5, levels: None };
     let spec = EnergySpec { precision, ..EnergySpec::new(SampleShape::Flat(DIM), EnergyConfig::Mlp(mlp)) };
     let model = EnergyModel::init(spec, 3, &cpu()).expect("a model");
     let theta = model.theta().iter().enumerate().map(|(i, theta)| {

@@ -51,6 +51,7 @@ fn models() -> Vec<(String, EnergyModel)> {
         "dim = 2\nkind = \"mlp\"\nhidden = [8]\nconfinement = 1.0".into(),
         "dim = 7\nkind = \"mlp\"\nhidden = [33, 128]\nactivation = \"tanh\"".into(),
         "dim = 10\nkind = \"mlp\"\nhidden = [32]\nconfinement = 1.0\nspectral_norm = true".into(),
+        "dim = 4\nkind = \"mlp\"\nhidden = [24]\nconfinement = 1.0\nlevels = [0.1, 1.0]".into(),
         "dim = 5\ntemperature = 0.5\nkind = \"mlp\"\nhidden = [16]\nconfinement = 1.0".into(),
         "dim = 5\nsupport = \"cube\"\nkind = \"mlp\"\nhidden = [16]".into(),
         conv("confinement = 0.1"),
@@ -320,7 +321,8 @@ fn threads_do_not_change_training() {
 /// θ after a few updates of an objective of the data alone, whose gradient goes through the tape.
 fn of_losses(objective: &str) -> Vec<u64> {
     let changes = "energy.hidden = [128, 128]\ndataset.train_size = 1100\nwalkers.count = 10";
-    let text = ember_tests::configs::small(&format!("{changes}\nobjective = {objective}"));
+    let levels = if objective.contains("diff_clf") { "energy.levels = [0.3, 1.0, 3.0]\n" } else { "" };
+    let text = ember_tests::configs::small(&format!("{changes}\n{levels}objective = {objective}"));
     let mut trainer = Trainer::new(ember_tests::configs::config(&text), &cpu()).expect("starts");
     for _ in 0..4 {
         trainer.update(false).expect("finite");
@@ -337,6 +339,7 @@ fn threads_do_not_change_losses() {
         "{ kind = \"energy_discrepancy\", t = 0.5 }",
         "{ kind = \"noise_contrastive\", ratio = 1.5 }",
         "{ kind = \"conditional_nce\", sigma = 1.0 }",
+        "{ kind = \"diff_clf\" }",
     ] {
         pools(objective, || of_losses(objective));
     }

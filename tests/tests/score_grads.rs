@@ -55,12 +55,10 @@ fn by_tape(model: &EnergyModel, x: &Tensor<2>, loss: &ScoreLoss<'_>) -> (Vec<Ten
             let mut total = match loss.pull {
                 Pull::Score => slopes.into_iter().map(half).fold(zero, |sum, a| sum + a),
                 Pull::Residual { noise, sigma } => {
-                    let sigma = sigma.clone().reshape([n]);
+                    let sigma = |j| sigma.clone().narrow(1, j, 1).reshape([n]);
                     let noise = |j| noise.clone().narrow(1, j, 1).reshape([n]);
-                    let terms = slopes
-                        .into_iter()
-                        .enumerate()
-                        .map(|(j, slope)| half(noise(j) - sigma.clone() * slope));
+                    let terms =
+                        slopes.into_iter().enumerate().map(|(j, slope)| half(noise(j) - sigma(j) * slope));
                     terms.fold(zero, |sum, a| sum + a)
                 }
                 Pull::Slices => half(along(taped, loss.directions.expect("directions"))[0].clone())
@@ -101,12 +99,12 @@ fn every_loss_of_the_score_agrees_with_the_tape() {
         for hidden in ["[7]", "[24, 16, 8]"] {
             let model = model(&format!("dim = {dim}\nkind = \"mlp\"\nhidden = {hidden}\n{more}"));
             let x = normals(ROWS, dim, 0);
-            let (noise, sigma) = (normals(ROWS, dim, 1), normals(ROWS, 1, 2).abs());
+            let (noise, sigma) = (normals(ROWS, dim, 1), normals(ROWS, dim, 2).abs());
             let (one, many) = (normals(ROWS, dim, 3), normals(ROWS * 3, dim, 4));
             let residual = Pull::Residual { noise: &noise, sigma: &sigma };
             let mut losses = vec![
-                ("½ |∇U|²", ScoreLoss { pull: Pull::Score, directions: None, weight: 0.0 }),
-                ("residual", ScoreLoss { pull: residual, directions: None, weight: 0.0 }),
+                ("½ |∇U|²", ScoreLoss { pull: Pull::Score, directions: None, weight: 0.0, of: ROWS }),
+                ("residual", ScoreLoss { pull: residual, directions: None, weight: 0.0, of: ROWS }),
             ];
             if model.jet_order() == 2 {
                 for (name, pull, directions, weight) in [
@@ -115,7 +113,7 @@ fn every_loss_of_the_score_agrees_with_the_tape() {
                     ("three slices", Pull::Slices, &many, 1.0 / 3.0),
                     ("score and three directions", Pull::Score, &many, 0.5),
                 ] {
-                    losses.push((name, ScoreLoss { pull, directions: Some(directions), weight }));
+                    losses.push((name, ScoreLoss { pull, directions: Some(directions), weight, of: ROWS }));
                 }
             }
             for (name, loss) in losses {
@@ -132,7 +130,7 @@ fn another_weight_is_another_loss() {
     let model = model("dim = 2\nkind = \"mlp\"\nhidden = [16, 16]\nconfinement = 0.5");
     let (x, v) = (normals(ROWS, 2, 0), normals(ROWS, 2, 1));
     let found = |weight| {
-        let loss = ScoreLoss { pull: Pull::Score, directions: Some(&v), weight };
+        let loss = ScoreLoss { pull: Pull::Score, directions: Some(&v), weight, of: ROWS };
         model.score_grads(&x, &loss).expect("a form by hand").grads
     };
     let difference = |(a, b): (Tensor<1>, Tensor<1>)| download((a - b).abs().max())[0];
@@ -147,7 +145,7 @@ fn rows_add_up() {
     let (x, v) = (normals(192, 2, 0), normals(192, 2, 1));
     let part = |start: usize, rows: usize| {
         let [x, v] = [&x, &v].map(|tensor| tensor.clone().narrow(0, start, rows));
-        let loss = ScoreLoss { pull: Pull::Score, directions: Some(&v), weight: 1.0 };
+        let loss = ScoreLoss { pull: Pull::Score, directions: Some(&v), weight: 1.0, of: rows };
         model
             .score_grads(&x, &loss)
             .expect("a form by hand")

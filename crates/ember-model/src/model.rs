@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::energy::chain::{Chain, ChainEnd, ChainState};
 use crate::energy::gaussian::Gaussian;
+use crate::energy::levels::Levels;
 use crate::energy::score::{ScoreGrads, ScoreLoss};
 use crate::energy::{Architecture, Energy, Evaluation, Mixture, WeightedGrads};
 use crate::error::ModelError;
@@ -178,6 +179,22 @@ impl EnergyModel {
     /// Derivatives in x that [`EnergyModel::jet`] gives; see [`Architecture::jet_order`].
     pub fn jet_order(&self) -> usize {
         self.architecture.jet_order()
+    }
+
+    /// The noise levels that the energy knows of; see [`Architecture::levels`].
+    pub fn levels(&self) -> Option<&Levels> {
+        self.architecture.levels()
+    }
+
+    /// How many they are; 0 of most energies.
+    pub fn level_count(&self) -> usize {
+        self.levels().map_or(0, Levels::count)
+    }
+
+    /// The energy at every level, over rows `[x, τ]`, with the same tensors; see [`Architecture::on_levels`].
+    pub fn on_levels(&self) -> Option<Self> {
+        let architecture = self.architecture.on_levels()?.into();
+        Some(Self { architecture, keeps: false, ..self.clone() })
     }
 
     /// Numbers of the largest layer's output for one sample; see [`Architecture::widest`].

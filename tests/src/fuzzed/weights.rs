@@ -88,6 +88,7 @@ fn used(model: &EnergyModel, path: &Path) {
 fn seeds() -> Vec<Vec<u8>> {
     let texts = [
         "dim = 2\nkind = \"mlp\"\nhidden = [4, 3]\nactivation = \"tanh\"\nconfinement = 1.0\n",
+        "dim = 2\nkind = \"mlp\"\nhidden = [3]\nlevels = { from = 0.1, to = 1.0, count = 3 }\n",
         "dim = 3\nkind = \"gaussian_mixture\"\nmeans = [[-0.5], [0.5]]\n",
         "shape = [1, 8, 8]\ntemperature = 2.0\nsupport = \"cube\"\nkind = \"conv\"\nbase = \"gaussian\"\n\
          layers = [{ out = 2, kernel = 3, stride = 2, padding = 1 }, { out = 1, kernel = 4 }]\n",

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 
 use super::chain::{Chain, ChainEnd, ChainState};
+use super::levels::Levels;
 use super::{Architecture, Evaluation, Mixture, Pass, WeightedGrads};
 use crate::flow::NonFinite;
 use crate::params::{HostTensor, ParamSpec};
@@ -71,6 +72,15 @@ impl Architecture for Conditioned {
 
     fn init(&self, seed: u64) -> Vec<Vec<f32>> {
         self.inner.init(seed)
+    }
+
+    fn levels(&self) -> Option<&Levels> {
+        self.inner.levels()
+    }
+
+    fn on_levels(&self) -> Option<Box<dyn Architecture>> {
+        let inner = self.inner.on_levels()?;
+        Some(Box::new(Self { inner, temperature: self.temperature, support: Support::Unbounded }))
     }
 
     fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {

@@ -12,6 +12,8 @@ pub(crate) mod explicit;
 pub(crate) mod fused;
 pub mod gaussian;
 pub mod gaussian_mixture;
+mod levelled;
+pub mod levels;
 mod line;
 pub mod mlp;
 pub(crate) mod network;
@@ -31,6 +33,7 @@ use crate::params::{HostTensor, ParamSpec};
 use crate::precision::Precision;
 use crate::random::Stream;
 use chain::{Chain, ChainEnd, ChainState};
+use levels::Levels;
 use score::{ScoreGrads, ScoreLoss};
 
 #[cfg(feature = "wgpu")]
@@ -167,6 +170,17 @@ pub trait Architecture: Debug + Send + Sync {
     /// A loss of the score with its gradient in θ, off the tape; `None` where there is no such form: [`Architecture::jet`] then gives it on the
     /// tape.
     fn score_grads(&self, _theta: &[Tensor<1>], _x: &Tensor<2>, _loss: &ScoreLoss<'_>) -> Option<ScoreGrads> {
+        None
+    }
+
+    /// The noise levels that the energy knows of. Everything here is then the energy at the smallest of them.
+    fn levels(&self) -> Option<&Levels> {
+        None
+    }
+
+    /// The energy at every level: over rows `[x, τ]` of `dim + 1` numbers, τ one of [`Levels::inputs`], with the same θ. A function to
+    /// train, no density.
+    fn on_levels(&self) -> Option<Box<dyn Architecture>> {
         None
     }
 

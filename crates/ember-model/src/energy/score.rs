@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 pub enum Pull<'a> {
     /// `½ |∇U|²`.
     Score,
-    /// `½ |ε − σ ∇U|²`: the noise is found again. `noise: [n, dim]`, `sigma: [n, 1]`.
+    /// `½ |ε − σ ∇U|²`: the noise is found again. `noise, sigma: [n, dim]`; where σ is 0 a coordinate has no part.
     Residual {
         /// ε.
         noise: &'a Tensor<2>,
@@ -18,7 +18,7 @@ pub enum Pull<'a> {
     Slices,
 }
 
-/// `(1/n) Σ_i [ pull_i − w Σ_s v_isᵀ ∇²U(x_i) v_is ]` over n rows.
+/// `(1/n) Σ_i [ pull_i − w Σ_s v_isᵀ ∇²U(x_i) v_is ]` over some of n rows.
 #[derive(Clone, Copy, Debug)]
 pub struct ScoreLoss<'a> {
     /// The first term.
@@ -27,6 +27,8 @@ pub struct ScoreLoss<'a> {
     pub directions: Option<&'a Tensor<2>>,
     /// w.
     pub weight: f64,
+    /// n.
+    pub of: usize,
 }
 
 /// A loss of the score and its gradient in θ.

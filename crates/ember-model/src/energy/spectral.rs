@@ -19,6 +19,7 @@
 use burn::tensor::Tensor;
 
 use super::chain::{Chain, ChainEnd, ChainState, is_on_gpu};
+use super::levels::Levels;
 use super::{Architecture, WeightedGrads};
 use crate::params::ParamSpec;
 use crate::precision::Precision;
@@ -90,6 +91,14 @@ impl Architecture for SpectralNorm {
 
     fn set_precision(&mut self, precision: Precision) {
         self.inner.set_precision(precision);
+    }
+
+    fn levels(&self) -> Option<&Levels> {
+        self.inner.levels()
+    }
+
+    fn on_levels(&self) -> Option<Box<dyn Architecture>> {
+        Some(Self::wrap(self.inner.on_levels()?, true))
     }
 
     fn energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Tensor<1> {

@@ -41,7 +41,7 @@ impl<C: EnergyTable> EnergyTable for Tilted<C> {
     /// Builds the architecture for samples of `shape`.
     ///
     /// # Errors
-    /// A base that is no flow, a tilt that is no network or has a confinement or base of its own, or as their own tables.
+    /// A base that is no flow, a tilt that is no network or has levels, a confinement or a base of its own, or as their own tables.
     fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
         let base = self.base.build(shape).map_err(|error| inside(BASE, error))?;
         if base.flow().is_none() {
@@ -59,6 +59,10 @@ impl<C: EnergyTable> EnergyTable for Tilted<C> {
         }
         if tilt.confinement().is_some() || tilt.has_gaussian_base() {
             let message = "the base confines already: leave `confinement` and `base` out of the tilt";
+            return Err(ModelError::invalid(TILT, message));
+        }
+        if tilt.levels().is_some() {
+            let message = "the base knows no noise levels: leave `levels` out of the tilt";
             return Err(ModelError::invalid(TILT, message));
         }
         Ok(Box::new(TiltedEnergy {

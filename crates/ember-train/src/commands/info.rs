@@ -21,6 +21,13 @@ pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
     let _ = writeln!(text, "{}: {kind}", args.path.display());
     let spec = subject.model.spec();
     let _ = writeln!(text, "energy      {} on samples of shape {}", spec.energy.kind(), spec.shape);
+    if let Some(levels) = subject.model.levels() {
+        let (count, [low, high]) = (levels.count(), levels.ends());
+        let _ = writeln!(
+            text,
+            "levels      {count} of noise, σ {low} to {high}; this is the energy at the smallest"
+        );
+    }
     let _ = writeln!(text, "parameters  {}", subject.model.param_count());
     for param in subject.model.params() {
         let _ = writeln!(text, "            {:<18} {:?}", param.name, param.shape);

@@ -1,6 +1,7 @@
 //! What a loss of the data alone asks of the other tables.
 
 use ember_model::Support;
+use ember_model::energy::levels::Levels;
 use ember_sampler::kernel::BadValue;
 
 use super::Config;
@@ -13,7 +14,8 @@ impl Config {
         let Some(loss) = self.objective.as_dyn().data_loss() else { return Ok(()) };
         let (kind, energy) = (self.objective.kind(), self.energy.kind());
         let shape = self.dataset.as_dyn().shape();
-        let derivatives = self.energy.build(shape).map_err(energy_error)?.jet_order();
+        let built = self.energy.build(shape).map_err(energy_error)?;
+        let derivatives = built.jet_order();
         if derivatives < loss.derivatives() {
             let message = match derivatives {
                 0 => format!(
@@ -28,8 +30,10 @@ impl Config {
             return fail("objective", "kind", message);
         }
         let batch = self.dataset.as_dyn().batch_size();
+        let levels = built.levels().map_or(&[][..], Levels::sigmas);
         loss.check_dim(shape.dim())
             .and_then(|()| loss.check_batch(batch))
+            .and_then(|()| loss.check_levels(levels))
             .or_else(|BadValue { key, message }| fail("objective", key, message))?;
         if self.energy_spec().support != Support::Unbounded {
             let message = format!(

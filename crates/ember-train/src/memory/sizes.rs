@@ -1,6 +1,7 @@
 //! What a run holds, from the sizes in its config.
 
 use ember_model::SampleShape;
+use ember_model::energy::levels::Levels;
 
 use super::{DEVICE_BYTES, Room};
 use crate::config::Config;
@@ -65,6 +66,8 @@ impl Sizes {
             false => 0,
         };
         let architecture = config.energy_spec().build();
+        let levels =
+            architecture.iter().find_map(|architecture| architecture.levels()).map_or(0, Levels::count);
         let params = architecture.iter().flat_map(|architecture| architecture.params());
         let moments = config.optimizer.as_dyn().moments();
         Self {
@@ -78,7 +81,7 @@ impl Sizes {
             test,
             row_bytes: if matches!(shape, SampleShape::Image(_)) { 1 } else { NUMBER as usize },
             batch: dataset.batch_size(),
-            copies_of_data: objective.data_loss().map_or(0, |loss| loss.copies()),
+            copies_of_data: objective.data_loss().map_or(0, |loss| loss.copies(levels)),
             widest: architecture.as_ref().map_or(0, |architecture| architecture.widest()),
             parameters: params.map(|param| param.len()).sum(),
             // θ, its gradient and the stepped θ

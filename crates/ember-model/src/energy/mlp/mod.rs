@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::activation::Activation;
 use super::chain::{Chain, ChainEnd, ChainState};
+use super::levelled::Levelled;
+use super::levels::LevelsTable;
 use super::line::{self, Line};
 use super::network::{
     check_confinement, check_hidden, confine, gaussian_draws, gaussian_log_z, init_layers,
@@ -33,7 +35,7 @@ use crate::shape::SampleShape;
 use cpu::Perceptron;
 use score::ScoreForm;
 
-/// `{ kind = "mlp", hidden, activation, spectral_norm, confinement }`.
+/// `{ kind = "mlp", hidden, activation, spectral_norm, confinement, levels }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mlp {
@@ -48,28 +50,46 @@ pub struct Mlp {
     /// `c` of the added `½ c |x|²`; 0 adds none.
     #[serde(default)]
     pub confinement: f64,
+    /// Noise levels that the energy knows of (`levels.rs`); it is then the energy at the smallest, and others are for objectives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<LevelsTable>,
 }
 
 impl EnergyTable for Mlp {
     /// Builds the architecture for samples of `shape`.
     ///
     /// # Errors
-    /// An empty or zero-width `hidden`, a negative or non-finite `confinement`.
+    /// An empty or zero-width `hidden`, a negative or non-finite `confinement`, levels that are none.
     fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
         check_hidden(&self.hidden)?;
         check_confinement(self.confinement)?;
-        let cpu = CpuForm::new(Perceptron {
-            shapes: perceptron_shapes(shape.dim(), &self.hidden, 1),
-            activation: self.activation,
-            confinement: self.confinement as f32,
-        });
-        let (score, config) = (ScoreForm::new(&cpu), self.clone());
-        let energy = MlpEnergy { dim: shape.dim(), cpu, score, config, precision: Precision::F32 };
-        Ok(SpectralNorm::wrap(Box::new(energy), self.spectral_norm))
+        let energy = self.on(shape.dim());
+        let energy: Box<dyn Architecture> = match &self.levels {
+            None => Box::new(energy),
+            Some(levels) => {
+                let levels = levels.resolve()?;
+                let free = Self { confinement: 0.0, ..self.clone() };
+                Box::new(Levelled::new(energy, free.on(shape.dim() + 1), levels))
+            }
+        };
+        Ok(SpectralNorm::wrap(energy, self.spectral_norm))
     }
 
     fn has_precisions(&self) -> bool {
         true
+    }
+}
+
+impl Mlp {
+    /// The network on `dim` inputs.
+    fn on(&self, dim: usize) -> MlpEnergy {
+        let cpu = CpuForm::new(Perceptron {
+            shapes: perceptron_shapes(dim, &self.hidden, 1),
+            activation: self.activation,
+            confinement: self.confinement as f32,
+        });
+        let score = ScoreForm::new(&cpu);
+        MlpEnergy { dim, cpu, score, config: self.clone(), precision: Precision::F32 }
     }
 }
 

@@ -123,12 +123,12 @@ impl ScoreForm {
         };
         let [noise, sigma, directions] = [numbers(&noise)?, numbers(&sigma)?, numbers(&directions)?];
         let slices = directions.len() / (n * dim);
-        let terms = Terms { pull: loss.pull, slices, weight: loss.weight, share: 1.0 / n as f64 };
+        let terms = Terms { pull: loss.pull, slices, weight: loss.weight, share: 1.0 / loss.of as f64 };
         let mut parts = Vec::with_capacity(n.div_ceil(BLOCK));
         for start in (0..n).step_by(BLOCK) {
             let rows = start..(start + BLOCK).min(n);
             let x = of_rows(x, dim, &rows);
-            let (noise, sigma) = (of_rows(noise, dim, &rows), of_rows(sigma, 1, &rows));
+            let (noise, sigma) = (of_rows(noise, dim, &rows), of_rows(sigma, dim, &rows));
             parts.push(Part {
                 x,
                 noise,
@@ -304,8 +304,8 @@ impl Work {
                     }
                 }
                 Pull::Residual { .. } => {
-                    let sigma = part.sigma[row];
-                    for ((j, u), noise) in u.iter_mut().enumerate().zip(&part.noise[at]) {
+                    let noise = part.noise[at.clone()].iter().zip(&part.sigma[at]);
+                    for ((j, u), (noise, sigma)) in u.iter_mut().enumerate().zip(noise) {
                         let residual = noise - sigma * force(j);
                         loss += 0.5 * f64::from(residual) * f64::from(residual);
                         *u = -sigma * residual * share;

@@ -36,6 +36,7 @@ fn example(kind: &str) -> Option<String> {
         "energy_discrepancy" => (format!("{MLP}{ULA}"), "t = 0.5\nsamples = 4\n"),
         "noise_contrastive" => (format!("{MLP}{ULA}"), "ratio = 2.0\n"),
         "conditional_nce" => (format!("{MLP}{ULA}"), "sigma = 1.0\nsamples = 4\n"),
+        "diff_clf" => (format!("{MLP}levels = [0.5, 1.0, 2.0]\n{ULA}"), ""),
         _ => return None,
     };
     Some(format!(

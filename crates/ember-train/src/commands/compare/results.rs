@@ -1,5 +1,6 @@
 //! What the runs of a comparison found, by one yardstick, and means over the seeds.
 
+use ember_model::energy::levels::Levels;
 use ember_sampler::statistics::Estimate;
 use ember_sampler::{Kernel, WeightRule};
 use serde::Serialize;
@@ -168,8 +169,10 @@ fn evaluations(config: &Config) -> u64 {
     let batch = dataset.batch_size() as u64;
     // Walkers have no part in a loss of the data alone.
     if let Some(loss) = objective.data_loss() {
+        let built = config.energy_spec().build();
+        let levels = built.ok().and_then(|energy| energy.levels().map(Levels::count)).unwrap_or(0);
         let rows = config.steps.saturating_mul(batch);
-        return rows.saturating_mul(loss.evaluations(dataset.shape().dim()));
+        return rows.saturating_mul(loss.evaluations(dataset.shape().dim(), levels));
     }
     let moved = match objective.has_negative_phase() {
         true => config.walkers.moved_per_update.unwrap_or(config.walkers.count) as u64,

@@ -66,11 +66,11 @@ impl Objective for ConditionalNce {
 }
 
 impl DataLoss for ConditionalNce {
-    fn evaluations(&self, _dim: usize) -> u64 {
+    fn evaluations(&self, _dim: usize, _levels: usize) -> u64 {
         1 + self.samples as u64
     }
 
-    fn copies(&self) -> usize {
+    fn copies(&self, _levels: usize) -> usize {
         self.samples
     }
 

@@ -22,11 +22,11 @@ pub trait DataLoss: Debug {
         0
     }
 
-    /// Passes of the energy that one row of data takes: of U with a gradient, or along a line.
-    fn evaluations(&self, dim: usize) -> u64;
+    /// Passes of an energy with so many noise levels that one row of data takes: of U with a gradient, or along a line.
+    fn evaluations(&self, dim: usize, levels: usize) -> u64;
 
     /// Rows that it holds at one time for each row of a batch: its noise.
-    fn copies(&self) -> usize {
+    fn copies(&self, _levels: usize) -> usize {
         1
     }
 
@@ -70,14 +70,23 @@ pub trait DataLoss: Debug {
         None
     }
 
-    /// Numbers of its own that are trained beside θ, such as an estimate of log Z. The trainer keeps, steps, saves and restores them.
-    fn own_numbers(&self) -> usize {
+    /// Checks that it goes together with the noise levels that the energy knows of, ascending; none of most energies.
+    ///
+    /// # Errors
+    /// The key to change.
+    fn check_levels(&self, _levels: &[f64]) -> Result<(), BadValue> {
+        Ok(())
+    }
+
+    /// Numbers of its own that are trained beside θ, such as an estimate of log Z, beside an energy with so many noise levels. The trainer
+    /// keeps, steps, saves and restores them.
+    fn own_numbers(&self, _levels: usize) -> usize {
         0
     }
 
     /// Where they start, one value each. `stream` is that of the first update: take a lane that the gradient does not use.
-    fn own_start(&self, _model: &EnergyModel, _stream: Stream) -> Vec<f32> {
-        vec![0.0; self.own_numbers()]
+    fn own_start(&self, model: &EnergyModel, _stream: Stream) -> Vec<f32> {
+        vec![0.0; self.own_numbers(model.level_count())]
     }
 
     /// Their learning rate is that of `[optimizer]` times this.
@@ -140,9 +149,13 @@ pub struct LossGradient {
 }
 
 impl LossGradient {
-    fn plus(self, other: Self) -> Self {
+    /// The sum. Own numbers that only one has a part in keep that part.
+    pub(super) fn plus(self, other: Self) -> Self {
         let grads = self.grads.into_iter().zip(other.grads).map(|(a, b)| a + b).collect();
-        let own = self.own.zip(other.own).map(|(a, b)| a + b);
+        let own = match (self.own, other.own) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        };
         Self { grads, own, loss: self.loss + other.loss }
     }
 }
@@ -181,4 +194,25 @@ pub(super) fn rows_of(tensor: &Tensor<2>, range: &Range<usize>) -> Tensor<2> {
 /// Sums of the rows. `[n, k]` → `[n]`.
 pub(super) fn rowwise(x: Tensor<2>) -> Tensor<1> {
     x.sum_dim(1).squeeze_dim::<1>(1)
+}
+
+/// The model's jet.
+///
+/// # Errors
+/// An energy without one.
+pub(super) fn along(model: &EnergyModel, x: Tensor<2>, v: Tensor<2>) -> Result<[Tensor<1>; 3], Error> {
+    let kind = model.spec().energy.kind();
+    model.jet(x, v).ok_or_else(|| Error::usage(format!("a {kind} has no derivatives along lines")))
+}
+
+/// A loss that is a function on the tape, with its gradient.
+///
+/// # Errors
+/// That of `loss`.
+pub(super) fn differentiated(
+    model: &EnergyModel,
+    loss: impl FnOnce(&EnergyModel) -> Result<Tensor<1>, Error>,
+) -> Result<LossGradient, Error> {
+    let (grads, loss) = model.differentiated(loss)?;
+    Ok(LossGradient { grads, own: None, loss })
 }

@@ -78,11 +78,11 @@ impl Objective for EnergyDiscrepancy {
 }
 
 impl DataLoss for EnergyDiscrepancy {
-    fn evaluations(&self, _dim: usize) -> u64 {
+    fn evaluations(&self, _dim: usize, _levels: usize) -> u64 {
         1 + self.samples as u64
     }
 
-    fn copies(&self) -> usize {
+    fn copies(&self, _levels: usize) -> usize {
         self.samples
     }
 

@@ -4,6 +4,8 @@ mod assisted;
 mod conditional_nce;
 mod contrastive_divergence;
 mod data_loss;
+mod denoising;
+mod diff_clf;
 mod energy_discrepancy;
 mod flow_assisted;
 mod jarzynski;
@@ -26,6 +28,8 @@ pub use assisted::{Assisted, Fit};
 pub use conditional_nce::ConditionalNce;
 pub use contrastive_divergence::ContrastiveDivergence;
 pub use data_loss::{DataLoss, Given, LossGradient, NoiseFlow};
+pub use denoising::Sigma;
+pub use diff_clf::DiffClf;
 pub use energy_discrepancy::EnergyDiscrepancy;
 pub use flow_assisted::FlowAssisted;
 pub use jarzynski::Jarzynski;
@@ -33,7 +37,7 @@ pub use maximum_likelihood::MaximumLikelihood;
 pub use noise_contrastive::{NoiseContrastive, NoiseKind};
 pub use persistent_cd::PersistentCd;
 pub use replay_cd::ReplayCd;
-pub use score_matching::{ScoreMatching, Sigma};
+pub use score_matching::ScoreMatching;
 
 /// The Langevin steps of one update.
 #[derive(Clone, Copy, Debug)]
@@ -171,4 +175,6 @@ objectives! {
     NoiseContrastive(NoiseContrastive) = "noise_contrastive",
     /// Data against their perturbations, one by one.
     ConditionalNce(ConditionalNce) = "conditional_nce",
+    /// The data's score at every noise level, and a classifier of levels.
+    DiffClf(DiffClf) = "diff_clf",
 }

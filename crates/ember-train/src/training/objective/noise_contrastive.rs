@@ -125,11 +125,11 @@ impl Objective for NoiseContrastive {
 }
 
 impl DataLoss for NoiseContrastive {
-    fn evaluations(&self, _dim: usize) -> u64 {
+    fn evaluations(&self, _dim: usize, _levels: usize) -> u64 {
         1 + self.ratio.ceil() as u64
     }
 
-    fn copies(&self) -> usize {
+    fn copies(&self, _levels: usize) -> usize {
         1 + self.ratio.ceil() as usize
     }
 
@@ -144,7 +144,7 @@ impl DataLoss for NoiseContrastive {
         }
     }
 
-    fn own_numbers(&self) -> usize {
+    fn own_numbers(&self, _levels: usize) -> usize {
         1
     }
 
@@ -200,16 +200,16 @@ struct Contrast {
 }
 
 impl DataLoss for Contrast {
-    fn evaluations(&self, dim: usize) -> u64 {
-        self.objective.evaluations(dim)
+    fn evaluations(&self, dim: usize, levels: usize) -> u64 {
+        self.objective.evaluations(dim, levels)
     }
 
-    fn copies(&self) -> usize {
-        self.objective.copies()
+    fn copies(&self, levels: usize) -> usize {
+        self.objective.copies(levels)
     }
 
-    fn own_numbers(&self) -> usize {
-        self.objective.own_numbers()
+    fn own_numbers(&self, levels: usize) -> usize {
+        self.objective.own_numbers(levels)
     }
 
     fn own_learning_rate_scale(&self) -> f64 {
@@ -240,7 +240,7 @@ impl DataLoss for Contrast {
         // G = −h, h = U + log p_n + c + log ν
         let shift = c.add_scalar((draws as f64 / n as f64).ln());
         let (noise, log_noise) = self.noise.sample(draws, stream.lane(NOISE_LANE));
-        in_slices(model, [n, d], self.copies(), |rows| {
+        in_slices(model, [n, d], self.copies(0), |rows| {
             let x = rows_of(batch, &rows);
             let h = model.energy(x.clone()) + self.noise.log_prob(x.clone()) + shift.clone();
             let of_data = activation::sigmoid(h.clone()).div_scalar(n as f64);

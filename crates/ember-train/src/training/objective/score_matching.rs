@@ -10,25 +10,27 @@
 //! A perceptron on the CPU has its own passes off the tape (`EnergyModel::score_grads`), five to ten times faster. Gradients in θ are exact: a square of a gradient g enters as `gᵀ∇U` with g constant, since `∂_θ ½ |∇U|² = gᵀ ∂_θ∇U`.
 //!
 //! The minimiser of the first two is the data's law, that of `denoising` the data's law with noise of variance σ² on it. With a list of
-//! sigmas each row takes one of them at random, at weight σ² (in the formula already); one energy then serves them all, so that its
-//! minimiser is no single law.
+//! sigmas each row takes one of them at random, at weight σ² (in the formula already). An energy with `levels` is told which, and learns the
+//! law of each; its levels are the sigmas. Any other serves them all at once, so that its minimiser is no single law.
 //!
 //! Fails without a warning on the masses of modes far apart: between them there are no data to compare the scores, and the loss does not
 //! depend on the masses (`configs/toy1d_score_matching.toml`). A network with kinks has no second derivative to match: `implicit` and
 //! `sliced` refuse it. The walkers follow the model by the run's kernel, without weights and without a part in the gradient; an
 //! energy that nothing confines may let them escape.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
+use ember_model::energy::levels::Levels;
 use ember_model::energy::score::{Pull, ScoreLoss};
 use ember_model::random::Stream;
 use ember_model::reduce::sum;
 use ember_model::{Energy, EnergyModel};
-use ember_sampler::device::{standard_normal, uniform};
+use ember_sampler::device::uniform;
 use ember_sampler::kernel::BadValue;
 use serde::{Deserialize, Serialize};
 
 use super::Objective;
-use super::data_loss::{DataLoss, LossGradient, in_slices, rows_of, rowwise};
+use super::data_loss::{DataLoss, LossGradient, along, differentiated, in_slices, rows_of};
+use super::denoising::{Noisy, Sigma};
 use crate::error::Error;
 
 /// Coordinates that the implicit form goes along one by one, at most.
@@ -36,10 +38,10 @@ const MOST_DIRECTIONS: usize = 64;
 /// Slices of a row, at most.
 const MOST_SLICES: usize = 1_024;
 
-/// Lanes of the objective's stream: noise, random signs, the choice of σ.
-const NOISE_LANE: u32 = 0;
+/// Lane of the objective's stream for random signs; `denoising.rs` has the others.
 const SIGN_LANE: u32 = 1;
-const LADDER_LANE: u32 = 2;
+/// Relative rounding that a level may have been written with.
+const WRITTEN: f64 = 1e-6;
 
 /// `{ kind = "score_matching", form }` and the keys of that form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,39 +60,10 @@ pub enum ScoreMatching {
     },
     /// The noise that was added is found again.
     Denoising {
-        /// The noise's standard deviation, or a ladder of them.
-        sigma: Sigma,
+        /// The noise's standard deviation, or a ladder of them; the energy's levels unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sigma: Option<Sigma>,
     },
-}
-
-/// One standard deviation of noise, or a ladder.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a number > 0, or a list of such numbers")]
-pub enum Sigma {
-    /// The same for every row.
-    One(f64),
-    /// One of these for each row, at random.
-    Ladder(Vec<f64>),
-}
-
-impl Sigma {
-    fn values(&self) -> &[f64] {
-        match self {
-            Self::One(sigma) => std::slice::from_ref(sigma),
-            Self::Ladder(sigmas) => sigmas,
-        }
-    }
-
-    /// σ of each row, `[n, 1]`.
-    fn of_rows(&self, batch: &Tensor<2>, stream: Stream) -> Tensor<2> {
-        let ([n, _], values, device) = (batch.dims(), self.values(), batch.device());
-        if let [sigma] = values {
-            return Tensor::full([n, 1], *sigma, &device);
-        }
-        let chosen = stream.categorical(n, &vec![1.0; values.len()]);
-        let sigmas: Vec<f32> = chosen.into_iter().map(|k| values[k as usize] as f32).collect();
-        Tensor::from_data(TensorData::new(sigmas, [n, 1]), &device)
-    }
 }
 
 fn one() -> usize {
@@ -117,7 +90,8 @@ impl Objective for ScoreMatching {
             Self::Sliced { slices, .. } => {
                 Err(BadValue::new("slices", format!("found {slices}, expected 1 to {MOST_SLICES}")))
             }
-            Self::Denoising { sigma } => {
+            Self::Denoising { sigma: None } => Ok(()),
+            Self::Denoising { sigma: Some(sigma) } => {
                 if sigma.values().is_empty() {
                     return Err(BadValue::new("sigma", "found an empty list, expected at least one number"));
                 }
@@ -134,7 +108,7 @@ impl Objective for ScoreMatching {
 }
 
 impl DataLoss for ScoreMatching {
-    fn evaluations(&self, dim: usize) -> u64 {
+    fn evaluations(&self, dim: usize, _levels: usize) -> u64 {
         match self {
             Self::Implicit {} => dim as u64,
             Self::Sliced { slices, .. } => *slices as u64 + 1,
@@ -149,7 +123,7 @@ impl DataLoss for ScoreMatching {
         }
     }
 
-    fn copies(&self) -> usize {
+    fn copies(&self, _levels: usize) -> usize {
         match self {
             Self::Implicit {} => 0,
             Self::Sliced { slices, .. } => *slices,
@@ -168,6 +142,21 @@ impl DataLoss for ScoreMatching {
         Err(BadValue::new("form", message))
     }
 
+    fn check_levels(&self, levels: &[f64]) -> Result<(), BadValue> {
+        let Self::Denoising { sigma } = self else { return Ok(()) };
+        let Some(sigma) = sigma else {
+            let message = "missing: the noise's standard deviation, or give the energy `levels`";
+            return if levels.is_empty() { Err(BadValue::new("sigma", message)) } else { Ok(()) };
+        };
+        let sigmas = sigma.values();
+        let same = |(a, b): (&f64, &f64)| (a - b).abs() <= WRITTEN * b;
+        if levels.is_empty() || (sigmas.len() == levels.len() && sigmas.iter().zip(levels).all(same)) {
+            return Ok(());
+        }
+        let message = format!("found {sigmas:?}, but the energy's levels are {levels:?}: leave it out");
+        Err(BadValue::new("sigma", message))
+    }
+
     fn gradient(
         &self,
         model: &EnergyModel,
@@ -181,8 +170,10 @@ impl DataLoss for ScoreMatching {
                 sliced(model, batch, *slices, *variance_reduced, stream.lane(SIGN_LANE))
             }
             Self::Denoising { sigma } => {
-                let sigmas = sigma.of_rows(batch, stream.lane(LADDER_LANE));
-                denoising(model, batch, &sigmas, stream.lane(NOISE_LANE))
+                let known = model.levels().map(Levels::sigmas);
+                let sigmas = known.or(sigma.as_ref().map(Sigma::values)).unwrap_or_default();
+                let noisy = Noisy::new(model, batch, sigmas, stream);
+                in_slices(model, batch.dims(), 1, |rows| noisy.score(&rows))
             }
         }
     }
@@ -193,7 +184,7 @@ fn implicit(model: &EnergyModel, batch: &Tensor<2>) -> Result<LossGradient, Erro
     let ([n, d], device) = (batch.dims(), batch.device());
     let unit = Tensor::<2>::eye(d, &device);
     let directions = unit.clone().reshape([1, d, d]).expand([n, d, d]).reshape([n * d, d]);
-    let loss = ScoreLoss { pull: Pull::Score, directions: Some(&directions), weight: 1.0 };
+    let loss = ScoreLoss { pull: Pull::Score, directions: Some(&directions), weight: 1.0, of: n };
     if let Some(found) = model.score_grads(batch, &loss) {
         return Ok(found.into());
     }
@@ -222,7 +213,7 @@ fn sliced(
     // Signs: ±1 with probability ½ each.
     let signs = coins.lower_elem(0.5).float().mul_scalar(2.0).sub_scalar(1.0);
     let pull = if variance_reduced { Pull::Score } else { Pull::Slices };
-    let loss = ScoreLoss { pull, directions: Some(&signs), weight: 1.0 / slices as f64 };
+    let loss = ScoreLoss { pull, directions: Some(&signs), weight: 1.0 / slices as f64, of: n };
     if let Some(found) = model.score_grads(batch, &loss) {
         return Ok(found.into());
     }
@@ -244,47 +235,8 @@ fn sliced(
     })
 }
 
-/// `(1/n) Σ ½ |r|²`, `r = ε − σ ∇U(x + σε)`. `sigmas: [n, 1]`.
-fn denoising(
-    model: &EnergyModel,
-    batch: &Tensor<2>,
-    sigmas: &Tensor<2>,
-    stream: Stream,
-) -> Result<LossGradient, Error> {
-    let [n, d] = batch.dims();
-    let noise = standard_normal([n, d], stream, &batch.device());
-    let pull = Pull::Residual { noise: &noise, sigma: sigmas };
-    let noisy = batch.clone() + noise.clone() * sigmas.clone();
-    if let Some(found) = model.score_grads(&noisy, &ScoreLoss { pull, directions: None, weight: 0.0 }) {
-        return Ok(found.into());
-    }
-    in_slices(model, [n, d], 1, |rows| {
-        let [x, noise, sigma] = [&noisy, &noise, sigmas].map(|tensor| rows_of(tensor, &rows));
-        let residual = noise - model.energy_and_grad(x.clone()).1 * sigma.clone();
-        let value = rowwise(residual.clone() * residual.clone()).mul_scalar(0.5);
-        differentiated(model, |taped| {
-            // ∂_θ ½ |r|² = −σ rᵀ ∂_θ∇U
-            let [_, pull, _] = along(taped, x, (residual * sigma).neg())?;
-            Ok(sum(pull.clone() - pull.detach() + value).div_scalar(n as f64))
-        })
-    })
-}
-
 /// Each row `copies` times in a row. `[n, d]` → `[n·copies, d]`.
 fn copied(x: &Tensor<2>, copies: usize) -> Tensor<2> {
     let [n, d] = x.dims();
     x.clone().reshape([n, 1, d]).expand([n, copies, d]).reshape([n * copies, d])
-}
-
-fn along(model: &EnergyModel, x: Tensor<2>, v: Tensor<2>) -> Result<[Tensor<1>; 3], Error> {
-    let kind = model.spec().energy.kind();
-    model.jet(x, v).ok_or_else(|| Error::usage(format!("a {kind} has no derivatives along lines")))
-}
-
-fn differentiated(
-    model: &EnergyModel,
-    loss: impl FnOnce(&EnergyModel) -> Result<Tensor<1>, Error>,
-) -> Result<LossGradient, Error> {
-    let (grads, loss) = model.differentiated(loss)?;
-    Ok(LossGradient { grads, own: None, loss })
 }

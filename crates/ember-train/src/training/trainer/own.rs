@@ -62,7 +62,7 @@ impl Trainer {
     /// A start that is not finite.
     pub(super) fn start_own(&mut self) -> Result<(), Error> {
         let Some(loss) = self.data_loss() else { return Ok(()) };
-        let expected = loss.own_numbers();
+        let expected = loss.own_numbers(self.model.level_count());
         if expected == 0 {
             return Ok(());
         }
@@ -85,7 +85,7 @@ impl Trainer {
     /// # Errors
     /// A checkpoint that has none where they are needed, or another count of them.
     pub(crate) fn load_own(&mut self, checkpoint: &Checkpoint, origin: &Path) -> Result<(), Error> {
-        let expected = self.data_loss().map_or(0, |loss| loss.own_numbers());
+        let expected = self.data_loss().map_or(0, |loss| loss.own_numbers(self.model.level_count()));
         let found = own_numbers(checkpoint);
         let kind = self.config.objective.kind();
         if found.len() != expected {
