@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::cli::InfoArgs;
+use crate::config::short;
 use crate::error::Error;
 use crate::store::checkpoint::Source;
 use crate::{device, logging, store::metrics, store::opened};
@@ -21,6 +22,9 @@ pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
     let _ = writeln!(text, "{}: {kind}", args.path.display());
     let spec = subject.model.spec();
     let _ = writeln!(text, "energy      {} on samples of shape {}", spec.energy.kind(), spec.shape);
+    if spec.temperature != 1.0 {
+        let _ = writeln!(text, "temperature {}: the model is e^(−U/T)", short(spec.temperature));
+    }
     let _ = writeln!(text, "parameters  {}", subject.model.param_count());
     for param in subject.model.params() {
         let _ = writeln!(text, "            {:<18} {:?}", param.name, param.shape);

@@ -11,7 +11,7 @@ use ember_sampler::kernel::BadValue;
 use crate::error::Error;
 
 /// The most numbers in a layer's output, or in the rows, that are differentiated together: 16 MiB.
-const TOGETHER: usize = 1 << 22;
+pub(super) const TOGETHER: usize = 1 << 22;
 
 /// What an objective of the data alone minimises.
 pub trait DataLoss: Debug {
@@ -88,4 +88,25 @@ pub(super) fn rows_of(tensor: &Tensor<2>, range: &Range<usize>) -> Tensor<2> {
 /// Sums of the rows. `[n, k]` → `[n]`.
 pub(super) fn rowwise(x: Tensor<2>) -> Tensor<1> {
     x.sum_dim(1).squeeze_dim::<1>(1)
+}
+
+/// `U`, `vᵀ∇U` and `vᵀHv` along lines, `[rows]` each, differentiable in θ.
+///
+/// # Errors
+/// An energy that has none.
+pub(super) fn along(model: &EnergyModel, x: Tensor<2>, v: Tensor<2>) -> Result<[Tensor<1>; 3], Error> {
+    let kind = model.spec().energy.kind();
+    model.jet(x, v).ok_or_else(|| Error::usage(format!("a {kind} has no derivatives along lines")))
+}
+
+/// The gradient in θ of a loss that is made of the model on the tape.
+///
+/// # Errors
+/// That of `loss`.
+pub(super) fn differentiated(
+    model: &EnergyModel,
+    loss: impl FnOnce(&EnergyModel) -> Result<Tensor<1>, Error>,
+) -> Result<LossGradient, Error> {
+    let (grads, loss) = model.differentiated(loss)?;
+    Ok(LossGradient { grads, loss })
 }

@@ -27,7 +27,7 @@ use ember_sampler::kernel::BadValue;
 use serde::{Deserialize, Serialize};
 
 use super::Objective;
-use super::data_loss::{DataLoss, LossGradient, in_slices, rows_of, rowwise};
+use super::data_loss::{DataLoss, LossGradient, along, differentiated, in_slices, rows_of, rowwise};
 use crate::error::Error;
 
 /// Coordinates that the implicit form goes along one by one, at most.
@@ -258,17 +258,4 @@ fn denoising(
 fn copied(x: &Tensor<2>, copies: usize) -> Tensor<2> {
     let [n, d] = x.dims();
     x.clone().reshape([n, 1, d]).expand([n, copies, d]).reshape([n * copies, d])
-}
-
-fn along(model: &EnergyModel, x: Tensor<2>, v: Tensor<2>) -> Result<[Tensor<1>; 3], Error> {
-    let kind = model.spec().energy.kind();
-    model.jet(x, v).ok_or_else(|| Error::usage(format!("a {kind} has no derivatives along lines")))
-}
-
-fn differentiated(
-    model: &EnergyModel,
-    loss: impl FnOnce(&EnergyModel) -> Result<Tensor<1>, Error>,
-) -> Result<LossGradient, Error> {
-    let (grads, loss) = model.differentiated(loss)?;
-    Ok(LossGradient { grads, loss })
 }
