@@ -7,10 +7,11 @@
 //!
 //! `log f ← log f + κ clamp(½ log(ℓ* (η_k/η_0)² / ℓ), −5, 1)`, `ℓ* = −log target_ess`, κ = .1,
 //!
-//! f the factor on the schedule's learning rate η_k; it is within 10^±4. The increments of one update are the signal, not the ess of the
+//! f the factor on the schedule's learning rate η_k; it is within 10^±3. The increments of one update are the signal, not the ess of the
 //! accumulated weights: that one has a memory of all updates since the last resampling, jumps at it, and says nothing of the last step. A
-//! target that stays keeps θ in motion by as much however near it is to the data; a schedule that falls takes the target's spread down
-//! with it, and so do rollbacks.
+//! target that stays keeps θ in motion by as much however near it is to the data, and plain SGD, whose steps get shorter there, is driven to
+//! the edge of its stability. So take it with a schedule that falls: the schedule takes the target's spread down with it, and so do
+//! rollbacks.
 //!
 //! **`optimizer.max_weight_change`** is the hard bound: a step of a larger s is shortened to it.
 //!
@@ -30,7 +31,7 @@ const GAIN: f64 = 0.1;
 /// What one update may change, in units of κ: a bad step is answered faster than a good one.
 const CHANGE: [f64; 2] = [-5.0, 1.0];
 /// What f may become.
-const RANGE: [f64; 2] = [1e-4, 1e4];
+const RANGE: [f64; 2] = [1e-3, 1e3];
 
 /// An update's end, and what became of its step.
 pub(super) struct Paced {
