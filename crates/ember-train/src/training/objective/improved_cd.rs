@@ -13,6 +13,10 @@
 //! sample was, or 0.) Kozachenko and Leonenko (1987): the entropy is `d H` and a constant, so that `a = 1`, `b = d` is the KL divergence itself;
 //! the paper has a = 1, b = .3.
 //!
+//! The sign is the published one: it draws the walkers' law to the model. The derivative of `KL(p_data ‖ ρ) − KL(q ‖ ρ)` itself has the term with
+//! a minus (Hinton 2002). At q = ρ its expectation is 0 for `b = d a`; with less entropy it deepens the wells that the walkers are in, and
+//! makes masses worse (`compare/improved_cd.toml`).
+//!
 //! Biased as `replay_cd` is: a step follows θ, not the chain. ULA only, neither clipped nor reflected, and energies with jets. In one
 //! and two dimensions the push from a neighbour, b/r, has no finite variance: take `optimizer.clip_norm`, as the paper does.
 //! At a temperature T all of this is of `V = U/T`: a paper's λ is λT here, its b is b/T; a stays.
