@@ -160,6 +160,18 @@ fn the_entropy_is_that_of_the_law() {
         let bias = if d == 3 { 0.03 } else { 0.0 };
         assert_within_se(mean, exact, se + bias / 4.0, four_se(repeats as usize));
     }
+    // Its gradient in x is −∇log q/d = x/d in the mean, so that E[grad · x] = 1, but for a neighbour's distance; it has a variance from three
+    // dimensions on.
+    let pulls: Vec<f64> = (0..repeats)
+        .map(|lane| {
+            let x = rows(&normals([n, 3], lane), [n, 3], &cpu());
+            let grad = nearest(&x, 0, &x, &(1..=m).collect::<Vec<_>>()).1;
+            f64::from(download((grad * x).sum())[0]) / n as f64
+        })
+        .collect();
+    let (mean, se) = mean_se(&pulls);
+    println!("pull {mean:.4} ± {se:.4}");
+    assert_within_se(mean, 1.0, se + 0.1 / 4.0, four_se(repeats as usize));
     let x = rows(&normals([n, 2], 0), [n, 2], &cpu());
     let (logs, grads) = nearest(&x, 0, &x, &[0, 1, 2, 3]);
     assert!(download(logs).iter().all(|&log| log == f32::NEG_INFINITY));
