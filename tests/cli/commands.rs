@@ -200,6 +200,27 @@ fn a_flow_trained_on_data_alone_is_judged_and_drawn() {
     assert!(!scratch.path("no").exists());
 }
 
+/// A temperature is said where a run starts, in a paper's notation too, and by `info` of whatever holds a model; at 1 nobody speaks of it.
+#[test]
+fn a_temperature_is_said() {
+    let scratch = Scratch::new(MLP);
+    for (out, temperature) in [("warm", "0.5"), ("plain", "1.0")] {
+        let set = format!("kernel.temperature={temperature}");
+        let args = ["train", "toy.toml", "--out", out, "--set", &set, "--steps", "2", "--device", "flex"];
+        let output = scratch.ember(&args);
+        let said = stderr(&output);
+        assert!(output.status.success(), "{said}");
+        let line =
+            "kernel.temperature is 0.5: the model is e^(−U/T); its Langevin steps are x − 0.2 ∇U + 0.4472 ξ";
+        assert_eq!(said.contains(line), out == "warm", "{said}");
+        let file = format!("{out}.safetensors");
+        scratch.ok(&["export", out, "--out", &file]);
+        for path in [out, &file] {
+            assert_eq!(scratch.ok(&["info", path]).contains("temperature 0.5"), out == "warm");
+        }
+    }
+}
+
 /// A weight file names no kernel, but the support of its model: samples stay on the cube while they move.
 #[test]
 fn samples_of_a_model_on_a_cube_stay_on_it() {

@@ -13,7 +13,16 @@ fn assert_same_run(scratch: &Scratch, run: &str, steps: u64) {
 
 #[test]
 fn a_resumed_run_equals_one_never_interrupted() {
-    for (config, half, steps) in [(TOY, "30", "60"), (MLP, "10", "20"), (FLOW, "7", "20")] {
+    // A learning rate that follows the ess, and a loss of the walkers' last step.
+    let target = TOY.replace("learning_rate = 0.02", "learning_rate = 0.02\ntarget_ess = 0.98");
+    let improved = MLP.replace("mala", "ula").replace("jarzynski", "improved_cd");
+    for (config, half, steps) in [
+        (TOY, "30", "60"),
+        (MLP, "10", "20"),
+        (FLOW, "7", "20"),
+        (&target, "30", "60"),
+        (&improved, "7", "20"),
+    ] {
         let scratch = Scratch::new(config);
         scratch.ok(&["train", "toy.toml", "--out", "whole", "--device", "flex"]);
         scratch.ok(&["train", "toy.toml", "--out", "parts", "--device", "flex", "--steps", half]);

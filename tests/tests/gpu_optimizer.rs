@@ -33,8 +33,8 @@ fn on(device: &burn::tensor::Device, grads: Vec<Vec<f32>>) -> Vec<Tensor<1>> {
 }
 
 fn sgd(clip_norm: Option<f64>) -> OptimizerConfig {
-    let (schedule, max_weight_change, ema) = (None, None, None);
-    OptimizerConfig::Sgd(Sgd { learning_rate: 0.01, clip_norm, schedule, max_weight_change, ema })
+    let (schedule, target_ess, max_weight_change, ema) = (None, None, None, None);
+    OptimizerConfig::Sgd(Sgd { learning_rate: 0.01, clip_norm, schedule, target_ess, max_weight_change, ema })
 }
 
 fn adam(clip_norm: Option<f64>) -> OptimizerConfig {

@@ -60,7 +60,7 @@ pub enum Purpose {
     DataNoise = 9,
     /// Global moves proposed by a flow.
     Proposal = 10,
-    /// Perturbations of the data and directions in an objective of the data alone.
+    /// Perturbations, directions and choices in an objective's own loss.
     Perturbation = 11,
     /// Walkers that begin anew.
     Restart = 12,

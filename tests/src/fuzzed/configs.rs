@@ -130,6 +130,8 @@ pub(super) const WORDS: &[&str] = &[
     "end = ",
     "ema = ",
     "max_weight_change = ",
+    "target_ess = ",
+    "paper = { step = ",
     "repeats = ",
     "every = ",
     "walkers = ",

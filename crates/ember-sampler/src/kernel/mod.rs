@@ -55,6 +55,8 @@ pub struct StepInfo {
     pub global_accept_rate: Option<Tensor<1>>,
     /// The evaluation at the walkers' new positions, where the energy kept it and every walker moved.
     pub pass: Option<Arc<dyn Pass>>,
+    /// Where the walkers stood before the last step, `[walkers, dim]`, where an objective asks for it.
+    pub before: Option<Tensor<2>>,
 }
 
 /// A value of a kernel's table that cannot be.

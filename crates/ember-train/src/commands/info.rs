@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::cli::InfoArgs;
+use crate::config::short;
 use crate::error::Error;
 use crate::store::checkpoint::Source;
 use crate::{device, logging, store::metrics, store::opened};
@@ -27,6 +28,9 @@ pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
             text,
             "levels      {count} of noise, σ {low} to {high}; this is the energy at the smallest"
         );
+    }
+    if spec.temperature != 1.0 {
+        let _ = writeln!(text, "temperature {}: the model is e^(−U/T)", short(spec.temperature));
     }
     let _ = writeln!(text, "parameters  {}", subject.model.param_count());
     for param in subject.model.params() {

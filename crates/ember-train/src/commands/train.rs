@@ -29,6 +29,9 @@ pub(super) fn run(args: &TrainArgs) -> Result<(), Error> {
     let sources = trainer.config.dataset.as_dyn().sources()?;
     let _lock = create(&dir, &mut trainer, &selected.label)?;
     tracing::info!(run = %dir.display(), device = %selected.name, parameters = trainer.model.param_count(), "training");
+    if let Some(message) = trainer.config.kernel.temperature_in_words() {
+        tracing::info!("{message}");
+    }
     let mut run = Run {
         metrics: MetricsWriter::create(&dir)?,
         dir,

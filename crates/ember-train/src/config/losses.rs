@@ -1,8 +1,9 @@
-//! What a loss of the data alone asks of the other tables.
+//! What a loss of the data alone, or one of the walkers' last step, asks of the other tables.
 
 use ember_model::Support;
 use ember_model::energy::levels::Levels;
-use ember_sampler::kernel::BadValue;
+use ember_sampler::kernel::{BadValue, Ula};
+use ember_sampler::{Boundary, KernelConfig};
 
 use super::Config;
 use super::validate::{energy_error, fail};
@@ -19,8 +20,8 @@ impl Config {
         if derivatives < loss.derivatives() {
             let message = match derivatives {
                 0 => format!(
-                    "score matching needs derivatives of the energy along lines, which a {energy} does not have: take \
-                     \"mlp\", \"conv\" or \"gaussian_mixture\", or objective \"energy_discrepancy\", which is for every energy"
+                    "{}, or objective \"energy_discrepancy\", which is for every energy",
+                    no_jets("score matching", energy)
                 ),
                 _ => format!(
                     "this form needs second derivatives of the energy, and a {energy} whose activation has kinks has none there: \
@@ -50,4 +51,43 @@ impl Config {
         }
         Ok(())
     }
+
+    /// The step is a plain Langevin step, the energy has the derivatives that the loss needs, and there are walkers enough.
+    pub(super) fn check_step_loss(&self) -> Result<(), Error> {
+        let Some(loss) = self.objective.as_dyn().step_loss() else { return Ok(()) };
+        let kind = self.objective.kind();
+        let KernelConfig::Ula(Ula { drift_clip, boundary, .. }) = &self.kernel.kernel else {
+            let message = format!(
+                "\"{kind}\" follows θ through the walkers' last step, which must be that of \"ula\": take it, or objective \
+                 \"replay_cd\", which is for every kernel"
+            );
+            return fail("kernel", "kind", message);
+        };
+        let plain = |what| {
+            format!(
+                "\"{kind}\" follows θ through a plain Langevin step, and {what} is none: leave this out, or take objective \"replay_cd\""
+            )
+        };
+        if drift_clip.is_some() {
+            return fail("kernel", "drift_clip", plain("a clipped one"));
+        }
+        if *boundary != Boundary::None {
+            return fail("kernel", "boundary", plain("a reflected one"));
+        }
+        let energy = self.energy.kind();
+        let architecture = self.energy.build(self.dataset.as_dyn().shape()).map_err(energy_error)?;
+        if architecture.jet_order() < loss.derivatives() {
+            let message = format!("{}, or objective \"replay_cd\"", no_jets(&format!("\"{kind}\""), energy));
+            return fail("objective", "kind", message);
+        }
+        let checked = loss.check_walkers(self.walkers.count);
+        checked.or_else(|BadValue { key, message }| fail("objective", key, message))
+    }
+}
+
+fn no_jets(what: &str, energy: &str) -> String {
+    format!(
+        "{what} needs derivatives of the energy along lines, which a {energy} does not have: take \"mlp\", \"conv\" or \
+         \"gaussian_mixture\""
+    )
 }

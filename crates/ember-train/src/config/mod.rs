@@ -24,6 +24,7 @@ use crate::training::objective::ObjectiveConfig;
 pub use crate::training::optimizer::{Adam, OptimizerConfig, Schedule, Sgd};
 use document::Document;
 pub use overrides::Overrides;
+pub(crate) use tables::short;
 pub use tables::{
     AuditConfig, KernelTable, OutputConfig, PretrainConfig, ResamplingConfig, WalkerInit, WalkersConfig,
     WatchdogConfig,

@@ -76,12 +76,36 @@ impl KernelTable {
     const STEPS: &'static str = "steps_per_update";
     const TEMPERATURE: &'static str = "temperature";
     const TARGET: &'static str = "target_accept_rate";
+    /// A Langevin step as papers write it, in the place of `step_size` and `temperature`; see [`PaperStep`].
+    const PAPER: &'static str = "paper";
+    const STEP_SIZE: &'static str = "step_size";
     /// The keys that belong to the table and not to the kernel.
-    pub(super) const OWN_KEYS: [&'static str; 3] = [Self::STEPS, Self::TEMPERATURE, Self::TARGET];
+    pub(super) const OWN_KEYS: [&'static str; 4] =
+        [Self::STEPS, Self::TEMPERATURE, Self::TARGET, Self::PAPER];
 
     /// Step numbers of the noise that one update uses; `None` beyond 64 bits.
     pub fn noise_steps_per_update(&self) -> Option<u64> {
         self.steps_per_update.checked_mul(self.kernel.as_dyn().noise_steps())
+    }
+
+    /// What there is to say of a Langevin kernel at a temperature: in a paper's notation too.
+    pub fn temperature_in_words(&self) -> Option<String> {
+        let temperature = self.temperature;
+        if temperature == 1.0 {
+            return None;
+        }
+        let langevin = matches!(self.kernel, KernelConfig::Ula(_) | KernelConfig::Mala(_));
+        let step_size = self.kernel.as_dyn().step_size().filter(|_| langevin);
+        // h = σ²/2, T = σ²/(2 h_p)
+        let steps = step_size.map(|h| {
+            let (step, noise) = (h / temperature, (2.0 * h).sqrt());
+            format!("; its Langevin steps are x − {} ∇U + {} ξ", short(step), short(noise))
+        });
+        Some(format!(
+            "kernel.temperature is {}: the model is e^(−U/T){}",
+            short(temperature),
+            steps.unwrap_or_default()
+        ))
     }
 
     /// MALA, for `ember sample --steps` alone: the table of an objective without a negative phase, unless given.
@@ -91,11 +115,63 @@ impl KernelTable {
     }
 }
 
+/// A number in four digits.
+pub(crate) fn short(x: f64) -> String {
+    let rounded: f64 = format!("{x:.3e}").parse().unwrap_or(x);
+    if (1e-3..1e4).contains(&rounded) { rounded.to_string() } else { format!("{rounded:e}") }
+}
+
+/// A Langevin step as papers of image energies write it, `x − h_p ∇U + σ ξ`, whose noise is not `√(2 h_p)`: it samples `e^{−U/T}` at
+/// `T = σ²/(2 h_p)` by steps of `h = σ²/2`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PaperStep {
+    /// h_p.
+    step: f64,
+    /// σ.
+    noise: f64,
+}
+
+impl PaperStep {
+    /// h and T of the kernel.
+    fn resolved(self) -> Result<[f64; 2], String> {
+        for (key, value) in [("step", self.step), ("noise", self.noise)] {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(format!("found {key} = {value}, expected a finite number > 0"));
+            }
+        }
+        let square = self.noise * self.noise;
+        Ok([square / 2.0, square / (2.0 * self.step)])
+    }
+}
+
+/// Puts `step_size` and `temperature` in the place of a paper's pair.
+fn resolve_paper(table: &mut toml::Table) -> Result<(), String> {
+    let Some(pair) = table.remove(KernelTable::PAPER) else { return Ok(()) };
+    let kind = table.get("kind").and_then(toml::Value::as_str).unwrap_or_default();
+    if KernelConfig::KINDS.contains(&kind) && !matches!(kind, "ula" | "mala") {
+        return Err(format!(
+            "it is a Langevin step, for \"ula\" and \"mala\": a {kind} has none, leave it out"
+        ));
+    }
+    for key in [KernelTable::STEP_SIZE, KernelTable::TEMPERATURE] {
+        if table.contains_key(key) {
+            return Err(format!("`paper` says what {key} is: leave one of the two out"));
+        }
+    }
+    let pair = PaperStep::deserialize(pair).map_err(|error| error.message().to_owned())?;
+    let [step_size, temperature] = pair.resolved()?;
+    table.insert(KernelTable::STEP_SIZE.to_owned(), toml::Value::Float(step_size));
+    table.insert(KernelTable::TEMPERATURE.to_owned(), toml::Value::Float(temperature));
+    Ok(())
+}
+
 // By hand, because `flatten` and `deny_unknown_fields` do not go together.
 impl<'de> Deserialize<'de> for KernelTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error as _;
         let mut table = toml::Table::deserialize(deserializer)?;
+        resolve_paper(&mut table).map_err(D::Error::custom)?;
         let steps_per_update = match table.remove(Self::STEPS) {
             Some(value) => u64::deserialize(value).map_err(|e| D::Error::custom(e.message()))?,
             None => 1,

@@ -24,6 +24,7 @@ impl Config {
         self.check_data_alone()?;
         self.check_data_loss()?;
         self.check_walkers()?;
+        self.check_step_loss()?;
         self.check_flows()?;
         self.check_optimizer()?;
         self.check_start()?;
@@ -226,6 +227,21 @@ impl Config {
         }
         if let Some(change) = self.optimizer.max_weight_change() {
             positive("optimizer", "max_weight_change", change)?;
+        }
+        if let Some(target) = self.optimizer.target_ess() {
+            if !(target > 0.0 && target < 1.0) {
+                let message =
+                    format!("found {target}, expected an ess fraction between 0 and 1, such as 0.99");
+                return fail("optimizer", "target_ess", message);
+            }
+            if !self.objective.as_dyn().carries_weights() {
+                let message = format!(
+                    "the learning rate follows the ess of the walkers' weights, and with \"{}\" they carry none: leave this out, or \
+                     take objective \"jarzynski\"",
+                    self.objective.kind()
+                );
+                return fail("optimizer", "target_ess", message);
+            }
         }
         if let Some(ema) = self.optimizer.ema()
             && !(0.0..1.0).contains(&ema)

@@ -68,6 +68,7 @@ impl Trainer {
                 "rollbacks": self.rollbacks,
                 "doubts": self.doubts,
                 "step_size": self.step_size,
+                "rate_factor": self.rate_factor(),
                 "proposal": assist.map(|assist| json!({
                     "flow": assist.flows[0].spec().to_metadata(),
                     "count": assist.flows.len(),
@@ -176,6 +177,15 @@ impl Trainer {
         trainer.load_loss(checkpoint, origin)?;
         trainer.load_own(checkpoint, origin)?;
         trainer.step_size = checkpoint.extra["step_size"].as_f64();
+        match &checkpoint.extra["rate_factor"] {
+            serde_json::Value::Null => {}
+            found => match found.as_f64().filter(|factor| factor.is_finite() && *factor > 0.0) {
+                Some(factor) => trainer.set_rate_factor(factor),
+                None => {
+                    return Err(wrong(format!("state.json: rate_factor is {found}, expected a number > 0")));
+                }
+            },
+        }
         let count = |name: &str| checkpoint.extra[name].as_u64().unwrap_or(0);
         trainer.flushes = count("flushes");
         trainer.roll_back_to(count("rollbacks") as u32);

@@ -30,6 +30,7 @@ fn example(kind: &str) -> Option<String> {
     let (tables, objective) = match kind {
         "jarzynski" | "contrastive_divergence" => (format!("{MLP}{ULA}"), ""),
         "persistent_cd" | "replay_cd" => (format!("{MLP}{MALA}"), ""),
+        "improved_cd" => (format!("{MLP}{ULA}"), ""),
         "maximum_likelihood" => (FLOW.to_owned(), ""),
         "flow_assisted" => (format!("{MLP}{FLOW_MH}"), PROPOSAL),
         "score_matching" => (format!("{MLP}{ULA}"), "form = \"sliced\"\n"),

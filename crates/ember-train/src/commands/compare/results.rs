@@ -182,7 +182,9 @@ fn evaluations(config: &Config) -> u64 {
     // A kernel that leaves the model invariant begins with the pair of the new parameters.
     let first = u64::from(kernel.weight_rule() == WeightRule::Invariant);
     let steps = config.kernel.steps_per_update.saturating_mul(kernel.noise_steps()).saturating_add(first);
-    config.steps.saturating_mul(batch + moved + moved.saturating_mul(steps))
+    // A loss of the last step takes a pass along a line.
+    let lines = if objective.step_loss().is_some() { moved } else { 0 };
+    config.steps.saturating_mul(batch + moved + lines + moved.saturating_mul(steps))
 }
 
 fn means(rows: &[Vec<f64>]) -> Vec<f64> {

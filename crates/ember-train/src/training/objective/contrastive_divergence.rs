@@ -11,13 +11,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Objective, Schedule, walk};
 
-/// `{ kind = "contrastive_divergence", restart_every }`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// `{ kind = "contrastive_divergence", restart_every, energy_l2 }`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContrastiveDivergence {
     /// Updates between restarts at the data, 1 unless given.
     #[serde(default = "one")]
     pub restart_every: u64,
+    /// λ of the added `λ (E_data[e²] + Σ W_i e(X_i)²)`, `e` the energy less its confinement; 0 adds none.
+    #[serde(default)]
+    pub energy_l2: f64,
 }
 
 fn one() -> u64 {
@@ -25,6 +28,10 @@ fn one() -> u64 {
 }
 
 impl Objective for ContrastiveDivergence {
+    fn energy_l2(&self) -> f64 {
+        self.energy_l2
+    }
+
     fn carries_weights(&self) -> bool {
         false
     }

@@ -13,7 +13,7 @@ use crate::dataset::{Augmentation, Data};
 use crate::error::Error;
 
 /// The most numbers in a layer's output, or in the rows, that are differentiated together: 16 MiB.
-const TOGETHER: usize = 1 << 22;
+pub(super) const TOGETHER: usize = 1 << 22;
 
 /// What an objective of the data alone minimises.
 pub trait DataLoss: Debug {
@@ -196,16 +196,16 @@ pub(super) fn rowwise(x: Tensor<2>) -> Tensor<1> {
     x.sum_dim(1).squeeze_dim::<1>(1)
 }
 
-/// The model's jet.
+/// `U`, `vᵀ∇U` and `vᵀHv` along lines, `[rows]` each, differentiable in θ.
 ///
 /// # Errors
-/// An energy without one.
+/// An energy that has none.
 pub(super) fn along(model: &EnergyModel, x: Tensor<2>, v: Tensor<2>) -> Result<[Tensor<1>; 3], Error> {
     let kind = model.spec().energy.kind();
     model.jet(x, v).ok_or_else(|| Error::usage(format!("a {kind} has no derivatives along lines")))
 }
 
-/// A loss that is a function on the tape, with its gradient.
+/// The gradient in θ of a loss that is made of the model on the tape.
 ///
 /// # Errors
 /// That of `loss`.

@@ -8,6 +8,7 @@ mod denoising;
 mod diff_clf;
 mod energy_discrepancy;
 mod flow_assisted;
+mod improved_cd;
 mod jarzynski;
 mod maximum_likelihood;
 mod noise_contrastive;
@@ -15,6 +16,7 @@ mod noise_law;
 mod persistent_cd;
 mod replay_cd;
 mod score_matching;
+mod step_loss;
 
 use std::fmt::Debug;
 
@@ -32,12 +34,14 @@ pub use denoising::Sigma;
 pub use diff_clf::DiffClf;
 pub use energy_discrepancy::EnergyDiscrepancy;
 pub use flow_assisted::FlowAssisted;
+pub use improved_cd::{ImprovedCd, nearest};
 pub use jarzynski::Jarzynski;
 pub use maximum_likelihood::MaximumLikelihood;
 pub use noise_contrastive::{NoiseContrastive, NoiseKind};
 pub use persistent_cd::PersistentCd;
 pub use replay_cd::ReplayCd;
 pub use score_matching::ScoreMatching;
+pub use step_loss::{LastStep, StepLoss};
 
 /// The Langevin steps of one update.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +75,11 @@ pub trait Objective: Debug + Send + Sync {
 
     /// The loss whose gradient θ follows, where that is one of the data alone. The walkers then follow the model with no part in it.
     fn data_loss(&self) -> Option<&dyn DataLoss> {
+        None
+    }
+
+    /// What the loss holds of the walkers' last step beside the two phases, where it holds any.
+    fn step_loss(&self) -> Option<&dyn StepLoss> {
         None
     }
 
@@ -161,6 +170,8 @@ objectives! {
     PersistentCd(PersistentCd) = "persistent_cd",
     /// Persistent contrastive divergence whose walkers begin anew now and then.
     ReplayCd(ReplayCd) = "replay_cd",
+    /// That with the way the walkers' last step depends on θ, and with their entropy.
+    ImprovedCd(ImprovedCd) = "improved_cd",
     /// Contrastive divergence with restarts at the data.
     ContrastiveDivergence(ContrastiveDivergence) = "contrastive_divergence",
     /// Maximum likelihood of a flow, whose log Z is 0.

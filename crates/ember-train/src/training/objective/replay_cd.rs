@@ -7,7 +7,7 @@
 //!
 //! Biased as `persistent_cd` is, and by the young walkers, which are on their way. Cost: one gradient of all walkers more than `persistent_cd`
 //! with ULA. The paper's images are made at another temperature: its noise σ beside steps `h_p ∇U` is T = σ²/(2 h_p) = 1.25·10⁻⁶ (σ = .005,
-//! h_p = 10), which is `kernel.temperature` here.
+//! h_p = 10), which is `kernel.temperature` here; `kernel.paper = { step = 10.0, noise = 0.005 }` says the same.
 
 use burn::tensor::Tensor;
 use ember_model::EnergyModel;
@@ -48,14 +48,7 @@ impl Objective for ReplayCd {
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        let p = self.restart_probability;
-        if (0.0..=1.0).contains(&p) {
-            return Ok(());
-        }
-        Err(BadValue::new(
-            "restart_probability",
-            format!("found {p}, expected a probability between 0 and 1"),
-        ))
+        check_probability(self.restart_probability)
     }
 
     fn advance(
@@ -67,13 +60,29 @@ impl Objective for ReplayCd {
         schedule: Schedule,
         noise: &dyn Fn(u64) -> Noise,
     ) -> (Walkers, Option<StepInfo>) {
-        let (n, d, device) = (walkers.count(), walkers.dim(), walkers.position.device());
-        let stream = noise(0).stream(Purpose::Restart);
-        let restarts = uniform(n, stream.lane(COIN_LANE), &device).lower_elem(self.restart_probability);
-        let fresh = uniform(n * d, stream, &device).mul_scalar(2.0).sub_scalar(1.0).reshape([n, d]);
-        let restarts = restarts.reshape([n, 1]).expand([n, d]);
-        let walkers = Walkers { position: walkers.position.clone().mask_where(restarts, fresh), ..walkers };
-        let (walkers, info) = walk(kernel, model, walkers.refresh(model), schedule, noise);
+        let walkers = restarted(walkers, self.restart_probability, noise(0)).refresh(model);
+        let (walkers, info) = walk(kernel, model, walkers, schedule, noise);
         (walkers.unweighted(), info)
     }
+}
+
+/// Each walker with this probability at a point uniform in `[−1, 1)^d`; their energies are then to be refreshed.
+pub(super) fn restarted(walkers: Walkers, probability: f64, noise: Noise) -> Walkers {
+    let (n, d, device) = (walkers.count(), walkers.dim(), walkers.position.device());
+    let stream = noise.stream(Purpose::Restart);
+    let restarts = uniform(n, stream.lane(COIN_LANE), &device).lower_elem(probability);
+    let fresh = uniform(n * d, stream, &device).mul_scalar(2.0).sub_scalar(1.0).reshape([n, d]);
+    let restarts = restarts.reshape([n, 1]).expand([n, d]);
+    Walkers { position: walkers.position.clone().mask_where(restarts, fresh), ..walkers }
+}
+
+/// Checks a `restart_probability`.
+///
+/// # Errors
+/// What is no probability.
+pub(super) fn check_probability(p: f64) -> Result<(), BadValue> {
+    if (0.0..=1.0).contains(&p) {
+        return Ok(());
+    }
+    Err(BadValue::new("restart_probability", format!("found {p}, expected a probability between 0 and 1")))
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::rule::{Common, Moments, OptimizerTable, Rule};
 use super::schedule::Schedule;
 
-/// `{ kind = "adam", learning_rate, beta1, beta2, epsilon, clip_norm, schedule, max_weight_change, ema }`.
+/// `{ kind = "adam", learning_rate, beta1, beta2, epsilon, clip_norm, schedule, target_ess, max_weight_change, ema }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Adam {
@@ -31,6 +31,10 @@ pub struct Adam {
     /// How the learning rate changes; constant unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// The ess fraction that one update is to leave of the walkers' weights: the learning rate grows while updates leave more, and falls
+    /// where they leave less (`trainer/pace.rs`). One more energy evaluation of the walkers; unless given it is the schedule's alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_ess: Option<f64>,
     /// The largest standard deviation, over the walkers, of what one update adds to their log-weights: a longer step is
     /// shortened, so that the weights stay alive. One more energy evaluation of the walkers; no limit unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +54,7 @@ impl Adam {
             epsilon: epsilon(),
             clip_norm: None,
             schedule: None,
+            target_ess: None,
             max_weight_change: None,
             ema: None,
         }
@@ -74,6 +79,7 @@ impl OptimizerTable for Adam {
             learning_rate: self.learning_rate,
             clip_norm: self.clip_norm,
             schedule: self.schedule.unwrap_or(Schedule::Constant {}),
+            target_ess: self.target_ess,
             max_weight_change: self.max_weight_change,
             ema: self.ema,
         }

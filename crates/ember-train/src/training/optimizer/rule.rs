@@ -18,6 +18,8 @@ pub struct Common {
     pub clip_norm: Option<f64>,
     /// How the learning rate changes.
     pub schedule: Schedule,
+    /// The ess fraction that one update is to leave.
+    pub target_ess: Option<f64>,
     /// The largest spread that one update may give the log-weights.
     pub max_weight_change: Option<f64>,
     /// Decay of the moving average of θ, where one is kept.

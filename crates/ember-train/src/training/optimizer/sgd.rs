@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::rule::{Common, Moments, OptimizerTable, Rule};
 use super::schedule::Schedule;
 
-/// `{ kind = "sgd", learning_rate, clip_norm, schedule, max_weight_change, ema }`.
+/// `{ kind = "sgd", learning_rate, clip_norm, schedule, target_ess, max_weight_change, ema }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sgd {
@@ -21,6 +21,10 @@ pub struct Sgd {
     /// How the learning rate changes; constant unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// The ess fraction that one update is to leave of the walkers' weights: the learning rate grows while updates leave more, and falls
+    /// where they leave less (`trainer/pace.rs`). One more energy evaluation of the walkers; unless given it is the schedule's alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_ess: Option<f64>,
     /// The largest standard deviation, over the walkers, of what one update adds to their log-weights: a longer step is
     /// shortened, so that the weights stay alive. One more energy evaluation of the walkers; no limit unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,6 +40,7 @@ impl OptimizerTable for Sgd {
             learning_rate: self.learning_rate,
             clip_norm: self.clip_norm,
             schedule: self.schedule.unwrap_or(Schedule::Constant {}),
+            target_ess: self.target_ess,
             max_weight_change: self.max_weight_change,
             ema: self.ema,
         }

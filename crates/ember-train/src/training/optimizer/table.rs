@@ -58,6 +58,11 @@ impl OptimizerConfig {
         self.as_dyn().common().clip_norm
     }
 
+    /// The ess fraction that one update is to leave, which the learning rate follows.
+    pub fn target_ess(&self) -> Option<f64> {
+        self.as_dyn().common().target_ess
+    }
+
     /// The largest spread that one update may give the log-weights.
     pub fn max_weight_change(&self) -> Option<f64> {
         self.as_dyn().common().max_weight_change

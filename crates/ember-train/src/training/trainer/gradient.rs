@@ -7,7 +7,7 @@ use ember_sampler::reduce;
 
 use super::{NegativePhase, Trainer};
 use crate::error::Error;
-use crate::training::objective::{DataLoss, LossGradient};
+use crate::training::objective::{DataLoss, LastStep, LossGradient};
 
 /// The gradient of an update.
 pub(super) struct Gradient {
@@ -45,15 +45,16 @@ impl Trainer {
         negative: Option<&NegativePhase>,
         log: bool,
     ) -> Result<Gradient, Error> {
+        let stream = Stream::new(self.config.seed, Purpose::Perturbation).at(self.step)?;
         let Some(data_loss) = self.data_loss() else {
             let found = self.by_phases(terms, negative);
             let energies = self.mean_energies(&found.energies, negative, log);
-            return Ok(Gradient { grads: found.grads, energies, loss: None, own: None });
+            let grads = self.with_step_loss(found.grads, negative, stream)?;
+            return Ok(Gradient { grads, energies, loss: None, own: None });
         };
-        let (batch, stream) = (&terms[0].0, Stream::new(self.config.seed, Purpose::Perturbation));
+        let batch = &terms[0].0;
         let values = self.own.as_ref().map(|own| &own.values);
-        let LossGradient { grads, own, loss } =
-            data_loss.gradient(&self.model, values, batch, stream.at(self.step)?)?;
+        let LossGradient { grads, own, loss } = data_loss.gradient(&self.model, values, batch, stream)?;
         let energies = match self.reads_energies(log) {
             true => {
                 let walkers = negative.iter().map(|phase| phase.seen.energy.clone());
@@ -64,6 +65,24 @@ impl Trainer {
             false => [None, None],
         };
         Ok(Gradient { grads, energies, loss: Some(loss), own })
+    }
+
+    /// With that of the walkers' last step, where the objective has a loss of it: of the same sign as the others.
+    fn with_step_loss(
+        &self,
+        grads: Vec<Tensor<1>>,
+        negative: Option<&NegativePhase>,
+        stream: Stream,
+    ) -> Result<Vec<Tensor<1>>, Error> {
+        let own = self.config.objective.as_dyn().step_loss();
+        let step_size = self.step_size.or_else(|| self.config.kernel.kernel.as_dyn().step_size());
+        let (Some(own), Some(phase), Some(step_size)) = (own, negative, step_size) else { return Ok(grads) };
+        let Some(before) = &phase.before else { return Ok(grads) };
+        let (after, population, first) = (&phase.seen, &self.walkers.position, phase.first);
+        let step = LastStep { before, after, step_size, population, first };
+        let added = own.gradient(&self.model, &step, stream)?.grads;
+        let sign = self.gradient_sign();
+        Ok(grads.into_iter().zip(added).map(|(grad, added)| grad + added.mul_scalar(sign)).collect())
     }
 
     /// The rows of the gradient `G = (1/n) Σ_j ∂_θU(x_j) − Σ_i W_i ∂_θU(X_i)` (Carbone et al. 2023, Alg. 1) and their weights: on a GPU

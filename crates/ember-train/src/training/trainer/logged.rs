@@ -100,6 +100,7 @@ impl Trainer {
         let loss = all.add_some(info.loss.clone());
         let own = all.add_some(self.own.as_ref().map(|own| own.values.clone()));
         let grad_norm = all.add(info.grad_norm.clone());
+        let rate_factor = all.add_some(info.rate_factor.clone());
         let step_scale = all.add_some(info.step_scale.clone());
         let accept_rate = all.add_some(info.moves.accept_rate.clone());
         let global_accept_rate = all.add_some(info.moves.global_accept_rate.clone());
@@ -154,6 +155,7 @@ impl Trainer {
             resamplings: self.walkers.resamplings.resolve(slice(counter)),
             distinct_ancestors: read[distinct.start] as u64,
         };
-        Ok(UpdateInfo { reading, log_z_audit, logged: Some(logged), ..info })
+        let learning_rate = info.learning_rate * one(rate_factor).unwrap_or(1.0);
+        Ok(UpdateInfo { learning_rate, reading, log_z_audit, logged: Some(logged), ..info })
     }
 }

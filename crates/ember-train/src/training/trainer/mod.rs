@@ -9,6 +9,7 @@ mod logged;
 mod moves;
 mod on_device;
 mod own;
+mod pace;
 mod walk;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use logged::Findings;
 pub use logged::Logged;
 use moves::DeviceModes;
 pub use own::Own;
+use pace::Paced;
 
 /// Lane of `Purpose::Batch` and `Purpose::Resampling` that belongs to the whole population of walkers where an update
 /// moves a mini-batch of it: beyond those of the audit's repeats.
@@ -60,6 +62,8 @@ pub struct Trainer {
     pub(crate) fitted: Option<Fitted>,
     /// h of the kernel now, where it is not the config's own.
     pub step_size: Option<f64>,
+    /// The factor on the learning rate, `[1]`, where that follows the ess; see `pace.rs`.
+    rate_factor: Option<Tensor<1>>,
     /// Parameter updates done.
     pub step: u64,
     /// Times every walker was brought to the current θ between two visits: N gradients each.
@@ -97,8 +101,10 @@ pub struct UpdateInfo {
     pub moves: StepInfo,
     /// Fraction of the walkers that moved whose nearest mode the update changed, `[1]`: at log steps, where the modes are known.
     pub jumps: Option<Tensor<1>>,
-    /// The learning rate used.
+    /// The learning rate used; that of the schedule alone where it follows the ess and nobody asked.
     pub learning_rate: f64,
+    /// The factor on it, `[1]`, where it follows the ess.
+    pub rate_factor: Option<Tensor<1>>,
     /// The fraction of the optimiser's step that was made, `[1]`, where it is limited.
     pub step_scale: Option<Tensor<1>>,
     /// What was read of the walkers, before resampling.
@@ -117,6 +123,10 @@ struct NegativePhase {
     seen_weights: Tensor<1>,
     /// Their last evaluation, where it was kept.
     pass: Option<Arc<dyn Pass>>,
+    /// Where they stood before the last step, `[moved, dim]`, where the objective asks for it.
+    before: Option<Tensor<2>>,
+    /// Where they begin among all walkers.
+    first: usize,
     /// The walkers that moved, settled, and their `W`, `[moved]`.
     moving: Walkers,
     weights: Tensor<1>,
@@ -264,6 +274,7 @@ impl Trainer {
             own: None,
             fitted: None,
             step_size: None,
+            rate_factor: None,
             modes,
             step,
             flushes: 0,
@@ -277,6 +288,7 @@ impl Trainer {
         };
         let n = trainer.config.dataset.as_dyn().batch_size();
         trainer.data_weights = Tensor::full([n], trainer.gradient_sign() / n as f64, device);
+        trainer.set_rate_factor(1.0);
         Ok(trainer)
     }
 
@@ -362,16 +374,12 @@ impl Trainer {
         let [energy_data, energy_walkers] = gradient.energies;
         let stats = negative.as_ref().and_then(|phase| phase.stats.clone());
         let gap = [energy_data.as_ref(), energy_walkers.as_ref()];
-        let (mut model, step) = self.descend(gradient.grads, gradient.own.as_ref(), stats, gap);
+        let (end, step) = self.descend(gradient.grads, gradient.own.as_ref(), stats, gap);
         let (own, grad_norm) = self.descend_own(gradient.own, step.grad_norm);
-        let mut step_scale = None;
-        if let (Some(most), Some(NegativePhase { moving, weights, .. })) =
-            (self.config.optimizer.max_weight_change(), &negative)
-        {
-            let scale = self.step_scale(&model, moving, weights, most);
-            model = self.model.towards(&model, |step| step * scale.clone());
-            step_scale = Some(scale);
-        }
+        let Paced { model, factor, step_scale } = match &negative {
+            Some(phase) => self.paced(end, step.learning_rate, &phase.moving, &phase.weights),
+            None => Paced { model: end, factor: None, step_scale: None },
+        };
         let mut info = UpdateInfo {
             energy_data,
             energy_walkers,
@@ -380,6 +388,7 @@ impl Trainer {
             moves: StepInfo::default(),
             jumps: None,
             learning_rate: step.learning_rate,
+            rate_factor: factor,
             step_scale,
             reading: None,
             log_z_audit: None,

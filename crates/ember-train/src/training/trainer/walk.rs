@@ -2,7 +2,6 @@
 
 use burn::tensor::{Tensor, TensorData};
 use ember_model::random::{Purpose, Stream};
-use ember_model::{Energy, EnergyModel};
 use ember_sampler::{Noise, Scheme, StepInfo, Summary, Walkers, reduce, resample};
 
 use super::logged::Findings;
@@ -34,7 +33,7 @@ impl Trainer {
             audit.advance(&*kernel, numbers, &self.model, seed, update, steps)?;
         }
         let mut info = info.unwrap_or_default();
-        let (pass, seen) = (info.pass.take(), moving.clone());
+        let (pass, before, seen) = (info.pass.take(), info.before.take(), moving.clone());
         let Settlement { moving, weights, seen_weights, stats, mut findings } =
             self.settle(moving, &info, log)?;
         if self.is_partial() {
@@ -50,7 +49,19 @@ impl Trainer {
         } else {
             self.walkers = moving.clone();
         }
-        Ok(NegativePhase { seen, seen_weights, pass, moving, weights, stats, info, jumps, findings })
+        Ok(NegativePhase {
+            seen,
+            seen_weights,
+            pass,
+            before,
+            first,
+            moving,
+            weights,
+            stats,
+            info,
+            jumps,
+            findings,
+        })
     }
 
     /// The walkers this update moves and where they begin: all of them, or the next slice of this epoch's order.
@@ -78,23 +89,6 @@ impl Trainer {
         }
         let count = walkers.count();
         Tensor::full([count], 1.0 / count as f64, &self.device)
-    }
-
-    /// The fraction of the step to the θ of `model` that changes the log-weights of `walkers` by a standard deviation of at most `most`,
-    /// `[1]`, to first order in the step. `walkers` are cached at the model's θ.
-    pub(super) fn step_scale(
-        &self,
-        model: &EnergyModel,
-        walkers: &Walkers,
-        weights: &Tensor<1>,
-        most: f64,
-    ) -> Tensor<1> {
-        let moved = model.energy(walkers.position.clone());
-        // δ_i = U_{θ'}(X_i) − U_θ(X_i), s² = Σ W_i (δ_i − Σ W δ)²
-        let delta = moved - walkers.energy.clone();
-        let gap = delta.clone() - reduce::sum(delta * weights.clone());
-        let spread = reduce::sum(gap.clone() * gap * weights.clone()).sqrt();
-        (spread + 1e-12).recip().mul_scalar(most).clamp_max(1.0)
     }
 
     /// `U` less its confinement or base, `[walkers]`.
