@@ -21,6 +21,7 @@ pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
     let _ = writeln!(text, "{}: {kind}", args.path.display());
     let spec = subject.model.spec();
     let _ = writeln!(text, "energy      {} on samples of shape {}", spec.energy.kind(), spec.shape);
+    text += &super::compose::composition(&subject.model);
     let _ = writeln!(text, "parameters  {}", subject.model.param_count());
     for param in subject.model.params() {
         let _ = writeln!(text, "            {:<18} {:?}", param.name, param.shape);

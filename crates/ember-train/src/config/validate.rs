@@ -257,9 +257,26 @@ impl Config {
     /// Whether the starting model can be drawn exactly, so that `A_0 = 0` is right (ALGORITHMS 1.1).
     pub fn has_exact_start(&self) -> bool {
         let Ok(architecture) = self.energy_spec().build() else { return false };
+        if self.energy.has_trained_parts() {
+            return false;
+        }
         architecture.confinement().is_some()
             || architecture.has_gaussian_base()
             || architecture.has_exact_start()
+    }
+
+    /// An energy whose starting model cannot be drawn exactly, and what to do about it.
+    pub(super) fn undrawn(&self) -> (String, &'static str) {
+        let kind = self.energy.kind();
+        if self.energy.has_trained_parts() {
+            return (format!("a {kind} of trained parts"), "leave what needs one out");
+        }
+        if self.energy.composition().is_some() {
+            let remedy = "give each part a confinement > 0";
+            return (format!("a {kind} whose parts are not all networks with confinement"), remedy);
+        }
+        let remedy = "set energy.confinement to a number > 0 (it adds ½ c |x|²)";
+        (format!("a {kind} without confinement"), remedy)
     }
 
     /// On the cube everything must be inside it: the folded density of a step knows no other points.
@@ -282,7 +299,7 @@ impl Config {
 
     fn check_start(&self) -> Result<(), Error> {
         self.check_cube()?;
-        let (walkers, kind) = (&self.walkers, self.energy.kind());
+        let (walkers, (energy, remedy)) = (&self.walkers, self.undrawn());
         if walkers.init == WalkerInit::Model {
             if self.has_exact_start() {
                 return Ok(());
@@ -291,8 +308,8 @@ impl Config {
                 "walkers",
                 "init",
                 format!(
-                    "\"model\" needs a starting model that can be drawn exactly, and a {kind} without confinement cannot: \
-                 set energy.confinement to a number > 0 (it adds ½ c |x|²), or start elsewhere (\"normal\", \"uniform\", \"data\")"
+                    "\"model\" needs a starting model that can be drawn exactly, and {energy} cannot: {remedy}, or start elsewhere \
+                     (\"normal\", \"uniform\", \"data\")"
                 ),
             );
         }
@@ -300,9 +317,13 @@ impl Config {
             return Ok(());
         }
         let remedy = if self.has_exact_start() {
-            "set walkers.init = \"model\""
+            "set walkers.init = \"model\"".to_owned()
+        } else if self.energy.has_trained_parts() {
+            format!(
+                "{energy} has none, and an objective without weights needs none, such as \"persistent_cd\""
+            )
         } else {
-            "set energy.confinement to a number > 0 and walkers.init = \"model\""
+            format!("{remedy} and walkers.init = \"model\"")
         };
         fail(
             "walkers",
@@ -346,12 +367,12 @@ impl Config {
             return fail("audit", "repeats", format!("found {}, expected less than 65536", audit.repeats));
         }
         if !self.has_exact_start() {
+            let (energy, remedy) = self.undrawn();
             return fail(
                 "audit",
                 "",
                 format!(
-                    "an audit starts at exact draws of the starting model, and a {} without confinement has none: set energy.confinement to a number > 0",
-                    self.energy.kind()
+                    "an audit starts at exact draws of the starting model, and {energy} has none: {remedy}"
                 ),
             );
         }
