@@ -124,6 +124,10 @@ fn mistakes_are_named() {
         "kind = \"negation\"\nparts = [\"a\", \"b\"]\nweights = [0.3, 1.3]",
         &["energy.weights", "not above 0"],
     );
+    refused(
+        "kind = \"sum\"\nparts = [\"a\", { kind = \"mlp\", hidden = [4000000000] }]",
+        &["energy", "4000000000", "beyond"],
+    );
     refused("kind = \"mlp\"\nhidden = [4]", &["energy.kind", "\"mlp\" found", "\"negation\""]);
     refused("kind = \"sum\"\nparts = [\"a\", \"toy.toml\"]", &["energy.parts", "part 1", "toy.toml"]);
     refused(

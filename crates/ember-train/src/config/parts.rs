@@ -8,7 +8,7 @@ use ember_model::{Energy, EnergyConfig, EnergySpec, SampleShape, Support};
 use toml::{Table, Value};
 
 use super::document::Document;
-use super::validate::{energy_error, fail};
+use super::validate::{check_sizes, energy_error, fail};
 use super::{Config, read_text};
 use crate::error::Error;
 use crate::store::opened;
@@ -213,7 +213,7 @@ pub fn composed(path: &Path) -> Result<EnergySpec, Error> {
         return Err(document.error("energy", PARTS, message));
     };
     let spec = EnergySpec { support, ..EnergySpec::new(shape, energy) };
-    let checked = spec.build().map_err(energy_error).and_then(|_| check_own_parts(&spec.energy, shape));
+    let checked = check_sizes(&spec).and_then(|()| check_own_parts(&spec.energy, shape));
     checked.map_err(|error| document.locate(error))?;
     Ok(spec)
 }

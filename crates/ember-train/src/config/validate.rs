@@ -1,7 +1,7 @@
 //! Every check that a type cannot make: ranges, sizes, and how the tables go together.
 
 use ember_model::registry::too_large;
-use ember_model::{MOST_NUMBERS, ModelError, Support};
+use ember_model::{EnergySpec, MOST_NUMBERS, ModelError, Support};
 use ember_sampler::kernel::BadValue;
 use toml::Value;
 
@@ -58,24 +58,7 @@ impl Config {
     }
 
     fn check_energy(&self) -> Result<(), Error> {
-        // Sizes first: building an energy multiplies them.
-        if let Ok(table) = Value::try_from(&self.energy)
-            && let Some(size) = too_large(&table)
-        {
-            return fail("energy", "", format!("the size {size} is beyond {}", i32::MAX));
-        }
-        let architecture = self.energy_spec().build().map_err(energy_error)?;
-        for param in architecture.params() {
-            let len = param.shape.iter().try_fold(1u64, |len, &side| len.checked_mul(side as u64));
-            if len.is_none_or(|len| len > MAX_ELEMENTS) {
-                let message = format!(
-                    "`{}` of shape {:?} has more than {MAX_ELEMENTS} elements",
-                    param.name, param.shape
-                );
-                return fail("energy", "", message);
-            }
-        }
-        Ok(())
+        check_sizes(&self.energy_spec())
     }
 
     /// A base, Gaussian or a flow, is the start on all of `ℝ^d` at temperature 1 only.
@@ -378,6 +361,26 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Checks that an energy can be built, and that no tensor of its parameters is too large.
+pub(super) fn check_sizes(spec: &EnergySpec) -> Result<(), Error> {
+    // Sizes first: building an energy multiplies them.
+    if let Ok(table) = Value::try_from(&spec.energy)
+        && let Some(size) = too_large(&table)
+    {
+        return fail("energy", "", format!("the size {size} is beyond {}", i32::MAX));
+    }
+    let architecture = spec.build().map_err(energy_error)?;
+    for param in architecture.params() {
+        let len = param.shape.iter().try_fold(1u64, |len, &side| len.checked_mul(side as u64));
+        if len.is_none_or(|len| len > MAX_ELEMENTS) {
+            let message =
+                format!("`{}` of shape {:?} has more than {MAX_ELEMENTS} elements", param.name, param.shape);
+            return fail("energy", "", message);
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn fail(section: &str, key: &str, message: String) -> Result<(), Error> {
