@@ -177,16 +177,11 @@ fn log_z_is_had_for_parts_of_every_kind() {
     let net = plane("kind = \"mlp\"\nhidden = [8]\nconfinement = 0.7");
     let free = plane("kind = \"mlp\"\nhidden = [8]");
     let gaussians = plane("kind = \"gaussian_mixture\"\nmeans = [[-1.0], [2.0, 1.0]]");
-    let on_cube = |keys: &str, parts: &[EnergyModel]| {
-        let model = composed(keys, parts);
-        let spec = EnergySpec { support: ember_model::Support::Cube, ..model.spec().clone() };
-        EnergyModel::init(spec, 0, &cpu()).expect("it fits").with_theta(model.theta().to_vec())
-    };
     let models = [
         composed("kind = \"sum\"\nweights = [1.0, 0.5]", &[flow.clone(), tilted]),
         composed("kind = \"mixture\"", &[net.clone(), gaussians]),
         composed("kind = \"sum\"", &[free.clone(), flow]),
-        on_cube("kind = \"negation\"\nweights = [0.5, 1.5]", &[free, net]),
+        composed("support = \"cube\"\nkind = \"negation\"\nweights = [0.5, 1.5]", &[free, net]),
     ];
     for model in models {
         let half = if model.spec().support == ember_model::Support::Cube { 1.0 } else { 9.0 };
