@@ -132,6 +132,15 @@ fn starts_are_what_they_claim() {
         let variance = draws.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / draws.len() as f64;
         assert!((variance * c - 1.0).abs() < 0.02, "{variance}");
     }
+    // On a cube a quadratic may open downwards; it is no uniform law then.
+    let cube = |weights: &str| {
+        start(&format!("support = \"cube\"\nkind = \"negation\"\nweights = {weights}\n{nets}"))
+    };
+    assert!(cube("[1.0, 1.0]").log_z().is_some_and(|log_z| log_z < 3.0 * 2f64.ln()));
+    assert_eq!(
+        (cube("[0.1, 1.0]").log_z(), cube("[0.1, 1.0]").draw(1, Stream::new(1, Purpose::Start))),
+        (None, None)
+    );
     let gaussians = "parts = [{ kind = \"gaussian_mixture\", means = [[3.0]] }, { kind = \"gaussian_mixture\", means = [[-3.0], [0.0]] }]";
     let mixture = start(&format!("kind = \"mixture\"\n{gaussians}"));
     // ½ (2π)^{3/2} (1 + 2)

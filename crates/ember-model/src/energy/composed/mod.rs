@@ -151,9 +151,17 @@ impl ComposedEnergy {
         self.each(theta).map(|(part, theta)| part.energy(theta, x.clone())).collect()
     }
 
-    /// `c ≥ 0` of each part where all are networks on `½ c |x|²` at most.
-    fn quadratics(&self) -> Option<Vec<f64>> {
-        self.parts.iter().map(|part| part.confinement().or(part.growth().filter(|c| *c == 0.0))).collect()
+    /// c where U is networks and `½ c |x|²`, of any sign; `None` of a mixture, and where some part is no such.
+    fn quadratic(&self) -> Option<f64> {
+        let Rule::Linear(coefficients) = &self.rule else { return None };
+        let of_part = |part: &dyn Architecture| part.confinement().or(part.growth().filter(|c| *c == 0.0));
+        let parts = coefficients.iter().zip(&self.parts);
+        parts.map(|(a, part)| Some(a * of_part(part.as_ref())?)).sum()
+    }
+
+    /// Whether U is its confinement, or nothing, where all networks are zero.
+    fn has_base(&self) -> bool {
+        self.quadratic().is_some_and(|c| c >= 0.0)
     }
 }
 
@@ -302,9 +310,7 @@ impl Architecture for ComposedEnergy {
     }
 
     fn confinement(&self) -> Option<f64> {
-        let Rule::Linear(coefficients) = &self.rule else { return None };
-        let c = coefficients.iter().zip(self.quadratics()?).map(|(a, c)| a * c).sum::<f64>();
-        Some(c).filter(|c| *c > 0.0)
+        self.quadratic().filter(|c| *c > 0.0)
     }
 
     fn growth(&self) -> Option<f64> {
@@ -313,15 +319,11 @@ impl Architecture for ComposedEnergy {
     }
 
     fn starts_at_base(&self) -> bool {
-        let is_linear = matches!(self.rule, Rule::Linear(_));
-        is_linear && self.quadratics().is_some() && self.parts.iter().all(|part| part.starts_at_base())
+        self.has_base() && self.parts.iter().all(|part| part.starts_at_base())
     }
 
     fn is_base_alone(&self, theta: &[Vec<f32>]) -> bool {
-        let is_linear = matches!(self.rule, Rule::Linear(_));
-        is_linear
-            && self.quadratics().is_some()
-            && self.each(theta).all(|(part, theta)| part.is_base_alone(theta))
+        self.has_base() && self.each(theta).all(|(part, theta)| part.is_base_alone(theta))
     }
 
     fn has_exact_start(&self) -> bool {
