@@ -196,12 +196,10 @@ impl Architecture for ComposedEnergy {
     }
 
     fn params(&self) -> Vec<ParamSpec> {
-        let named = |(i, part): (usize, &Box<dyn Architecture>)| {
-            let name =
-                move |spec: ParamSpec| ParamSpec { name: format!("{PARTS}.{i}.{}", spec.name), ..spec };
-            part.params().into_iter().map(name).collect::<Vec<_>>()
-        };
-        self.parts.iter().enumerate().flat_map(named).collect()
+        let named =
+            |i: usize, spec: ParamSpec| ParamSpec { name: format!("{PARTS}.{i}.{}", spec.name), ..spec };
+        let parts = self.parts.iter().enumerate();
+        parts.flat_map(|(i, part)| part.params().into_iter().map(move |spec| named(i, spec))).collect()
     }
 
     /// Each part as of itself, from seeds of their own: two networks alike do not start alike.
@@ -341,10 +339,8 @@ impl Architecture for ComposedEnergy {
     }
 
     fn check_support(&self, support: Support) -> Result<(), ModelError> {
-        let parts = self.parts.iter().enumerate();
-        parts
-            .map(|(i, part)| part.check_support(support).map_err(|error| inside(i, error)))
-            .collect::<Result<(), _>>()?;
+        let mut parts = self.parts.iter().enumerate();
+        parts.try_for_each(|(i, part)| part.check_support(support).map_err(|error| inside(i, error)))?;
         if support != Support::Unbounded || !self.rule.subtracts() {
             return Ok(());
         }

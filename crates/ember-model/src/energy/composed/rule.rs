@@ -19,7 +19,7 @@ pub(super) enum Slope {
     /// The same everywhere.
     Constant(f64),
     /// `[batch]`.
-    Rows(Tensor<1>),
+    Rows(Box<Tensor<1>>),
 }
 
 impl Slope {
@@ -27,7 +27,7 @@ impl Slope {
     pub fn of_rows(&self, rows: Tensor<1>) -> Tensor<1> {
         match self {
             Self::Constant(a) => rows.mul_scalar(*a),
-            Self::Rows(slopes) => rows * slopes.clone(),
+            Self::Rows(slopes) => rows * (**slopes).clone(),
         }
     }
 
@@ -37,7 +37,7 @@ impl Slope {
             Self::Constant(a) => grads.mul_scalar(*a),
             Self::Rows(slopes) => {
                 let n = slopes.dims()[0];
-                grads * slopes.clone().reshape([n, 1])
+                grads * (**slopes).clone().reshape([n, 1])
             }
         }
     }
@@ -84,7 +84,7 @@ impl Rule {
                 let n = parts[0].dims()[0];
                 let responsibilities = activation::softmax(log_terms(l, parts), 1);
                 let of_part = |i| responsibilities.clone().narrow(1, i, 1).reshape([n]);
-                (0..parts.len()).map(|i| Slope::Rows(of_part(i))).collect()
+                (0..parts.len()).map(|i| Slope::Rows(Box::new(of_part(i)))).collect()
             }
         }
     }
