@@ -4,6 +4,7 @@ mod bad_input;
 mod classes;
 mod commands;
 mod compare;
+mod compose;
 mod data;
 mod ending;
 mod estimators;

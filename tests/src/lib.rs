@@ -2,6 +2,7 @@
 
 pub mod architecture;
 pub mod calibration;
+pub mod composed;
 pub mod configs;
 pub mod coverage;
 pub mod explicit;

@@ -60,6 +60,13 @@ fn models() -> Vec<(String, EnergyModel)> {
         format!(
             "{IMAGE}\nkind = \"resnet\"\nchannels = [8, 8]\nnorm = \"group\"\ngroups = 4\nconfinement = 0.01"
         ),
+        "dim = 3\nkind = \"sum\"\nparts = [{ kind = \"mlp\", hidden = [8], confinement = 1.0 }, { kind = \"mlp\", hidden = [9] }]".into(),
+        "dim = 3\nkind = \"mixture\"\nparts = [{ kind = \"mlp\", hidden = [8], confinement = 1.0 }, \
+         { kind = \"gaussian_mixture\", means = [[-1.0], [0.5, 1.0]] }]"
+            .into(),
+        "dim = 3\nkind = \"negation\"\nweights = [1.3, 0.3]\n\
+         parts = [{ kind = \"mlp\", hidden = [8], confinement = 1.0 }, { kind = \"mlp\", hidden = [9], confinement = 0.5 }]"
+            .into(),
         tilted("kind = \"real_nvp\", layers = 3, hidden = [8], act_norm = true"),
         tilted("kind = \"spline_flow\", layers = 2, hidden = [8], bins = 4, bound = 3.0"),
     ];

@@ -232,6 +232,11 @@ impl EnergyModel {
         self.architecture.confinement()
     }
 
+    /// Means and variances of normals near the model; see [`Architecture::moments`].
+    pub fn moments(&self) -> Option<[Vec<f64>; 2]> {
+        self.architecture.moments(&self.host_theta())
+    }
+
     /// What the network is added to, `[batch]`; see [`Architecture::base_energy`].
     pub fn base_energy(&self, x: Tensor<2>) -> Option<Tensor<1>> {
         self.architecture.base_energy(&self.theta, x)

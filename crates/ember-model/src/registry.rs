@@ -6,7 +6,12 @@ use crate::custom::Custom;
 use crate::energy::conditioned::Conditioned;
 use crate::energy::{Architecture, EnergyTable};
 use crate::energy::{
-    conv::Conv, gaussian_mixture::GaussianMixture, mlp::Mlp, resnet::ResNet, tilted::Tilted,
+    composed::{Composition, mixture::PartsMixture, negation::Negation, sum::Sum},
+    conv::Conv,
+    gaussian_mixture::GaussianMixture,
+    mlp::Mlp,
+    resnet::ResNet,
+    tilted::Tilted,
 };
 use crate::error::ModelError;
 use crate::flow::{multiscale_real_nvp::MultiscaleRealNvp, real_nvp::RealNvp, spline_flow::SplineFlow};
@@ -60,6 +65,24 @@ macro_rules! energies {
                 }
             }
 
+            /// What it is composed of, where it is composed of other energies.
+            pub fn composition(&self) -> Option<Composition<'_, Self>> {
+                match self {
+                    Self::Sum(sum) => Some(sum.composition()),
+                    Self::Mixture(mixture) => Some(mixture.composition()),
+                    Self::Negation(negation) => Some(negation.composition()),
+                    _ => None,
+                }
+            }
+
+            /// Whether the parameters of some part came from elsewhere: they are not those of its start.
+            pub fn has_trained_parts(&self) -> bool {
+                self.composition().is_some_and(|parts| {
+                    let mut tables = parts.tables.iter().enumerate();
+                    tables.any(|(i, table)| parts.from(i).is_some() || table.has_trained_parts())
+                })
+            }
+
             /// What its table says.
             fn table(&self) -> &dyn EnergyTable {
                 match self { $(Self::$Variant(table) => table,)* Self::Custom(table) => &**table }
@@ -96,6 +119,12 @@ energies! {
     MultiscaleRealNvp(MultiscaleRealNvp) = "multiscale_real_nvp",
     /// A network on a flow.
     Tilted(Tilted<EnergyConfig>) = "tilted",
+    /// A product of experts.
+    Sum(Sum<EnergyConfig>) = "sum",
+    /// A mixture of models.
+    Mixture(PartsMixture<EnergyConfig>) = "mixture",
+    /// One model without another.
+    Negation(Negation<EnergyConfig>) = "negation",
 }
 
 /// An energy's table with the shape of its samples: what the metadata `ember.config` of a weight file holds.
@@ -122,9 +151,10 @@ impl EnergySpec {
     /// Builds the architecture.
     ///
     /// # Errors
-    /// As [`EnergyConfig::build`].
+    /// As [`EnergyConfig::build`]; a negation that nothing confines on the support.
     pub fn build(&self) -> Result<Box<dyn Architecture>, ModelError> {
         let mut inner = self.energy.build(self.shape)?;
+        inner.check_support(self.support)?;
         inner.set_precision(self.precision);
         let (temperature, support) = (self.temperature, self.support);
         if temperature == 1.0 && support == Support::Unbounded {

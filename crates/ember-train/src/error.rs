@@ -280,7 +280,8 @@ impl From<ember_sampler::Error> for Error {
             Sampler::NotFinite(message) => return Self::failed(message),
             Sampler::Options(_) | Sampler::Overflow(_) => "",
             Sampler::NoStart => {
-                ": a network needs energy.confinement > 0, or a flow as its base (energy.kind = \"tilted\", at temperature 1)"
+                ": a network needs energy.confinement > 0, or a flow as its base (energy.kind = \"tilted\", at temperature 1); a composed \
+                 energy needs parts that have one"
             }
             Sampler::TooFar { .. } => {
                 ". An [audit] in the run's config follows log Z along the training instead; a larger energy.confinement or \

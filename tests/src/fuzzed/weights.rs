@@ -97,6 +97,11 @@ fn seeds() -> Vec<Vec<u8>> {
         "dim = 2\nkind = \"spline_flow\"\nlayers = 1\nhidden = [3]\nbins = 4\nbound = 3.0\n",
         "shape = [1, 4, 4]\nkind = \"multiscale_real_nvp\"\nlevels = 2\ncouplings = 1\nchannels = 2\nlogit_alpha = 0.05\n",
         "dim = 2\nkind = \"tilted\"\nbase = { kind = \"real_nvp\", layers = 1, hidden = [2] }\ntilt = { kind = \"mlp\", hidden = [2] }\n",
+        "dim = 2\nkind = \"sum\"\nweights = [1.0, 0.5]\nparts = [{ kind = \"mlp\", hidden = [2], confinement = 1.0 }, { kind = \"mlp\", hidden = [2] }]\n",
+        "dim = 2\nkind = \"mixture\"\nlog_z = [0.5, 1.0]\ntemperatures = [1.0, 2.0]\nparts = [{ kind = \"gaussian_mixture\", means = [[0.5]] }, \
+         { kind = \"mlp\", hidden = [2], confinement = 1.0 }]\n",
+        "dim = 2\nkind = \"negation\"\nweights = [1.3, 0.3]\nparts = [{ kind = \"gaussian_mixture\", means = [[0.5]] }, \
+         { kind = \"sum\", parts = [{ kind = \"mlp\", hidden = [2], confinement = 1.0 }, { kind = \"mlp\", hidden = [2] }] }]\n",
     ];
     texts.map(|text| text.as_bytes().to_vec()).to_vec()
 }

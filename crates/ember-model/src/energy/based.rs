@@ -185,6 +185,17 @@ impl Architecture for Based {
         Some(self.alone(theta)?.draw(count, stream))
     }
 
+    /// That of P's smallest eigenvalue, which θ holds.
+    fn growth(&self) -> Option<f64> {
+        None
+    }
+
+    fn moments(&self, theta: &[Vec<f32>]) -> Option<[Vec<f64>; 2]> {
+        let base = &theta[theta.len() - 2..];
+        let base = Gaussian::new(base[0].clone(), base[1].clone())?;
+        Some([base.mean().iter().map(|&m| f64::from(m)).collect(), base.variances()])
+    }
+
     fn has_exact_start(&self) -> bool {
         self.inner.starts_at_base()
     }

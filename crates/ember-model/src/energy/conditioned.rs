@@ -10,6 +10,7 @@ use burn::tensor::Tensor;
 use super::chain::{Chain, ChainEnd, ChainState};
 use super::levels::Levels;
 use super::{Architecture, Evaluation, Mixture, Pass, WeightedGrads};
+use crate::error::ModelError;
 use crate::flow::NonFinite;
 use crate::params::{HostTensor, ParamSpec};
 use crate::random::Stream;
@@ -142,6 +143,28 @@ impl Architecture for Conditioned {
 
     fn confinement(&self) -> Option<f64> {
         self.inner.confinement().map(|c| c / self.temperature)
+    }
+
+    fn growth(&self) -> Option<f64> {
+        self.inner.growth().map(|growth| growth / self.temperature)
+    }
+
+    /// Those of e^{−U} with T times the variances: exact for a Gaussian.
+    fn moments(&self, theta: &[Vec<f32>]) -> Option<[Vec<f64>; 2]> {
+        let [mean, variance] = self.inner.moments(theta)?;
+        Some([mean, variance.into_iter().map(|v| v * self.temperature).collect()])
+    }
+
+    fn check_support(&self, support: Support) -> Result<(), ModelError> {
+        self.inner.check_support(support)
+    }
+
+    fn starts_at_base(&self) -> bool {
+        self.inner.starts_at_base()
+    }
+
+    fn is_base_alone(&self, theta: &[Vec<f32>]) -> bool {
+        self.inner.is_base_alone(theta)
     }
 
     fn base_energy(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Option<Tensor<1>> {

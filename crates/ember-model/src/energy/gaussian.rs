@@ -36,6 +36,12 @@ impl Gaussian {
         &self.precision
     }
 
+    /// Variances of the coordinates, `[dim]`: the diagonal of `P⁻¹`.
+    pub fn variances(&self) -> Vec<f64> {
+        let covariance = self.factor.inverse();
+        (0..self.mean.len()).map(|j| covariance[(j, j)]).collect()
+    }
+
     /// `log ∫ e^{−U} = ½ (d ln 2π − ln det P)`.
     pub fn log_z(&self) -> f64 {
         let d = self.mean.len();

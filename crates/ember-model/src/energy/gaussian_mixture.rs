@@ -285,6 +285,22 @@ impl Architecture for MixtureEnergy {
         true
     }
 
+    /// Far out as its nearest mode.
+    fn growth(&self) -> Option<f64> {
+        Some(1.0)
+    }
+
+    fn moments(&self, theta: &[Vec<f32>]) -> Option<[Vec<f64>; 2]> {
+        let mixture = self.mixture(theta)?;
+        let moment = |power: i32, j: usize| -> f64 {
+            let terms = mixture.means.iter().zip(&mixture.masses);
+            terms.map(|(mean, mass)| mass * mean[j].powi(power)).sum()
+        };
+        let mean: Vec<f64> = (0..self.dim).map(|j| moment(1, j)).collect();
+        let variance = mean.iter().enumerate().map(|(j, m)| (1.0 + moment(2, j) - m * m).max(1.0)).collect();
+        Some([mean, variance])
+    }
+
     fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>> {
         let mixture = self.mixture(theta)?;
         let mut draws = stream.normals(count, self.dim);

@@ -4,6 +4,7 @@ pub mod activation;
 pub mod based;
 pub mod blockwise;
 pub mod chain;
+pub mod composed;
 pub(crate) mod conditioned;
 pub mod conv;
 pub(crate) mod elementwise;
@@ -28,10 +29,12 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
+use crate::error::ModelError;
 use crate::flow::{Flow, NonFinite};
 use crate::params::{HostTensor, ParamSpec};
 use crate::precision::Precision;
 use crate::random::Stream;
+use crate::shape::Support;
 use chain::{Chain, ChainEnd, ChainState};
 use levels::Levels;
 use score::{ScoreGrads, ScoreLoss};
@@ -206,6 +209,26 @@ pub trait Architecture: Debug + Send + Sync {
     /// `c` where `½ c |x|²` confines the energy: `N(0, I/c)` is then its tractable start.
     fn confinement(&self) -> Option<f64> {
         None
+    }
+
+    /// κ ≥ 0 where U grows as `½ κ |x|²` far out, up to terms linear in |x|, at every θ: a network's confinement. `None` where θ decides.
+    fn growth(&self) -> Option<f64> {
+        self.is_network().then(|| self.confinement().unwrap_or(0.0))
+    }
+
+    /// Means and variances `[dim]` of independent normals near `ρ_θ`, or near what it stands on: of them an energy that is composed of
+    /// this one makes its start.
+    fn moments(&self, _theta: &[Vec<f32>]) -> Option<[Vec<f64>; 2]> {
+        let (c, dim) = (self.confinement()?, self.dim());
+        Some([vec![0.0; dim], vec![c.recip(); dim]])
+    }
+
+    /// Whether Z can be finite on a support, where the table alone tells.
+    ///
+    /// # Errors
+    /// The key at fault.
+    fn check_support(&self, _support: Support) -> Result<(), ModelError> {
+        Ok(())
     }
 
     /// Whether the starting θ makes the network zero, so that [`Architecture::is_base_alone`] holds there. No θ is made.

@@ -201,6 +201,11 @@ impl Architecture for TiltedEnergy {
         Some([self.tilt.clone(), self.base.clone()])
     }
 
+    /// Those of the base.
+    fn moments(&self, theta: &[Vec<f32>]) -> Option<[Vec<f64>; 2]> {
+        self.base.moments(self.split(theta).1)
+    }
+
     fn has_data_init(&self) -> bool {
         self.base.has_data_init()
     }

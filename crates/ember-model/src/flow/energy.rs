@@ -8,7 +8,7 @@ use crate::energy::{
     Architecture, WeightedGrads, energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff,
 };
 use crate::params::{ParamSpec, download, upload};
-use crate::random::Stream;
+use crate::random::{Purpose, Stream};
 
 /// Rows pushed through a flow at a time when drawing.
 const BLOCK: usize = 1_024;
@@ -69,6 +69,20 @@ impl Architecture for FlowEnergy {
             draws.extend(download(self.flow.forward(&theta, Tensor::from_data(z, &device)).0));
         }
         Some(draws)
+    }
+
+    /// Of as many draws.
+    fn moments(&self, theta: &[Vec<f32>]) -> Option<[Vec<f64>; 2]> {
+        let (dim, n) = (self.dim(), BLOCK as f64);
+        let draws = self.draw(theta, BLOCK, Stream::new(0, Purpose::Start))?;
+        let mean_of = |j: usize, of: &dyn Fn(f64) -> f64| -> f64 {
+            draws.chunks_exact(dim).map(|row| of(f64::from(row[j]))).sum::<f64>() / n
+        };
+        let mean: Vec<f64> = (0..dim).map(|j| mean_of(j, &|x| x)).collect();
+        let variance = (0..dim).map(|j| mean_of(j, &|x| (x - mean[j]).powi(2)));
+        // A coordinate that does not vary is none of a density's.
+        let variance = variance.map(|v| v.max(f64::MIN_POSITIVE)).collect();
+        Some([mean, variance])
     }
 
     fn flow(&self) -> Option<&dyn Flow> {

@@ -56,6 +56,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Train every combination of some keys' values, with several seeds each: the same table and page.
     Sweep(SweepArgs),
+    /// Make one model of several trained ones: their product, their mixture, or one without another.
+    Compose(ComposeArgs),
     /// Show what a run, a checkpoint or a weight file holds.
     Info(InfoArgs),
     /// List every device this build can use, and the one `auto` would take; check that one computes correctly.
@@ -329,6 +331,28 @@ pub struct CompareHow {
     /// The device.
     #[command(flatten)]
     pub device: DeviceArg,
+}
+
+/// `ember compose`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Example, where product.toml holds
+  [energy]
+  kind = \"sum\"                       # also \"mixture\", \"negation\"
+  parts = [\"runs/ring\", \"bar.safetensors\"]
+then
+  ember compose product.toml --out product.safetensors
+  ember eval product.safetensors       # its log Z
+  ember sample product.safetensors --count 1000 --steps 100 --out product.npz
+
+The file holds the parameters of all parts: their runs are not needed afterwards. The same [energy] in a config trains them on.")]
+pub struct ComposeArgs {
+    /// The table [energy] of the composed model; its parts are run folders, checkpoints or weight files
+    #[arg(value_name = "COMPOSE.toml")]
+    pub file: PathBuf,
+    /// The weight file to write
+    #[arg(long, value_name = "MODEL.safetensors")]
+    pub out: PathBuf,
 }
 
 /// `ember info`.

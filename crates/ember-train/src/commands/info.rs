@@ -32,6 +32,7 @@ pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
     if spec.temperature != 1.0 {
         let _ = writeln!(text, "temperature {}: the model is e^(−U/T)", short(spec.temperature));
     }
+    text += &super::compose::composition(&subject.model);
     let _ = writeln!(text, "parameters  {}", subject.model.param_count());
     for param in subject.model.params() {
         let _ = writeln!(text, "            {:<18} {:?}", param.name, param.shape);

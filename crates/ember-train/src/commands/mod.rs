@@ -2,6 +2,7 @@
 
 mod bench;
 mod compare;
+mod compose;
 mod data;
 mod devices;
 mod eval;
@@ -36,6 +37,7 @@ pub fn run(cli: &Cli, start: Instant) -> Result<(), Error> {
         Command::Report(args) => report::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Sweep(args) => compare::sweep(args),
+        Command::Compose(args) => compose::run(args),
         Command::Info(args) => info::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Data(args) => data::run(args),

@@ -48,7 +48,8 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     let need = |walkers| Sizes { dim, walkers, ..Sizes::default() }.need(&room);
     memory::check_count("--count", args.count, need, &room)?;
     let sigma = args.denoise.then(|| data_noise(&subject, args)).transpose()?;
-    let mut walkers = draw(&subject, args)?;
+    let (mut walkers, step_size) = draw(&subject, args)?;
+    subject.step_size = subject.step_size.or(step_size);
     if args.steps > 0 {
         let kernel = subject.kernel()?;
         // The last one fits, and so do all before it.
@@ -91,21 +92,22 @@ fn data_noise(subject: &Opened, args: &SampleArgs) -> Result<f64, Error> {
     )))
 }
 
-/// `count` walkers with equal weights, at the model's θ.
-fn draw(subject: &Opened, args: &SampleArgs) -> Result<Walkers, Error> {
+/// `count` walkers with equal weights, at the model's θ; and MALA's step size there, where it was found on the way and the subject names no
+/// kernel.
+fn draw(subject: &Opened, args: &SampleArgs) -> Result<(Walkers, Option<f64>), Error> {
     let model = &subject.model;
     let stream = Stream::new(args.seed, Purpose::Sample);
     // Exact draws of the model in place of a run's few.
     if let Some(walkers) = subject.walkers.clone().filter(|_| !subject.walkers_are_draws()) {
         let weighted = subject.is_weighted();
         let walkers = walkers_at_theta(model, walkers, weighted);
-        return Ok(by_weight(walkers, args.count, stream));
+        return Ok((by_weight(walkers, args.count, stream), None));
     }
     if let Some(values) = model.draw(args.count, stream) {
-        return Ok(at(model, values));
+        return Ok((at(model, values), None));
     }
     tracing::warn!(
-        "a bare weight file of a network: sampling it by tempered SMC from its tractable start; modes the SMC \
+        "a bare weight file: sampling it by tempered SMC from its tractable start; modes the SMC \
          does not visit are missing (`ember export --walkers` takes the training walkers along)"
     );
     let options =
@@ -113,7 +115,8 @@ fn draw(subject: &Opened, args: &SampleArgs) -> Result<Walkers, Error> {
     let listener = Listener::default();
     let path = AnnealedPath::of(model).ok_or(ember_sampler::Error::NoStart)?.telling(&listener);
     let result = smc::along(&path, options)?;
-    Ok(by_weight(result.ensembles.pooled(), args.count, stream))
+    let step_size = subject.config.is_none().then_some(result.step_size);
+    Ok((by_weight(result.ensembles.pooled(), args.count, stream), step_size))
 }
 
 fn at(model: &EnergyModel, values: Vec<f32>) -> Walkers {

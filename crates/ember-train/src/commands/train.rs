@@ -46,7 +46,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<(), Error> {
 }
 
 /// The run folder with its config appears whole or not at all, and is this process's from the start. A start that took more than the config
-/// and the data, a flow of another run or one that was fitted first, is in it as a checkpoint: the run never needs the other one again.
+/// and the data, of other runs or fitted first, is in it as a checkpoint: the run never needs them again.
 fn create(dir: &Path, trainer: &mut Trainer, device_label: &str) -> Result<RunLock, Error> {
     let unwritable = |source| Error::unwritable(dir, source);
     let parent = atomic::folder_of(dir);
@@ -54,7 +54,7 @@ fn create(dir: &Path, trainer: &mut Trainer, device_label: &str) -> Result<RunLo
     let staging = atomic::temp_folder(&parent, "run").map_err(|error| error.before_the_run(dir))?;
     let lock = RunLock::take(staging.path())?;
     trainer.config.write(&staging.path().join("config.toml")).map_err(|error| error.before_the_run(dir))?;
-    if trainer.config.starts_from_flows() {
+    if trainer.config.starts_from_elsewhere() {
         trainer.check()?;
         checkpoint::save(staging.path(), &trainer.to_state(device_label), 1)?;
     }

@@ -91,6 +91,16 @@ impl Document {
         }
     }
 
+    /// The table of the energy.
+    pub(super) fn energy_table(&mut self) -> Option<&mut Table> {
+        self.table.get_mut("energy")?.as_table_mut()
+    }
+
+    /// The first key of the top level beside `name`.
+    pub(super) fn key_beside(&self, name: &str) -> Option<String> {
+        self.table.keys().find(|key| *key != name).cloned()
+    }
+
     /// Takes the value of a top-level key.
     pub(super) fn value<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, Error> {
         let Some(value) = self.table.remove(key) else { return Ok(None) };

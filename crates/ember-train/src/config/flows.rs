@@ -83,9 +83,12 @@ impl Config {
         self.pretrains_base() || noise || assisted.is_some_and(|assisted| assisted.proposal.is_some())
     }
 
-    /// Whether the start takes more than config and data give at once: a flow of another run, or one fitted first.
-    pub fn starts_from_flows(&self) -> bool {
-        self.energy.tilted().is_some() || self.noise_flow().is_some() || self.needs_pretraining()
+    /// Whether the start takes more than config and data give at once: a flow or parts of other runs, or a flow fitted first.
+    pub fn starts_from_elsewhere(&self) -> bool {
+        self.energy.tilted().is_some()
+            || self.energy.has_trained_parts()
+            || self.noise_flow().is_some()
+            || self.needs_pretraining()
     }
 
     /// How flows, kernels and objectives go together.
@@ -197,10 +200,10 @@ impl Config {
             return fail("kernel", "target_accept_rate", message);
         }
         if self.objective.as_dyn().carries_weights() && !self.has_exact_start() {
+            let (energy, remedy) = self.undrawn();
             let message = format!(
-                "with weights the step size is set before the run, on exact draws of the starting model, and a {} without confinement has \
-                 none: set energy.confinement to a number > 0, or leave this key out",
-                self.energy.kind()
+                "with weights the step size is set before the run, on exact draws of the starting model, and {energy} has none: \
+                 {remedy}, or leave this key out"
             );
             return fail("kernel", "target_accept_rate", message);
         }

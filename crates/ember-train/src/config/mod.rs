@@ -8,6 +8,7 @@ mod explain;
 mod flows;
 mod losses;
 mod overrides;
+mod parts;
 mod tables;
 mod validate;
 
@@ -24,6 +25,7 @@ use crate::training::objective::ObjectiveConfig;
 pub use crate::training::optimizer::{Adam, OptimizerConfig, Schedule, Sgd};
 use document::Document;
 pub use overrides::Overrides;
+pub use parts::composed;
 pub(crate) use tables::short;
 pub use tables::{
     AuditConfig, KernelTable, OutputConfig, PretrainConfig, ResamplingConfig, WalkerInit, WalkersConfig,
@@ -86,14 +88,7 @@ impl Config {
     /// # Errors
     /// Whatever is wrong with it; every error exits with code 2.
     pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Error> {
-        let bytes = std::fs::read(path).map_err(|source| Error::read(path, source))?;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let offset = error.utf8_error().valid_up_to();
-            let bytes = error.as_bytes();
-            let line = 1 + bytes[..offset].iter().filter(|&&byte| byte == b'\n').count();
-            Error::NotUtf8 { path: path.to_owned(), offset, line, byte: bytes[offset] }
-        })?;
-        let config = Self::resolve(&text, &path.display().to_string(), overrides)?;
+        let config = Self::resolve(&read_text(path)?, &path.display().to_string(), overrides)?;
         let name =
             path.file_stem().map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned());
         Ok(Loaded { config, name })
@@ -117,6 +112,7 @@ impl Config {
         let precision = Self::precision_of(&mut document)?;
         let dataset: DatasetConfig = document.section("dataset")?;
         document.resolve_flows(dataset.as_dyn().shape())?;
+        let parts = document.resolve_parts(Some(dataset.as_dyn().shape()))?;
         let objective: ObjectiveConfig = document.section("objective")?;
         // Without a negative phase these tables say how the model is looked at, not how it is trained: they have defaults, which
         // the resolved config writes out, so that nothing else asks whether they are there.
@@ -148,7 +144,8 @@ impl Config {
         };
         document.finish()?;
         config.resolve_pretrain();
-        config.validate().map_err(|error| document.locate(error))?;
+        let checked = config.validate().and_then(|()| config.check_parts(parts.as_ref()));
+        checked.map_err(|error| document.locate(error))?;
         Ok(config)
     }
 
@@ -187,4 +184,15 @@ impl Config {
             ..EnergySpec::new(self.dataset.as_dyn().shape(), self.energy.clone())
         }
     }
+}
+
+/// The text of a file.
+fn read_text(path: &Path) -> Result<String, Error> {
+    let bytes = std::fs::read(path).map_err(|source| Error::read(path, source))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        let bytes = error.as_bytes();
+        let line = 1 + bytes[..offset].iter().filter(|&&byte| byte == b'\n').count();
+        Error::NotUtf8 { path: path.to_owned(), offset, line, byte: bytes[offset] }
+    })
 }

@@ -1,7 +1,7 @@
 //! Every check that a type cannot make: ranges, sizes, and how the tables go together.
 
 use ember_model::registry::too_large;
-use ember_model::{MOST_NUMBERS, ModelError, Support};
+use ember_model::{EnergySpec, MOST_NUMBERS, ModelError, Support};
 use ember_sampler::kernel::BadValue;
 use toml::Value;
 
@@ -59,24 +59,7 @@ impl Config {
     }
 
     fn check_energy(&self) -> Result<(), Error> {
-        // Sizes first: building an energy multiplies them.
-        if let Ok(table) = Value::try_from(&self.energy)
-            && let Some(size) = too_large(&table)
-        {
-            return fail("energy", "", format!("the size {size} is beyond {}", i32::MAX));
-        }
-        let architecture = self.energy_spec().build().map_err(energy_error)?;
-        for param in architecture.params() {
-            let len = param.shape.iter().try_fold(1u64, |len, &side| len.checked_mul(side as u64));
-            if len.is_none_or(|len| len > MAX_ELEMENTS) {
-                let message = format!(
-                    "`{}` of shape {:?} has more than {MAX_ELEMENTS} elements",
-                    param.name, param.shape
-                );
-                return fail("energy", "", message);
-            }
-        }
-        Ok(())
+        check_sizes(&self.energy_spec())
     }
 
     /// A base, Gaussian or a flow, is the start on all of `ℝ^d` at temperature 1 only.
@@ -273,9 +256,26 @@ impl Config {
     /// Whether the starting model can be drawn exactly, so that `A_0 = 0` is right (ALGORITHMS 1.1).
     pub fn has_exact_start(&self) -> bool {
         let Ok(architecture) = self.energy_spec().build() else { return false };
+        if self.energy.has_trained_parts() {
+            return false;
+        }
         architecture.confinement().is_some()
             || architecture.has_gaussian_base()
             || architecture.has_exact_start()
+    }
+
+    /// An energy whose starting model cannot be drawn exactly, and what to do about it.
+    pub(super) fn undrawn(&self) -> (String, &'static str) {
+        let kind = self.energy.kind();
+        if self.energy.has_trained_parts() {
+            return (format!("a {kind} of trained parts"), "leave what needs one out");
+        }
+        if self.energy.composition().is_some() {
+            let remedy = "give each part a confinement > 0";
+            return (format!("a {kind} whose parts are not all networks with confinement"), remedy);
+        }
+        let remedy = "set energy.confinement to a number > 0 (it adds ½ c |x|²)";
+        (format!("a {kind} without confinement"), remedy)
     }
 
     /// On the cube everything must be inside it: the folded density of a step knows no other points.
@@ -298,7 +298,7 @@ impl Config {
 
     fn check_start(&self) -> Result<(), Error> {
         self.check_cube()?;
-        let (walkers, kind) = (&self.walkers, self.energy.kind());
+        let (walkers, (energy, remedy)) = (&self.walkers, self.undrawn());
         if walkers.init == WalkerInit::Model {
             if self.has_exact_start() {
                 return Ok(());
@@ -307,8 +307,8 @@ impl Config {
                 "walkers",
                 "init",
                 format!(
-                    "\"model\" needs a starting model that can be drawn exactly, and a {kind} without confinement cannot: \
-                 set energy.confinement to a number > 0 (it adds ½ c |x|²), or start elsewhere (\"normal\", \"uniform\", \"data\")"
+                    "\"model\" needs a starting model that can be drawn exactly, and {energy} cannot: {remedy}, or start elsewhere \
+                     (\"normal\", \"uniform\", \"data\")"
                 ),
             );
         }
@@ -316,9 +316,13 @@ impl Config {
             return Ok(());
         }
         let remedy = if self.has_exact_start() {
-            "set walkers.init = \"model\""
+            "set walkers.init = \"model\"".to_owned()
+        } else if self.energy.has_trained_parts() {
+            format!(
+                "{energy} has none, and an objective without weights needs none, such as \"persistent_cd\""
+            )
         } else {
-            "set energy.confinement to a number > 0 and walkers.init = \"model\""
+            format!("{remedy} and walkers.init = \"model\"")
         };
         fail(
             "walkers",
@@ -362,17 +366,37 @@ impl Config {
             return fail("audit", "repeats", format!("found {}, expected less than 65536", audit.repeats));
         }
         if !self.has_exact_start() {
+            let (energy, remedy) = self.undrawn();
             return fail(
                 "audit",
                 "",
                 format!(
-                    "an audit starts at exact draws of the starting model, and a {} without confinement has none: set energy.confinement to a number > 0",
-                    self.energy.kind()
+                    "an audit starts at exact draws of the starting model, and {energy} has none: {remedy}"
                 ),
             );
         }
         Ok(())
     }
+}
+
+/// Checks that an energy can be built, and that no tensor of its parameters is too large.
+pub(super) fn check_sizes(spec: &EnergySpec) -> Result<(), Error> {
+    // Sizes first: building an energy multiplies them.
+    if let Ok(table) = Value::try_from(&spec.energy)
+        && let Some(size) = too_large(&table)
+    {
+        return fail("energy", "", format!("the size {size} is beyond {}", i32::MAX));
+    }
+    let architecture = spec.build().map_err(energy_error)?;
+    for param in architecture.params() {
+        let len = param.shape.iter().try_fold(1u64, |len, &side| len.checked_mul(side as u64));
+        if len.is_none_or(|len| len > MAX_ELEMENTS) {
+            let message =
+                format!("`{}` of shape {:?} has more than {MAX_ELEMENTS} elements", param.name, param.shape);
+            return fail("energy", "", message);
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn fail(section: &str, key: &str, message: String) -> Result<(), Error> {

@@ -8,6 +8,7 @@ pub mod folder;
 pub mod lock;
 pub mod metrics;
 pub mod opened;
+pub mod parts;
 pub mod record;
 pub mod samples;
 pub mod tensor_file;

@@ -51,6 +51,8 @@ pub struct SmcResult {
     pub log_z: Estimate,
     /// Temperatures used.
     pub temperatures: usize,
+    /// MALA's h at β = 1.
+    pub step_size: f64,
     /// The repeats at β = 1, weighted.
     pub ensembles: Ensembles,
 }
@@ -97,5 +99,6 @@ pub fn along(path: &AnnealedPath<'_>, options: SmcOptions) -> Result<SmcResult, 
             "tempered SMC: {fault}, so log Z cannot be estimated by it: the energy is not finite where its walkers went"
         )));
     }
-    Ok(SmcResult { log_z: ensembles.log_z(), temperatures: rungs.len(), ensembles })
+    let step_size = rungs.last().map_or(f64::NAN, |rung| rung.step_size);
+    Ok(SmcResult { log_z: ensembles.log_z(), temperatures: rungs.len(), step_size, ensembles })
 }

@@ -125,7 +125,8 @@ impl GaussianStart {
     }
 
     /// `N(0, I/c)` for a confined network, on the cube cut to it (uniform without confinement); the base of a network on a
-    /// Gaussian; moments matched for a mixture; `None` where none of these is known.
+    /// Gaussian; moments matched for a mixture of Gaussians, and as its parts'
+    /// suggest for a composed energy; `None` where none of these is known.
     pub fn of(model: &EnergyModel) -> Option<Self> {
         let dim = model.dim();
         match (model.spec().support, model.confinement()) {
@@ -136,14 +137,11 @@ impl GaussianStart {
         if let Some(base) = model.gaussian_base() {
             return Some(Self::correlated(base));
         }
-        let mixture = model.mixture()?;
-        let moment = |power: i32, j: usize| -> f64 {
-            let terms = mixture.means.iter().zip(&mixture.masses);
-            terms.map(|(mean, mass)| mass * mean[j].powi(power)).sum()
-        };
-        let mean: Vec<f64> = (0..dim).map(|j| moment(1, j)).collect();
-        let std: Vec<f64> =
-            mean.iter().enumerate().map(|(j, m)| (1.0 + moment(2, j) - m * m).max(1.0).sqrt()).collect();
+        if model.mixture().is_none() && model.spec().energy.composition().is_none() {
+            return None;
+        }
+        let [mean, variance] = model.moments()?;
+        let std: Vec<f64> = variance.into_iter().map(f64::sqrt).collect();
         Some(Self::new(mean, &std))
     }
 

@@ -42,6 +42,21 @@ fn example(kind: &str) -> Option<(&'static str, f64)> {
              tilt = { kind = \"mlp\", hidden = [8] }",
             DEEP,
         ),
+        "sum" => (
+            "dim = 3\nweights = [1.0, 0.5]\nparts = [{ kind = \"mlp\", hidden = [24, 17], confinement = 0.7 }, \
+             { kind = \"mlp\", hidden = [8] }]",
+            NETWORK,
+        ),
+        "mixture" => (
+            "dim = 3\nweights = [1.0, 3.0]\nlog_z = [0.5, 1.0]\nparts = [{ kind = \"mlp\", hidden = [24, 17], confinement = 0.7 }, \
+             { kind = \"mlp\", hidden = [8], confinement = 0.5 }]",
+            NETWORK,
+        ),
+        "negation" => (
+            "dim = 3\nweights = [1.3, 0.3]\nparts = [{ kind = \"mlp\", hidden = [24, 17], confinement = 0.7 }, \
+             { kind = \"mlp\", hidden = [8], confinement = 0.5 }]",
+            NETWORK,
+        ),
         _ => return None,
     })
 }

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::dataset::Data;
 use crate::dataset::gaussian_fit::GaussianFit;
 use crate::error::Error;
+use crate::store::parts;
 use crate::training::batches::Batches;
 use crate::training::ema::Ema;
 use crate::training::optimizer::Optimizer;
@@ -209,6 +210,8 @@ impl Trainer {
         if config.energy.tilted().is_some() {
             let base = base.map_or_else(|| start::base(&config, &model, &data, device), Ok)?;
             model = model.with_base(base.theta());
+        } else if config.energy.has_trained_parts() {
+            model = parts::trained(model, device)?;
         } else if model.has_data_init() {
             let rows = batches(&config, &data, device)?.batch(0)?;
             model = model.with_data_init(rows);
