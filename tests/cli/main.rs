@@ -12,6 +12,7 @@ mod gpu_script;
 mod judging;
 #[path = "../campaign/kills.rs"]
 mod kills;
+mod ladder;
 mod lost_work;
 mod memory;
 #[path = "../campaign/program.rs"]

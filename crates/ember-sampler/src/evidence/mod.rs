@@ -7,6 +7,7 @@
 //! | [`importance`](importance()) | draws of a flow | over the repeats; withheld where Pareto k̂ is above .7 |
 //! | [`bridge`](bridge()) | draws of a flow and samples of the model | over the repeats |
 //! | [`Ensembles`] | walkers that follow θ along a training | over the repeats |
+//! | [`ladder`] | parallel tempering over a sequence of models, such as a run's checkpoints | over independent ladders |
 //!
 //! Each takes an energy, a start or a flow, and options, and gives an [`Estimate`](crate::statistics::Estimate) whose standard error
 //! comes from independent repeats. None sees a mode that nothing it draws reaches.
@@ -16,6 +17,7 @@ mod bridge;
 mod by_flow;
 mod ensembles;
 mod importance;
+pub mod ladder;
 pub mod smc;
 
 pub use bridge::{Bridged, bridge, bridged};

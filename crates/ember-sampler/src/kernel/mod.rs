@@ -28,6 +28,7 @@ pub use flow_mh::FlowMh;
 pub use hmc::Hmc;
 pub use i_sir::ISir;
 pub use mala::Mala;
+pub(crate) use metropolis::replaced;
 pub use neutra::Neutra;
 pub use ready::ready;
 pub use transition::Boundary;

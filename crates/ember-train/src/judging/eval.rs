@@ -16,8 +16,9 @@ use crate::judging::eval_images::{Classes, held_out_energies, judge_classes};
 use crate::judging::eval_options::EvalOptions;
 use crate::judging::features::FeatureDistances;
 use crate::judging::grid::EnergyGrid;
+use crate::judging::ladder::{self, LadderReport};
 use crate::judging::likelihood::{self, BitsPerDim};
-use crate::judging::log_z::{Failure, Found, Independent, LogZ, LogZEstimate, log_z};
+use crate::judging::log_z::{Failure, Found, Independent, LogZ, LogZEstimate, log_z_beside};
 use crate::judging::masses::{self, Masses};
 use crate::judging::mixing;
 use crate::judging::ood::{self, Against, OutOfDistribution};
@@ -30,6 +31,8 @@ use ember_sampler::evidence::ais::{self, AisOptions, TwoSided};
 use ember_sampler::evidence::smc::AnnealedPath;
 use ember_sampler::statistics::{Estimate, ess_fraction};
 
+/// Times that a ladder's top rung is looked at.
+const LADDER_KEPT: usize = 16;
 /// Cells an axis of the mass grids, in one and two dimensions.
 const CELLS: [usize; 2] = [8_000, 400];
 
@@ -55,7 +58,7 @@ pub struct Evaluation {
     /// Mass the model puts on each mode of the data, in the data set's order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode_weights: Option<Vec<f64>>,
-    /// `exact`, `grid`, `audit`, `smc` or `importance`.
+    /// `exact`, `grid`, `audit`, `ladder`, `smc` or `importance`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode_weights_method: Option<&'static str>,
     /// Standard errors of `mode_weights` where they are estimates.
@@ -104,6 +107,9 @@ pub struct Evaluation {
     /// Why there are none, where there could be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_frequencies_withheld: Option<&'static str>,
+    /// Parallel tempering over the run's checkpoints, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ladder: Option<LadderReport>,
     /// log Z from both ends of an annealed path, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_z_two_sided: Option<TwoSided>,
@@ -148,8 +154,10 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         subject.config.as_ref().map(|config| config.dataset.as_dyn().generate(config.seed)).transpose()?;
     let flows = subject.proposals();
     let flow = flows.as_ref().map(|flows| &flows.flows()[0]);
+    let climbed =
+        options.ladder.map(|sizes| ladder::climb(subject, sizes, LADDER_KEPT, options.seed)).transpose()?;
     let Found { log_z, estimates, independent, failures } =
-        log_z(model, subject.audit.as_ref(), flow, options)?;
+        log_z_beside(model, subject.audit.as_ref(), climbed.as_ref(), flow, options)?;
     let walkers = independent.as_ref().map(|(ensembles, _)| ensembles);
     let two_sided = options.ais.map(|ais| two_sided(model, walkers, ais)).transpose()?;
     let mut evaluation = Evaluation {
@@ -177,6 +185,7 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         class_frequencies_model: None,
         class_frequencies_withheld: None,
         log_z_two_sided: two_sided,
+        ladder: climbed.map(|climbed| climbed.report),
         doubts: subject.doubts.clone(),
         mixing: None,
         bits_per_dim: None,

@@ -1,6 +1,6 @@
 //! log Z by every estimator that is available, and the one that is reported as the model's.
 //!
-//! The order is exact > `audit` > `smc` > `importance`; the on-line value of the training walkers is biased low and never counts
+//! The order is exact > `audit` > `ladder` > `smc` > `importance`; the on-line value of the training walkers is biased low and never counts
 //! (ALGORITHMS 1.6). An estimator whose value is not finite gives way to the next, and says so. With a flow, importance and bridge sampling cost a few thousand energies and stand beside the first one.
 
 use burn::tensor::{Tensor, TensorData};
@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::judging::estimator::Estimator;
 use crate::judging::eval_options::EvalOptions;
+use crate::judging::ladder::Climbed;
 use crate::logging::Listener;
 use ember_sampler::evidence::Ensembles;
 use ember_sampler::evidence::smc::{self, AnnealedPath};
@@ -20,6 +21,8 @@ use ember_sampler::statistics::{Estimate, t95};
 
 /// With fewer starting walkers represented per repeat, a repeat rests on a handful of families and they agree by chance.
 const FEW_ANCESTORS: usize = 10;
+/// The name of log Z by [`Climbed`].
+const LADDER: &str = "ladder";
 /// Lane of the exact draws that a bridge takes where the model can be drawn.
 const DRAWS_LANE: u32 = (1 << 22) + (1 << 21);
 
@@ -30,7 +33,7 @@ pub struct LogZ {
     pub value: f64,
     /// Its standard error over independent repeats; 0 where exact.
     pub standard_error: f64,
-    /// `exact`, `audit`, `smc` or `importance`.
+    /// `exact`, `audit`, `ladder`, `smc` or `importance`.
     pub method: &'static str,
     /// Independent repeats behind it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,7 +82,7 @@ impl LogZ {
 /// log Z by one estimator, to be compared with the others'.
 #[derive(Clone, Debug, Serialize)]
 pub struct LogZEstimate {
-    /// `audit`, `smc`, `importance` or `bridge`.
+    /// `audit`, `ladder`, `smc`, `importance` or `bridge`.
     pub method: &'static str,
     /// The estimate.
     pub value: f64,
@@ -129,6 +132,23 @@ impl LogZEstimate {
         }
     }
 
+    /// `None` where the lowest rung's log Z is not known.
+    fn of_ladder(climbed: &Climbed) -> Option<Self> {
+        let Estimate { value, standard_error } = climbed.log_z()?;
+        Some(Self {
+            method: LADDER,
+            value,
+            standard_error,
+            repeats: climbed.report.ladders,
+            ess_fraction: None,
+            pareto_k: None,
+            withheld: false,
+            overlap: None,
+            doubtful: climbed.report.doubtful,
+            caveat: climbed.report.caveat,
+        })
+    }
+
     fn of_flow(method: Estimator, found: &FlowEstimate) -> Self {
         let Estimate { value, standard_error } = found.log_z;
         let of = |estimator: Estimator| (method == estimator).then_some(found.nearness);
@@ -174,10 +194,24 @@ pub struct Failure {
 /// log Z of a model, with its audit and with a flow that covers it where there are such.
 ///
 /// # Errors
-/// log Z that is not available, an estimator that was named and is not available, or one that fails and is not optional.
+/// As [`log_z_beside`].
 pub fn log_z(
     model: &EnergyModel,
     audit: Option<&Ensembles>,
+    flow: Option<&FlowProposal>,
+    options: &EvalOptions,
+) -> Result<Found, Error> {
+    log_z_beside(model, audit, None, flow, options)
+}
+
+/// [`log_z`] with a ladder that was run.
+///
+/// # Errors
+/// log Z that is not available, an estimator that was named and is not available, or one that fails and is not optional.
+pub fn log_z_beside(
+    model: &EnergyModel,
+    audit: Option<&Ensembles>,
+    ladder: Option<&Climbed>,
     flow: Option<&FlowProposal>,
     options: &EvalOptions,
 ) -> Result<Found, Error> {
@@ -204,6 +238,13 @@ pub fn log_z(
                 independent = Some((audit, "audit"));
             }
         }
+    }
+    if let Some(climbed) = ladder {
+        if let Some(estimate) = LogZEstimate::of_ladder(climbed) {
+            log_z.get_or_insert(LogZ::of(&estimate));
+            estimates.push(estimate);
+        }
+        independent.get_or_insert_with(|| (climbed.ensembles(model), LADDER));
     }
     let smc_wanted = wanted(Estimator::Smc);
     if let Some(path) = path.filter(|_| log_z.is_none() || smc_wanted) {

@@ -9,6 +9,7 @@ pub mod eval_images;
 pub mod eval_options;
 pub mod features;
 pub mod grid;
+pub mod ladder;
 pub mod likelihood;
 pub mod log_z;
 pub mod masses;
