@@ -177,7 +177,7 @@ fn modes_that_local_moves_never_leave() {
     assert_within_se(mean, 0.8, se, four_se(8));
     assert!(se < 0.03, "{se}");
     // As many steps of MALA as the whole ladder takes.
-    let mut walkers = drawn(&models[0], 512, 3).refresh(top);
+    let mut walkers = drawn(&models[0], 2_048, 3).refresh(top);
     let noise = |step: u64| Noise { seed: 4, lane: 0, step };
     walkers = Mala::new(0.5).steps(top, top, walkers, 9 * 210 * 3, &noise).0;
     let (mean, se) = mean_se(&right_of_zero(walkers.position, 8));
