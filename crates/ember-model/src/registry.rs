@@ -6,7 +6,7 @@ use crate::custom::Custom;
 use crate::energy::conditioned::Conditioned;
 use crate::energy::{Architecture, EnergyTable};
 use crate::energy::{
-    conv::Conv, gaussian_mixture::GaussianMixture, mlp::Mlp, resnet::ResNet, tilted::Tilted,
+    conv::Conv, gaussian_mixture::GaussianMixture, mlp::Mlp, rbm::Rbm, resnet::ResNet, tilted::Tilted,
 };
 use crate::error::ModelError;
 use crate::flow::{multiscale_real_nvp::MultiscaleRealNvp, real_nvp::RealNvp, spline_flow::SplineFlow};
@@ -85,6 +85,8 @@ energies! {
     Mlp(Mlp) = "mlp",
     /// A convolutional network.
     Conv(Conv) = "conv",
+    /// A restricted Boltzmann machine, on zeros and ones.
+    Rbm(Rbm) = "rbm",
     /// A residual network.
     ResNet(ResNet) = "resnet",
     /// A flow of affine couplings.

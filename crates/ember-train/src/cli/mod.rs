@@ -238,8 +238,8 @@ pub struct EvalArgs {
     /// Smallest ess fraction kept at each temperature of a tempered SMC; higher takes more steps; 0.9 unless given
     #[arg(long, value_name = "C", value_parser = inside_unit)]
     pub smc_ess: Option<f64>,
-    /// Also estimate log Z by these, to see whether they agree: audit, smc, importance, bridge (the last two need a flow), or all that
-    /// are available. Without it: audit if there is one, importance and bridge if there is a flow, smc if nothing else gives log Z
+    /// Also estimate log Z by these, to see whether they agree: audit, smc, enumeration (of an rbm with at most 20 units of a kind),
+    /// importance, bridge (these two need a flow), or all that are available. Without it: audit if there is one, importance and bridge if there is a flow, smc if nothing else gives log Z
     #[arg(long, value_name = "E,…", value_delimiter = ',', value_enum, hide_possible_values = true)]
     pub estimators: Vec<Estimator>,
     /// Run the run's kernel STEPS steps at fixed parameters, from up to 128 of its walkers: R-hat, autocorrelation times, acceptance and

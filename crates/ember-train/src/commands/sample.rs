@@ -9,6 +9,8 @@ use ember_sampler::{Noise, Walkers};
 
 use crate::cli::SampleArgs;
 use crate::error::Error;
+use crate::judging::bits::Bits;
+use crate::judging::eval_options::EvalOptions;
 use crate::judging::ladder::{self, LadderReport, LadderSizes};
 use crate::logging::Listener;
 use crate::memory::{self, Sizes};
@@ -75,6 +77,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
         n: walkers.count(),
         dim: walkers.dim(),
         image,
+        bits: subject.model.is_discrete(),
         samples: download(walkers.position),
         energy: download(walkers.energy),
         log_weights: download(walkers.log_weights.value()),
@@ -112,6 +115,21 @@ fn draw(subject: &Opened, args: &SampleArgs) -> Result<Walkers, Error> {
     }
     if let Some(values) = model.draw(args.count, stream) {
         return Ok(at(model, values));
+    }
+    if model.is_discrete() {
+        tracing::warn!(
+            "a bare weight file of a law of bits: sampling it by annealing its parameters from the law without couplings; modes that does \
+             not visit are missing (`ember export --walkers` takes the training walkers along)"
+        );
+        let options = EvalOptions {
+            repeats: 2,
+            seed: args.seed,
+            smc_walkers: Some(args.count.max(1_000)),
+            ..EvalOptions::default()
+        };
+        let listener = Listener::default();
+        let (ensembles, _) = Bits { model, options: &options, progress: &listener }.smc()?;
+        return Ok(by_weight(ensembles.pooled(), args.count, stream));
     }
     tracing::warn!(
         "a bare weight file of a network: sampling it by tempered SMC from its tractable start; modes the SMC \

@@ -159,7 +159,8 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
     let Found { log_z, estimates, independent, failures } =
         log_z_beside(model, subject.audit.as_ref(), climbed.as_ref(), flow, options)?;
     let walkers = independent.as_ref().map(|(ensembles, _)| ensembles);
-    let two_sided = options.ais.map(|ais| two_sided(model, walkers, ais)).transpose()?;
+    let two_sided =
+        options.ais.filter(|_| !model.is_discrete()).map(|ais| two_sided(model, walkers, ais)).transpose()?;
     let mut evaluation = Evaluation {
         step: subject.step,
         cross_entropy: None,
@@ -309,8 +310,11 @@ fn divergence(truth: &Truth, data: &Data, u: &[f64], log_z: Estimate) -> (Estima
     (kl, ess_fraction(&log_weights), pareto::shape(&log_weights))
 }
 
-/// The model's density over a box around the data, in one and two dimensions.
+/// The model's density over a box around the data, in one and two dimensions; none of a law of bits.
 fn grid(model: &EnergyModel, data: &Data) -> Option<EnergyGrid> {
+    if model.is_discrete() {
+        return None;
+    }
     let dim = data.shape.dim();
     let cells = *CELLS.get(dim.checked_sub(1)?)?;
     let range = EnergyGrid::range_of(&data.train.values(), dim, 4.0);

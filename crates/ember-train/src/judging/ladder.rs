@@ -226,7 +226,12 @@ fn candidates(subject: &Opened) -> Result<Vec<(u64, Candidate)>, Error> {
         )));
     }
     let mut candidates: Vec<(u64, Candidate)> = Vec::with_capacity(kept.len() + 1);
-    if let Some(start) = start(&subject.model, config.seed)? {
+    let start = match subject.model.is_discrete() {
+        // The first checkpoint without its couplings.
+        true => Some(opened::open(&kept[0].1, subject.model.device())?.model.start()),
+        false => start(&subject.model, config.seed)?,
+    };
+    if let Some(start) = start {
         candidates.push((0, Candidate::Model(start)));
     }
     for (step, dir) in kept {

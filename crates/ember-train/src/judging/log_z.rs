@@ -1,6 +1,6 @@
 //! log Z by every estimator that is available, and the one that is reported as the model's.
 //!
-//! The order is exact > `audit` > `ladder` > `smc` > `importance`; the on-line value of the training walkers is biased low and never counts
+//! The order is exact, which an enumeration of all states is too, > `audit` > `ladder` > `smc` > `importance`; the on-line value of the training walkers is biased low and never counts
 //! (ALGORITHMS 1.6). An estimator whose value is not finite gives way to the next, and says so. With a flow, importance and bridge sampling cost a few thousand energies and stand beside the first one.
 
 use burn::tensor::{Tensor, TensorData};
@@ -10,6 +10,7 @@ use ember_sampler::{FlowProposal, Walkers};
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::judging::bits::Bits;
 use crate::judging::estimator::Estimator;
 use crate::judging::eval_options::EvalOptions;
 use crate::judging::ladder::Climbed;
@@ -33,7 +34,7 @@ pub struct LogZ {
     pub value: f64,
     /// Its standard error over independent repeats; 0 where exact.
     pub standard_error: f64,
-    /// `exact`, `audit`, `ladder`, `smc` or `importance`.
+    /// `exact`, `enumeration`, `audit`, `ladder`, `smc` or `importance`.
     pub method: &'static str,
     /// Independent repeats behind it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,10 +55,14 @@ pub struct LogZ {
 
 impl LogZ {
     fn exact(value: f64) -> Self {
+        Self::known(value, "exact")
+    }
+
+    fn known(value: f64, method: &'static str) -> Self {
         Self {
             value,
             standard_error: 0.0,
-            method: "exact",
+            method,
             repeats: None,
             interval_95: None,
             temperatures: None,
@@ -217,13 +222,18 @@ pub fn log_z_beside(
 ) -> Result<Found, Error> {
     let listener = Listener::default();
     let path = AnnealedPath::of(model).map(|path| path.telling(&listener));
-    refuse(options, audit.is_some(), path.is_some(), flow.is_some())?;
-    let exact = model.log_z();
+    let enumerated = model.enumerated_log_z();
+    let has_start = path.is_some() || model.is_discrete();
+    refuse(options, enumerated.is_some(), audit.is_some(), has_start, flow.is_some())?;
+    let exact = model.log_z().or(enumerated);
     let wanted =
         |estimator| options.estimators.contains(&Estimator::All) || options.estimators.contains(&estimator);
     let (mut estimates, mut failures) = (Vec::new(), Vec::new());
     let named = |estimator| options.estimators.contains(&estimator);
-    let mut log_z = exact.map(LogZ::exact);
+    let mut log_z = match (model.log_z(), enumerated) {
+        (_, Some(value)) => Some(LogZ::known(value, Estimator::Enumeration.name())),
+        (exact, None) => exact.map(LogZ::exact),
+    };
     let mut independent: Option<Independent> = None;
     if let Some(audit) = audit {
         let mut audit = audit.clone();
@@ -267,6 +277,25 @@ pub fn log_z_beside(
             Err(error) => return Err(error),
         }
     }
+    if model.is_discrete() {
+        let bits = Bits { model, options, progress: &listener };
+        if log_z.is_none() || smc_wanted {
+            let (ensembles, temperatures) = bits.smc()?;
+            let ancestors = ensembles.walkers.distinct_ancestors();
+            let estimate = LogZEstimate::of_ensembles(&ensembles, "smc", ancestors);
+            log_z.get_or_insert(LogZ {
+                temperatures: Some(temperatures),
+                distinct_ancestors: Some(ancestors),
+                ..LogZ::of(&estimate)
+            });
+            estimates.push(estimate);
+            independent.get_or_insert((ensembles, "smc"));
+        }
+        if let Some(ensembles) = bits.ais()? {
+            let ancestors = ensembles.walkers.count();
+            estimates.push(LogZEstimate::of_ensembles(&ensembles, "ais", ancestors));
+        }
+    }
     let sizes = FlowOptions::for_dim(model.dim(), options.repeats, options.seed);
     for estimator in [Estimator::Importance, Estimator::Bridge] {
         let Some(flow) = flow.filter(|_| exact.is_none() || wanted(estimator)) else { continue };
@@ -301,7 +330,7 @@ pub fn log_z_beside(
         log_z = found.filter(|found| !found.withheld).map(LogZ::of);
     }
     // Exact: nothing has to be judged by walkers.
-    let independent = independent.filter(|_| exact.is_none());
+    let independent = independent.filter(|_| exact.is_none() || model.is_discrete());
     let log_z = log_z.ok_or_else(|| none_left(&failures))?;
     Ok(Found { log_z, estimates, independent, failures })
 }
@@ -331,11 +360,20 @@ fn none_left(failures: &[Failure]) -> Error {
 }
 
 /// An estimator that was named and has nothing to work on.
-fn refuse(options: &EvalOptions, has_audit: bool, has_start: bool, has_flow: bool) -> Result<(), Error> {
+fn refuse(
+    options: &EvalOptions,
+    is_enumerable: bool,
+    has_audit: bool,
+    has_start: bool,
+    has_flow: bool,
+) -> Result<(), Error> {
     for estimator in &options.estimators {
         let needs = match estimator {
             Estimator::Importance | Estimator::Bridge if !has_flow => {
                 "a flow: a tilted energy has its base, a flow-assisted run its proposal"
+            }
+            Estimator::Enumeration if !is_enumerable => {
+                "an energy of kind \"rbm\" with at most 20 hidden or 20 visible units, whose states can be counted"
             }
             Estimator::Audit if !has_audit => "an [audit] in the run's config",
             Estimator::Smc if !has_start => {

@@ -2,6 +2,7 @@
 //!
 //! May use everything but `bench` and `commands`.
 
+pub mod bits;
 pub mod classifier;
 pub mod estimator;
 pub mod eval;

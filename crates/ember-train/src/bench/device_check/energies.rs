@@ -42,6 +42,7 @@ fn example(kind: &str) -> Option<(&'static str, f64)> {
              tilt = { kind = \"mlp\", hidden = [8] }",
             DEEP,
         ),
+        "rbm" => ("dim = 9\nhidden = 7\nweights_std = 0.3", NETWORK),
         _ => return None,
     })
 }
