@@ -1,6 +1,7 @@
 //! The program from outside: commands, files, exit codes, signals, kill −9.
 
 mod bad_input;
+mod bits;
 mod classes;
 mod commands;
 mod compare;

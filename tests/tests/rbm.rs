@@ -78,6 +78,8 @@ fn the_energy_is_the_free_energy() {
         all.chunks_exact(5).map(|v| (-f64::from(download(wide.energy(tensor(v.to_vec(), 5)))[0])).exp());
     assert!((wide.enumerated_log_z().expect("few bits") - log_z.sum::<f64>().ln()).abs() < 1e-5);
     assert!(machine(21, 21, 0.1, 3).enumerated_log_z().is_none());
+    let tempered = EnergySpec::from_metadata("dim = 5\ntemperature = 0.5\nkind = \"rbm\"\nhidden = 4");
+    assert!(tempered.expect_err("no temperature").to_string().contains("temperature"));
     // Gradients against the tape.
     let x = tensor(Stream::new(1, Purpose::Start).uniforms(13, 5), 5);
     let architecture = model.spec().build().expect("an rbm");

@@ -208,9 +208,12 @@ impl EnergySpec {
             Some(value) if value.as_str() == Some(CUBE) => Support::Cube,
             Some(value) => return Err(metadata(format!("support = {value} found, expected \"cube\""))),
         };
-        let energy = toml::Value::Table(table)
+        let energy: EnergyConfig = toml::Value::Table(table)
             .try_into()
             .map_err(|error: toml::de::Error| metadata(error.message().to_owned()))?;
+        if matches!(energy, EnergyConfig::Rbm(_)) && (temperature != 1.0 || support != Support::Unbounded) {
+            return Err(metadata("a law of zeros and ones has neither `temperature` nor `support`".into()));
+        }
         Ok(Self { shape, energy, temperature, support, precision: Precision::F32 })
     }
 }
