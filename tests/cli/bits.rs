@@ -67,7 +67,7 @@ fn a_machine_of_bits_is_trained_and_judged() {
     let scratch = scratch();
     scratch.ok(&["train", "toy.toml", "--out", "run", "--device", "flex"]);
     let sizes = ["--ladder", "--ladder-chains", "32", "--ladder-sweeps", "60", "--smc-walkers", "50"];
-    let more = ["--estimators", "smc", "--ais", "--temperatures", "300"];
+    let more = ["--estimators", "smc", "--ais", "--temperatures", "400", "--chains", "400"];
     let found = json(&scratch, &[&["eval", "run"][..], &sizes, &more].concat());
     assert_eq!(
         (&found["log_z"]["method"], number(&found["log_z"]["standard_error"])),
@@ -80,7 +80,7 @@ fn a_machine_of_bits_is_trained_and_judged() {
     assert_eq!(methods, ["ladder", "smc", "ais"]);
     for estimate in estimates {
         let (value, se) = (number(&estimate["value"]), number(&estimate["standard_error"]));
-        assert!((value - exact).abs() < 6.0 * se + 1e-3 && se < 0.3, "{estimate}, exact {exact}");
+        assert!((value - exact).abs() < 6.0 * se + 1e-3 && se < 0.5, "{estimate}, exact {exact}");
     }
     assert_eq!(found["ladder"]["kernel"]["kind"], "gibbs");
     assert!(found.get("log_z_two_sided").is_none() && found.get("log_z_grid").is_none(), "{found}");

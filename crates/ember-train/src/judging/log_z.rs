@@ -292,8 +292,8 @@ pub fn log_z_beside(
             independent.get_or_insert((ensembles, "smc"));
         }
         if let Some(ensembles) = bits.ais()? {
-            let ancestors = ensembles.walkers.count();
-            estimates.push(LogZEstimate::of_ensembles(&ensembles, "ais", ancestors));
+            // Nothing is resampled: every chain is a family of its own.
+            estimates.push(LogZEstimate::of_ensembles(&ensembles, "ais", usize::MAX));
         }
     }
     let sizes = FlowOptions::for_dim(model.dim(), options.repeats, options.seed);
