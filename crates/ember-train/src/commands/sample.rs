@@ -124,7 +124,7 @@ fn draw(subject: &Opened, args: &SampleArgs) -> Result<Walkers, Error> {
         let options = EvalOptions {
             repeats: 2,
             seed: args.seed,
-            smc_walkers: Some(args.count.max(1_000)),
+            smc_walkers: Some(args.count.max(256)),
             ..EvalOptions::default()
         };
         let listener = Listener::default();
