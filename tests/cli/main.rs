@@ -1,6 +1,7 @@
 //! The program from outside: commands, files, exit codes, signals, kill −9.
 
 mod bad_input;
+mod bits;
 mod classes;
 mod commands;
 mod compare;
@@ -13,6 +14,7 @@ mod gpu_script;
 mod judging;
 #[path = "../campaign/kills.rs"]
 mod kills;
+mod ladder;
 mod lost_work;
 mod memory;
 #[path = "../campaign/program.rs"]

@@ -242,7 +242,7 @@ pub fn ranks(
     found.to_vec()
 }
 
-/// Every kernel of the registry, bound to a flow where it proposes from one, at numbers of its own keys.
+/// Every kernel of the registry that moves points of ℝ^d, bound to a flow where it proposes from one, at numbers of its own keys.
 ///
 /// # Panics
 /// If a kernel needs a key whose number is not known here.
@@ -253,7 +253,7 @@ pub fn kernels() -> Vec<(&'static str, Box<dyn Kernel>)> {
         let bound = config.as_dyn().with_proposals(&flow);
         (kind, bound.unwrap_or_else(|| config.as_dyn().with_step_size(0.15)))
     };
-    KernelConfig::KINDS.iter().map(kernel).collect()
+    KernelConfig::KINDS.iter().map(kernel).filter(|(_, kernel)| !kernel.moves_bits()).collect()
 }
 
 /// The table of a kind with the keys that it asks for.

@@ -424,3 +424,36 @@ fn no_damage_makes_it_panic() {
         }
     }
 }
+
+/// `GOOD` as a machine of bits, with lines changed on top.
+fn bits(changes: &str) -> String {
+    let kernel = "kernel = { kind = \"gibbs\" }\nenergy = { kind = \"rbm\", hidden = 5 }";
+    ember_tests::small::with(GOOD, &format!("{kernel}\n{changes}"))
+}
+
+#[test]
+fn what_a_law_of_bits_cannot_have_is_named() {
+    Config::from_toml(&bits(""), "bits.toml").expect("a machine of bits");
+    let langevin = "kernel = { kind = \"ula\", step_size = 0.1 }";
+    contains(&fail(&bits(langevin)), &["kernel.kind", "rbm", "zeros and ones", "\"gibbs\""]);
+    contains(&fail(&bits("kernel = { kind = \"mala\", step_size = 0.1 }")), &["kernel.kind", "\"gibbs\""]);
+    let matching = "objective = { kind = \"score_matching\", form = \"implicit\" }";
+    contains(&fail(&bits(matching)), &["objective.kind", "score matching of a discrete energy", "jarzynski"]);
+    let discrepancy = "objective = { kind = \"maximum_likelihood\" }";
+    contains(&fail(&bits(discrepancy)), &["objective.kind", "densities", "persistent_cd"]);
+    contains(&fail(&bits("kernel.temperature = 0.5")), &["kernel.temperature", "temperature 1"]);
+    contains(&fail(&bits("walkers.init = \"uniform\"")), &["walkers.init", "\"model\" or \"data\""]);
+    contains(&fail(&bits("energy.hidden = 0")), &["energy.hidden", "at least 1"]);
+    contains(&fail(&bits("energy.weights_std = 0.0")), &["energy.weights_std", "stay equal"]);
+    broken(
+        "kind = \"ula\"\nstep_size = 0.1",
+        "kind = \"gibbs\"",
+        &["kernel.kind", "a mlp is a density", "\"mala\""],
+    );
+    let images = |more: &str| {
+        let dataset = format!("dataset = {{ kind = \"mnist\", dir = \"x\", {more} }}");
+        fail(&ember_tests::small::with(GOOD, &dataset))
+    };
+    contains(&images("binarise = 1.5"), &["dataset.binarise", "1.5", "between 0 and 1"]);
+    contains(&images("binarise = 0.5, noise = 0.1"), &["dataset.noise", "binarise"]);
+}

@@ -454,7 +454,8 @@ fn frequencies_come_from_walkers_that_can_tell() {
 fn digits(dir: PathBuf) -> Data {
     let classes = Some(vec![2, 3, 6]);
     let counts = Some(vec![5_600, 2_800, 1_400]);
-    let mnist = Mnist { dir, classes, counts, batch_size: 128, flip: false, noise: NOISE.noise };
+    let mnist =
+        Mnist { dir, classes, counts, batch_size: 128, flip: false, noise: NOISE.noise, binarise: None };
     mnist.generate(0).expect("the official files")
 }
 

@@ -247,6 +247,7 @@ fn samples() -> Samples {
         energy: vec![1.0, f32::INFINITY, -0.5],
         log_weights: vec![0.0, -1.25, 0.333_333_34],
         image: None,
+        bits: false,
     }
 }
 

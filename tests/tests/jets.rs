@@ -169,6 +169,7 @@ fn jets_scale_with_the_direction_and_hold_far_away() {
 #[test]
 fn energies_without_jets_say_so() {
     for text in [
+        "dim = 4\nkind = \"rbm\"\nhidden = 3",
         "dim = 4\nkind = \"real_nvp\"\nlayers = 2\nhidden = [8]",
         "dim = 4\nkind = \"spline_flow\"\nlayers = 2\nhidden = [8]",
         "shape = [1, 4, 4]\nkind = \"resnet\"\nchannels = [4]\nconfinement = 1.0",

@@ -136,6 +136,7 @@ fn image_samples() -> Samples {
         energy: vec![1.0, 2.0],
         log_weights: vec![0.0; 2],
         image: Some([3, 2, 1]),
+        bits: false,
     }
 }
 
@@ -178,6 +179,7 @@ fn image_samples_are_bytes_beside_positions() {
         samples: vec![0.5; 2_000],
         energy: vec![0.0; 500],
         log_weights: vec![0.0; 500],
+        bits: false,
         image: Some([1, 2, 2]),
     };
     grey.write(&path).unwrap();

@@ -222,6 +222,21 @@ impl EnergyModel {
         Ok((grads, loss.without_autodiff()))
     }
 
+    /// Whether the model is a law of zeros and ones, and no density.
+    pub fn is_discrete(&self) -> bool {
+        self.architecture.hidden_units().is_some()
+    }
+
+    /// log Z by a sum over all states, where there are few enough of them; see [`Architecture::enumerated_log_z`].
+    pub fn enumerated_log_z(&self) -> Option<f64> {
+        self.architecture.enumerated_log_z(&self.host_theta())
+    }
+
+    /// The law that walkers of this starting model are drawn from: itself, but for a law of bits; see [`Architecture::start_theta`].
+    pub fn start(&self) -> Self {
+        self.with_theta(self.architecture.start_theta(&self.theta))
+    }
+
     /// `count` exact draws of `ρ_θ`, `[count, dim]` row-major, where the model can be drawn.
     pub fn draw(&self, count: usize, stream: Stream) -> Option<Vec<f32>> {
         self.architecture.draw(&self.host_theta(), count, stream)
@@ -362,5 +377,13 @@ impl Energy for EnergyModel {
 
     fn log_z(&self) -> Option<f64> {
         self.architecture.log_z(&self.host_theta())
+    }
+
+    fn hidden_units(&self) -> Option<usize> {
+        self.architecture.hidden_units()
+    }
+
+    fn block_gibbs(&self, v: Tensor<2>, coins: [Tensor<2>; 2]) -> Tensor<2> {
+        self.architecture.block_gibbs(&self.theta, v, coins)
     }
 }

@@ -10,6 +10,7 @@ use crate::energy::{
     conv::Conv,
     gaussian_mixture::GaussianMixture,
     mlp::Mlp,
+    rbm::Rbm,
     resnet::ResNet,
     tilted::Tilted,
 };
@@ -108,6 +109,8 @@ energies! {
     Mlp(Mlp) = "mlp",
     /// A convolutional network.
     Conv(Conv) = "conv",
+    /// A restricted Boltzmann machine, on zeros and ones.
+    Rbm(Rbm) = "rbm",
     /// A residual network.
     ResNet(ResNet) = "resnet",
     /// A flow of affine couplings.
@@ -236,9 +239,12 @@ impl EnergySpec {
             Some(value) if value.as_str() == Some(CUBE) => Support::Cube,
             Some(value) => return Err(metadata(format!("support = {value} found, expected \"cube\""))),
         };
-        let energy = toml::Value::Table(table)
+        let energy: EnergyConfig = toml::Value::Table(table)
             .try_into()
             .map_err(|error: toml::de::Error| metadata(error.message().to_owned()))?;
+        if matches!(energy, EnergyConfig::Rbm(_)) && (temperature != 1.0 || support != Support::Unbounded) {
+            return Err(metadata("a law of zeros and ones has neither `temperature` nor `support`".into()));
+        }
         Ok(Self { shape, energy, temperature, support, precision: Precision::F32 })
     }
 }

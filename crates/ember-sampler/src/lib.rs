@@ -8,7 +8,7 @@
 //!  x, U, ∇U, A, log Z     ▲                                    │
 //!                         └──── Walkers::settled ◀─────────────┤   resamples where the ess is low
 //!                                                              │
-//!            evidence:    log Z, with its standard error  ◀────┤   smc, ais, importance, bridge, ensembles
+//!            evidence:    log Z, with its standard error  ◀────┤   smc, ais, importance, bridge, ensembles, ladder
 //!            diagnostics: R-hat, autocorrelation, k̂       ◀────┘
 //! ```
 //!

@@ -91,6 +91,7 @@ fn idx(bytes: &[u8]) {
             counts: None,
             batch_size: 1,
             flip: false,
+            binarise: None,
             noise: 0.0,
         };
         let _ = set.generate(0);

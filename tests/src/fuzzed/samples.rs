@@ -25,7 +25,8 @@ fn npz(bytes: &[u8]) {
     let dim = image.map_or(a, |[c, h, w]| c * h * w);
     let mut floats = rest.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).cycle();
     let mut take = |count: usize| (0..count).map(|_| floats.next().unwrap_or(0.5)).collect::<Vec<f32>>();
-    let samples = Samples { n, dim, samples: take(n * dim), energy: take(n), log_weights: take(n), image };
+    let samples =
+        Samples { n, dim, samples: take(n * dim), energy: take(n), log_weights: take(n), image, bits: false };
     let extension = EXTENSIONS[usize::from(format & 3)];
     scratch::within("npz", |folder| {
         let path = folder.join(format!("samples{extension}"));

@@ -36,6 +36,20 @@ impl<E: Energy> Energy for Blockwise<E> {
     fn chain(&self, from: &ChainState, chain: &Chain) -> Option<ChainEnd> {
         self.0.chain(from, chain)
     }
+
+    fn hidden_units(&self) -> Option<usize> {
+        self.0.hidden_units()
+    }
+
+    fn block_gibbs(&self, v: Tensor<2>, [hidden, visible]: [Tensor<2>; 2]) -> Tensor<2> {
+        let rows = rows_at_a_time(v.dims()[1]);
+        let block =
+            |all: &Tensor<2>, first: usize| all.clone().narrow(0, first, rows.min(all.dims()[0] - first));
+        let of_block = |first: usize| {
+            self.0.block_gibbs(block(&v, first), [block(&hidden, first), block(&visible, first)])
+        };
+        Tensor::cat((0..v.dims()[0]).step_by(rows).map(of_block).collect(), 0)
+    }
 }
 
 /// The rows of `x: [n, dim]` in order, at most [`BLOCK`] numbers at a time.

@@ -8,6 +8,7 @@ pub mod composed;
 pub(crate) mod conditioned;
 pub mod conv;
 pub(crate) mod elementwise;
+mod enumeration;
 pub(crate) mod explicit;
 #[cfg(feature = "wgpu")]
 pub(crate) mod fused;
@@ -18,6 +19,7 @@ pub mod levels;
 mod line;
 pub mod mlp;
 pub(crate) mod network;
+pub mod rbm;
 pub mod resnet;
 pub mod score;
 mod spectral;
@@ -72,6 +74,19 @@ pub trait Energy: Send + Sync {
     fn log_z(&self) -> Option<f64> {
         None
     }
+
+    /// Hidden units, of a law of zeros and ones that has them: [`Energy::block_gibbs`] then moves its points. `None` of a density.
+    fn hidden_units(&self) -> Option<usize> {
+        None
+    }
+
+    /// See [`Architecture::block_gibbs`].
+    ///
+    /// # Panics
+    /// Without hidden units.
+    fn block_gibbs(&self, _v: Tensor<2>, _coins: [Tensor<2>; 2]) -> Tensor<2> {
+        panic!("block Gibbs needs an energy with hidden units");
+    }
 }
 
 /// `U: [walkers]`, `∇ₓU: [walkers, dim]`, and the pass that gave them where it was kept.
@@ -107,6 +122,14 @@ impl<E: Energy + ?Sized> Energy for &E {
 
     fn log_z(&self) -> Option<f64> {
         (**self).log_z()
+    }
+
+    fn hidden_units(&self) -> Option<usize> {
+        (**self).hidden_units()
+    }
+
+    fn block_gibbs(&self, v: Tensor<2>, coins: [Tensor<2>; 2]) -> Tensor<2> {
+        (**self).block_gibbs(v, coins)
     }
 }
 
@@ -202,6 +225,31 @@ pub trait Architecture: Debug + Send + Sync {
 
     /// `log Z_θ` where it is known in closed form.
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64>;
+
+    /// `log Z_θ` by a sum over all states, in f64, of a law of bits with few enough of them.
+    fn enumerated_log_z(&self, _theta: &[Vec<f32>]) -> Option<f64> {
+        None
+    }
+
+    /// See [`Energy::hidden_units`].
+    fn hidden_units(&self) -> Option<usize> {
+        None
+    }
+
+    /// One sweep of block Gibbs: hidden units given `v: [n, dim]`, then visible ones given those → `[n, dim]`. `coins` are uniform in
+    /// `[0, 1)`: `[n, hidden]` and `[n, dim]`.
+    ///
+    /// # Panics
+    /// Without hidden units.
+    fn block_gibbs(&self, _theta: &[Tensor<1>], _v: Tensor<2>, _coins: [Tensor<2>; 2]) -> Tensor<2> {
+        panic!("a {} has no hidden units", self.kind());
+    }
+
+    /// θ of the law that walkers are drawn from, where that is not θ itself: of an exact start next to θ. The change to θ is then the first
+    /// that they are weighted for.
+    fn start_theta(&self, theta: &[Tensor<1>]) -> Vec<Tensor<1>> {
+        theta.to_vec()
+    }
 
     /// `count` exact draws of `ρ_θ`, row-major `[count, dim]`, where the model can be drawn.
     fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>>;

@@ -118,6 +118,6 @@ pub fn bridged(at_flow: &[f64], at_model: &[f64], weights: &[f64]) -> Bridged {
     Bridged { log_z, overlap: mean_flow(log_z) * (n1 + n2) / n2 }
 }
 
-fn sigmoid(x: f64) -> f64 {
+pub(super) fn sigmoid(x: f64) -> f64 {
     (1.0 + (-x).exp()).recip()
 }

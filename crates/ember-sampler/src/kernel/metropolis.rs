@@ -8,7 +8,7 @@ use crate::noise::Noise;
 use crate::walkers::Walkers;
 
 /// Points `[walkers, dim]` with their energies `[walkers]` and gradients `[walkers, dim]`.
-pub(super) type Points = (Tensor<2>, Tensor<1>, Tensor<2>);
+pub(crate) type Points = (Tensor<2>, Tensor<1>, Tensor<2>);
 
 /// The walkers after accepting or rejecting `proposed` at `log a`, `[walkers]`, and which of them moved. Nothing is
 /// taken whose ratio is NaN or whose energy is not finite.
@@ -26,7 +26,7 @@ pub(super) fn metropolis(
 }
 
 /// The walkers with the rows that `moved` names taken from `points`.
-pub(super) fn replaced(walkers: Walkers, (x, energy, grad): Points, moved: Tensor<1, Bool>) -> Walkers {
+pub(crate) fn replaced(walkers: Walkers, (x, energy, grad): Points, moved: Tensor<1, Bool>) -> Walkers {
     let rows = moved.clone().reshape([walkers.count(), 1]);
     Walkers {
         energy: walkers.energy.mask_where(moved, energy),

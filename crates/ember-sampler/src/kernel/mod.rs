@@ -2,6 +2,7 @@
 
 pub mod ex2mcmc;
 pub mod flow_mh;
+pub mod gibbs;
 mod global;
 pub mod hmc;
 pub mod i_sir;
@@ -25,9 +26,11 @@ use crate::proposal::Proposals;
 use crate::walkers::Walkers;
 pub use ex2mcmc::Ex2Mcmc;
 pub use flow_mh::FlowMh;
+pub use gibbs::Gibbs;
 pub use hmc::Hmc;
 pub use i_sir::ISir;
 pub use mala::Mala;
+pub(crate) use metropolis::replaced;
 pub use neutra::Neutra;
 pub use ready::ready;
 pub use transition::Boundary;
@@ -124,6 +127,11 @@ pub trait Kernel: Debug + Send + Sync {
         None
     }
 
+    /// Whether it moves points of zeros and ones, of an energy with hidden units, and no others.
+    fn moves_bits(&self) -> bool {
+        false
+    }
+
     /// The kernel's local moves alone, for where the flow is of no use; `None` where it has none, or nothing but
     /// local moves.
     fn local_part(&self) -> Option<Box<dyn Kernel>> {
@@ -203,4 +211,6 @@ kernels! {
     Ex2Mcmc(Ex2Mcmc) = "ex2mcmc",
     /// MALA or HMC in a flow's latent space.
     Neutra(Neutra) = "neutra",
+    /// Block Gibbs, of zeros and ones.
+    Gibbs(Gibbs) = "gibbs",
 }

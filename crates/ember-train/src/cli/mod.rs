@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::Overrides;
 use crate::judging::estimator::Estimator;
+use crate::judging::ladder::LadderSizes;
 pub use bench::{
     BenchArgs, BenchCommand, BenchFlowArgs, BenchKernel, BenchLangevinArgs, BenchResampleArgs, BenchTrainArgs,
 };
@@ -140,6 +141,7 @@ pub struct ResumeArgs {
 Examples:
   ember sample runs/toy1d_jarzynski-seed0 --count 1000 --out samples.npz
   ember sample model.safetensors --count 1000 --steps 100 --out samples.csv
+  ember sample runs/mlp2d_jarzynski-seed0 --ladder --count 1000 --out samples.npz   # not from its walkers: by parallel tempering
   ember sample runs/cifar10_jarzynski-seed0 --count 64 --denoise --out samples.png
 
 Of an image model, .png is a grid, and .npz and .safetensors hold `samples` as bytes [n, h, w, c] beside `position` [n, d].")]
@@ -156,8 +158,11 @@ pub struct SampleArgs {
     /// Write denoised samples: x − σ²∇U(x), the mean of the clean sample, where the run added noise to its data
     #[arg(long)]
     pub denoise: bool,
+    /// Parallel tempering over the run's own checkpoints.
+    #[command(flatten)]
+    pub ladder: LadderArgs,
     /// Kernel steps after the draw, at fixed parameters (not parameter updates)
-    #[arg(long, value_name = "K", default_value_t = 0)]
+    #[arg(long, value_name = "K", default_value_t = 0, conflicts_with = "ladder")]
     pub steps: u64,
     /// The seed of the draw
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -168,6 +173,36 @@ pub struct SampleArgs {
     /// The device.
     #[command(flatten)]
     pub device: DeviceArg,
+}
+
+/// `--ladder` and its sizes, the same of `ember eval` and `ember sample`.
+#[derive(Clone, Debug, Args)]
+pub struct LadderArgs {
+    /// Parallel tempering over the checkpoints that the run kept: its chains reach the model through those of the training, so that modes
+    /// get the model's own masses. Of `eval`: log Z along the ladder, swap rates and round trips
+    #[arg(long)]
+    pub ladder: bool,
+    /// Independent ladders of --ladder, rounded up to a multiple of 8; 128, for images 32, unless given
+    #[arg(long, value_name = "M", requires = "ladder", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    pub ladder_chains: Option<u32>,
+    /// Sweeps of --ladder, after half as many of burn-in; 10 a rung and at least 200 unless given
+    #[arg(long, value_name = "N", requires = "ladder", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    pub ladder_sweeps: Option<u32>,
+    /// Kernel steps of each rung in a sweep of --ladder; 5 unless given
+    #[arg(long, value_name = "K", requires = "ladder", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub ladder_moves: Option<u32>,
+}
+
+impl LadderArgs {
+    /// What was asked for, if it was.
+    pub fn sizes(&self) -> Option<LadderSizes> {
+        let size = |given: Option<u32>| given.map(|given| given as usize);
+        self.ladder.then(|| LadderSizes {
+            ladders: size(self.ladder_chains),
+            sweeps: size(self.ladder_sweeps),
+            moves: size(self.ladder_moves),
+        })
+    }
 }
 
 /// `ember eval`.
@@ -181,6 +216,7 @@ Examples:
   ember eval runs/mnist236_jarzynski-seed0 --against data/kmnist      # AUROC beside a Gaussian's
   ember eval runs/mnist236_jarzynski-seed0 --smc-moves 16 --smc-ess 0.98  # a slower, better tempered SMC
   ember eval runs/mnist236_jarzynski-seed0 --ais --temperatures 2000  # log Z and bits/dim from both sides
+  ember eval runs/mnist236_jarzynski-seed0 --ladder                   # log Z and masses by parallel tempering over its checkpoints
   ember eval runs/cifar10_jarzynski-seed0 --features inception.safetensors")]
 pub struct EvalArgs {
     /// A run folder, a checkpoint folder or an exported weight file
@@ -204,8 +240,8 @@ pub struct EvalArgs {
     /// Smallest ess fraction kept at each temperature of a tempered SMC; higher takes more steps; 0.9 unless given
     #[arg(long, value_name = "C", value_parser = inside_unit)]
     pub smc_ess: Option<f64>,
-    /// Also estimate log Z by these, to see whether they agree: audit, smc, importance, bridge (the last two need a flow), or all that
-    /// are available. Without it: audit if there is one, importance and bridge if there is a flow, smc if nothing else gives log Z
+    /// Also estimate log Z by these, to see whether they agree: audit, smc, enumeration (of an rbm with at most 20 units of a kind),
+    /// importance, bridge (these two need a flow), or all that are available. Without it: audit if there is one, importance and bridge if there is a flow, smc if nothing else gives log Z
     #[arg(long, value_name = "E,…", value_delimiter = ',', value_enum, hide_possible_values = true)]
     pub estimators: Vec<Estimator>,
     /// Run the run's kernel STEPS steps at fixed parameters, from up to 128 of its walkers: R-hat, autocorrelation times, acceptance and
@@ -215,6 +251,9 @@ pub struct EvalArgs {
     /// Tell held-out data from the data set in DIR by energy: out-of-distribution AUROC
     #[arg(long, value_name = "DIR")]
     pub against: Option<PathBuf>,
+    /// Parallel tempering over the run's own checkpoints.
+    #[command(flatten)]
+    pub ladder: LadderArgs,
     /// Estimate log Z from both ends of an annealed path: costs chains × temperatures gradients a side
     #[arg(long)]
     pub ais: bool,

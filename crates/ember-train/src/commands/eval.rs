@@ -61,6 +61,7 @@ fn options(args: &EvalArgs, subject: &Opened, seed: u64) -> Result<EvalOptions, 
         smc_ess: args.smc_ess,
         estimators: args.estimators.clone(),
         mixing: args.mixing.map(|steps| steps as usize),
+        ladder: args.ladder.sizes(),
         ais,
         against,
     })

@@ -1,6 +1,7 @@
 //! `ember sample`: draws from a run, a checkpoint or a weight file.
 
 use burn::tensor::{Int, Tensor, TensorData};
+use ember_model::energy::blockwise::Blockwise;
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Energy, EnergyModel, MOST_NUMBERS, SampleShape};
@@ -8,6 +9,9 @@ use ember_sampler::{Noise, Walkers};
 
 use crate::cli::SampleArgs;
 use crate::error::Error;
+use crate::judging::bits::Bits;
+use crate::judging::eval_options::EvalOptions;
+use crate::judging::ladder::{self, LadderReport, LadderSizes};
 use crate::logging::Listener;
 use crate::memory::{self, Sizes};
 use crate::store::opened::{self, Opened};
@@ -17,6 +21,10 @@ use crate::view::denoise::denoised;
 use crate::{device, logging};
 use ember_sampler::evidence::smc::{self, AnnealedPath, SmcOptions};
 
+/// Ladders of `--ladder` where more samples are asked for, sweeps between two that are kept, and sweeps at the least.
+const MOST_LADDERS: usize = 256;
+const APART: usize = 5;
+const LEAST_SWEEPS: usize = 200;
 /// Lane of the generator that sampling uses, apart from training's.
 const LANE: u32 = 1 << 18;
 
@@ -48,7 +56,10 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     let need = |walkers| Sizes { dim, walkers, ..Sizes::default() }.need(&room);
     memory::check_count("--count", args.count, need, &room)?;
     let sigma = args.denoise.then(|| data_noise(&subject, args)).transpose()?;
-    let (mut walkers, step_size) = draw(&subject, args)?;
+    let (mut walkers, step_size) = match args.ladder.sizes() {
+        Some(sizes) => (climbed(&subject, sizes, args)?, None),
+        None => draw(&subject, args)?,
+    };
     subject.step_size = subject.step_size.or(step_size);
     if args.steps > 0 {
         let kernel = subject.kernel()?;
@@ -67,6 +78,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
         n: walkers.count(),
         dim: walkers.dim(),
         image,
+        bits: subject.model.is_discrete(),
         samples: download(walkers.position),
         energy: download(walkers.energy),
         log_weights: download(walkers.log_weights.value()),
@@ -106,6 +118,21 @@ fn draw(subject: &Opened, args: &SampleArgs) -> Result<(Walkers, Option<f64>), E
     if let Some(values) = model.draw(args.count, stream) {
         return Ok((at(model, values), None));
     }
+    if model.is_discrete() {
+        tracing::warn!(
+            "a bare weight file of a law of bits: sampling it by annealing its parameters from the law without couplings; modes that does \
+             not visit are missing (`ember export --walkers` takes the training walkers along)"
+        );
+        let options = EvalOptions {
+            repeats: 2,
+            seed: args.seed,
+            smc_walkers: Some(args.count.max(256)),
+            ..EvalOptions::default()
+        };
+        let listener = Listener::default();
+        let (ensembles, _) = Bits { model, options: &options, progress: &listener }.smc()?;
+        return Ok((by_weight(ensembles.pooled(), args.count, stream), None));
+    }
     tracing::warn!(
         "a bare weight file: sampling it by tempered SMC from its tractable start; modes the SMC \
          does not visit are missing (`ember export --walkers` takes the training walkers along)"
@@ -117,6 +144,33 @@ fn draw(subject: &Opened, args: &SampleArgs) -> Result<(Walkers, Option<f64>), E
     let result = smc::along(&path, options)?;
     let step_size = subject.config.is_none().then_some(result.step_size);
     Ok((by_weight(result.ensembles.pooled(), args.count, stream), step_size))
+}
+
+/// `count` points of the top rung of a ladder over the run's checkpoints: the newest ones of as many sweeps as it takes.
+fn climbed(subject: &Opened, sizes: LadderSizes, args: &SampleArgs) -> Result<Walkers, Error> {
+    let ladders = sizes.ladders.unwrap_or(args.count.min(MOST_LADDERS)).max(2).next_multiple_of(8);
+    let kept = args.count.div_ceil(ladders);
+    let least = (APART * kept).max(LEAST_SWEEPS);
+    let sizes = LadderSizes { ladders: Some(ladders), sweeps: sizes.sweeps.or(Some(least)), ..sizes };
+    let found = ladder::climb(subject, sizes, kept, args.seed)?;
+    let LadderReport { rungs, round_trips, doubtful, caveat, .. } = &found.report;
+    let swaps = rungs.iter().filter_map(|rung| rung.swap_rate);
+    let (least, most) =
+        swaps.fold((1.0_f64, 0.0_f64), |(least, most), rate| (least.min(rate), most.max(rate)));
+    tracing::info!(
+        "ladder of {} rungs: swap rates {least:.2} to {most:.2}, {round_trips} round trips in {ladders} ladders",
+        rungs.len()
+    );
+    if *doubtful {
+        tracing::warn!("--ladder: {caveat} (--ladder-sweeps N)");
+    }
+    let samples = found.samples();
+    let rows = samples.dims()[0];
+    Ok(Walkers::new(
+        &Blockwise(subject.model.clone()),
+        samples.narrow(0, rows - args.count, args.count),
+        f64::NAN,
+    ))
 }
 
 fn at(model: &EnergyModel, values: Vec<f32>) -> Walkers {

@@ -7,6 +7,7 @@ use super::counted;
 use crate::error::Error;
 use crate::judging::eval::{Evaluation, evaluate};
 use crate::judging::features::FeatureDistances;
+use crate::judging::ladder::LadderReport;
 use crate::judging::log_z::LogZEstimate;
 use crate::judging::masses::IMPORTANCE;
 use crate::shell;
@@ -120,6 +121,7 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
     if let Some(cross_entropy) = &evaluation.cross_entropy {
         let _ = writeln!(text, "CE         {}", with_error(cross_entropy));
     }
+    text += &evaluation.ladder.as_ref().map(ladder).unwrap_or_default();
     text += &judging(evaluation);
     if let Some(ess) = evaluation.ess_fraction {
         let ancestors = evaluation.distinct_ancestors.unwrap_or(0);
@@ -187,6 +189,40 @@ fn estimates(found: &[LogZEstimate]) -> String {
         }
     }
     text
+}
+
+/// A ladder: its rungs a line each, and what passed.
+fn ladder(found: &LadderReport) -> String {
+    let kernel = serde_json::to_value(&found.kernel).unwrap_or_default();
+    let mut text = format!(
+        "ladder     {} rungs of {} candidates; {} ladders, {} sweeps of {} steps by {}\n",
+        found.rungs.len(),
+        found.candidates,
+        found.ladders,
+        found.sweeps,
+        found.moves,
+        kernel["kind"].as_str().unwrap_or("the kernel")
+    );
+    for rung in &found.rungs {
+        let log_z = rung.log_z.map(|e| format!("  log Z {:.4} ± {:.4}", e.value, e.standard_error));
+        let swaps = rung.swap_rate.map(|rate| format!("  exchanges {rate:.3} with the rung above"));
+        let moves = rung.accept_rate.map(|rate| format!("  takes {rate:.3} of its moves"));
+        let parts = [log_z, moves, swaps].into_iter().flatten().collect::<String>();
+        let _ = writeln!(text, "           update {:<8}{parts}", rung.step);
+    }
+    let _ = writeln!(
+        text,
+        "           {} round trips; {} of {} ladders made one",
+        found.round_trips, found.ladders_with_round_trips, found.ladders
+    );
+    if let (Some(forward), Some(reverse)) = (found.log_z_forward, found.log_z_reverse) {
+        let _ = writeln!(
+            text,
+            "           log Z weighted upwards {:.4} ± {:.4}, downwards {:.4} ± {:.4}",
+            forward.value, forward.standard_error, reverse.value, reverse.standard_error
+        );
+    }
+    text + "           (" + found.caveat + ")\n"
 }
 
 /// How the kernel mixes, a line for each quantity and a sentence for each figure.
@@ -321,6 +357,7 @@ fn method_text(method: &str) -> &str {
         "grid" => "grid integral of the model's density",
         "audit" => "independent weighted walkers beside the training",
         "smc" => "tempered sequential Monte Carlo",
+        "ladder" => "parallel tempering over the run's checkpoints",
         IMPORTANCE => "importance sampling from the data's law",
         "walkers" => "the training walkers",
         "draws" => "exact draws of the model",

@@ -3,6 +3,7 @@
 //! `load` = read the file, apply the overrides, deserialise table by table (`document.rs`), then check every value and
 //! how the tables go together (`validate.rs`). Unknown keys are errors at every level.
 
+mod discrete;
 mod document;
 mod explain;
 mod flows;

@@ -21,6 +21,7 @@ impl Config {
         self.dataset.as_dyn().validate()?;
         self.check_energy()?;
         self.check_base()?;
+        self.check_discrete()?;
         self.check_data_alone()?;
         self.check_data_loss()?;
         self.check_walkers()?;

@@ -20,7 +20,7 @@ use crate::error::Error;
 /// Channels, rows, columns.
 const SHAPE: [usize; 3] = [1, 28, 28];
 
-/// `{ kind = "mnist", dir, classes, counts, batch_size, flip, noise }`.
+/// `{ kind = "mnist", dir, classes, counts, batch_size, flip, noise, binarise }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mnist {
@@ -41,6 +41,9 @@ pub struct Mnist {
     /// Standard deviation of the Gaussian noise added to every batch, where pixels span [−1, 1].
     #[serde(default)]
     pub noise: f64,
+    /// Pixels become 1 above this fraction of white and 0 elsewhere, for energies of bits; they stay bytes unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binarise: Option<f64>,
 }
 
 impl Dataset for Mnist {
@@ -64,7 +67,12 @@ impl Dataset for Mnist {
         }
         let data = images.keep(self.classes.as_deref(), self.counts.as_deref())?.into_data();
         check_sizes(&data, self.batch_size, &self.dir)?;
-        Ok(data)
+        Ok(match self.binarise {
+            Some(threshold) => {
+                Data { train: data.train.binarised(threshold), test: data.test.binarised(threshold), ..data }
+            }
+            None => data,
+        })
     }
 
     fn sources(&self) -> Result<Sources, Error> {
@@ -78,6 +86,15 @@ impl Dataset for Mnist {
 
     fn validate(&self) -> Result<(), Error> {
         check_batches(self.batch_size, self.noise, self.shape().dim())?;
+        if let Some(threshold) = self.binarise.filter(|threshold| !(*threshold > 0.0 && *threshold < 1.0)) {
+            let message =
+                format!("found {threshold}, expected a fraction of white between 0 and 1, such as 0.5");
+            return Err(Error::config("config", "dataset", "binarise", message));
+        }
+        if self.binarise.is_some() && self.noise > 0.0 {
+            let message = "pixels with noise are no zeros and ones, which dataset.binarise asks for: leave one of them out";
+            return Err(Error::config("config", "dataset", "noise", message));
+        }
         check_classes(self.classes.as_deref(), self.counts.as_deref(), idx::CLASSES)
     }
 

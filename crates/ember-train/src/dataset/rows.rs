@@ -45,6 +45,15 @@ impl Rows {
         self.len() == 0
     }
 
+    /// Bytes as 1 above `threshold` of 255 and 0 elsewhere; coordinates above it likewise.
+    pub fn binarised(&self, threshold: f64) -> Self {
+        let bit = |white: f64| f32::from(u8::from(white > threshold));
+        Self::F32(match self {
+            Self::F32(values) => values.iter().map(|&x| bit(f64::from(x))).collect(),
+            Self::U8(bytes) => bytes.iter().map(|&byte| bit(f64::from(byte) / 255.0)).collect(),
+        })
+    }
+
     /// Every coordinate, `[n, dim]`; a byte as the centre of its bin. Copies images: four bytes a pixel.
     pub fn values(&self) -> Cow<'_, [f32]> {
         match self {

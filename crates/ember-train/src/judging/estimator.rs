@@ -9,6 +9,8 @@ pub enum Estimator {
     All,
     /// Independent weighted walkers beside the training.
     Audit,
+    /// A sum over all states of a law of few bits.
+    Enumeration,
     /// Tempered sequential Monte Carlo.
     Smc,
     /// Draws of a flow, weighted.
@@ -23,6 +25,7 @@ impl Estimator {
         match self {
             Self::All => "all",
             Self::Audit => "audit",
+            Self::Enumeration => "enumeration",
             Self::Smc => "smc",
             Self::Importance => "importance",
             Self::Bridge => "bridge",

@@ -16,8 +16,9 @@ use crate::judging::eval_images::{Classes, held_out_energies, judge_classes};
 use crate::judging::eval_options::EvalOptions;
 use crate::judging::features::FeatureDistances;
 use crate::judging::grid::EnergyGrid;
+use crate::judging::ladder::{self, LadderReport};
 use crate::judging::likelihood::{self, BitsPerDim};
-use crate::judging::log_z::{Failure, Found, Independent, LogZ, LogZEstimate, log_z};
+use crate::judging::log_z::{Failure, Found, Independent, LogZ, LogZEstimate, log_z_beside};
 use crate::judging::masses::{self, Masses};
 use crate::judging::mixing;
 use crate::judging::ood::{self, Against, OutOfDistribution};
@@ -30,6 +31,8 @@ use ember_sampler::evidence::ais::{self, AisOptions, TwoSided};
 use ember_sampler::evidence::smc::AnnealedPath;
 use ember_sampler::statistics::{Estimate, ess_fraction};
 
+/// Times that a ladder's top rung is looked at.
+const LADDER_KEPT: usize = 16;
 /// Cells an axis of the mass grids, in one and two dimensions.
 const CELLS: [usize; 2] = [8_000, 400];
 
@@ -58,7 +61,7 @@ pub struct Evaluation {
     /// Mass the model puts on each mode of the data, in the data set's order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode_weights: Option<Vec<f64>>,
-    /// `exact`, `grid`, `audit`, `smc` or `importance`.
+    /// `exact`, `grid`, `audit`, `ladder`, `smc` or `importance`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode_weights_method: Option<&'static str>,
     /// Standard errors of `mode_weights` where they are estimates.
@@ -107,6 +110,9 @@ pub struct Evaluation {
     /// Why there are none, where there could be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_frequencies_withheld: Option<&'static str>,
+    /// Parallel tempering over the run's checkpoints, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ladder: Option<LadderReport>,
     /// log Z from both ends of an annealed path, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_z_two_sided: Option<TwoSided>,
@@ -151,10 +157,13 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         subject.config.as_ref().map(|config| config.dataset.as_dyn().generate(config.seed)).transpose()?;
     let flows = subject.proposals();
     let flow = flows.as_ref().map(|flows| &flows.flows()[0]);
+    let climbed =
+        options.ladder.map(|sizes| ladder::climb(subject, sizes, LADDER_KEPT, options.seed)).transpose()?;
     let Found { log_z, estimates, independent, failures } =
-        log_z(model, subject.audit.as_ref(), flow, options)?;
+        log_z_beside(model, subject.audit.as_ref(), climbed.as_ref(), flow, options)?;
     let walkers = independent.as_ref().map(|(ensembles, _)| ensembles);
-    let two_sided = options.ais.map(|ais| two_sided(model, walkers, ais)).transpose()?;
+    let two_sided =
+        options.ais.filter(|_| !model.is_discrete()).map(|ais| two_sided(model, walkers, ais)).transpose()?;
     let mut evaluation = Evaluation {
         step: subject.step,
         cross_entropy: None,
@@ -181,6 +190,7 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         class_frequencies_model: None,
         class_frequencies_withheld: None,
         log_z_two_sided: two_sided,
+        ladder: climbed.map(|climbed| climbed.report),
         doubts: subject.doubts.clone(),
         mixing: None,
         bits_per_dim: None,
@@ -304,8 +314,11 @@ fn divergence(truth: &Truth, data: &Data, u: &[f64], log_z: Estimate) -> (Estima
     (kl, ess_fraction(&log_weights), pareto::shape(&log_weights))
 }
 
-/// The model's density over a box around the data, in one and two dimensions.
+/// The model's density over a box around the data, in one and two dimensions; none of a law of bits.
 fn grid(model: &EnergyModel, data: &Data) -> Option<EnergyGrid> {
+    if model.is_discrete() {
+        return None;
+    }
     let dim = data.shape.dim();
     let cells = *CELLS.get(dim.checked_sub(1)?)?;
     let range = EnergyGrid::range_of(&data.train.values(), dim, 4.0);

@@ -1,6 +1,7 @@
 //! What `ember eval` is asked for.
 
 use crate::judging::estimator::Estimator;
+use crate::judging::ladder::LadderSizes;
 use crate::judging::ood::Against;
 use ember_sampler::evidence::ais::AisOptions;
 use ember_sampler::evidence::smc::SmcOptions;
@@ -22,6 +23,8 @@ pub struct EvalOptions {
     pub estimators: Vec<Estimator>,
     /// Steps of the run's kernel at fixed θ whose mixing is measured.
     pub mixing: Option<usize>,
+    /// Parallel tempering over the run's checkpoints.
+    pub ladder: Option<LadderSizes>,
     /// log Z from both ends.
     pub ais: Option<AisOptions>,
     /// Another data set to tell from the held-out one.

@@ -1,6 +1,6 @@
 //! log Z by every estimator that is available, and the one that is reported as the model's.
 //!
-//! The order is exact > `audit` > `smc` > `importance`; the on-line value of the training walkers is biased low and never counts
+//! The order is exact, which an enumeration of all states is too, > `audit` > `ladder` > `smc` > `importance`; the on-line value of the training walkers is biased low and never counts
 //! (ALGORITHMS 1.6). An estimator whose value is not finite gives way to the next, and says so. With a flow, importance and bridge sampling cost a few thousand energies and stand beside the first one.
 
 use burn::tensor::{Tensor, TensorData};
@@ -10,8 +10,10 @@ use ember_sampler::{FlowProposal, Walkers};
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::judging::bits::Bits;
 use crate::judging::estimator::Estimator;
 use crate::judging::eval_options::EvalOptions;
+use crate::judging::ladder::Climbed;
 use crate::logging::Listener;
 use ember_sampler::evidence::Ensembles;
 use ember_sampler::evidence::smc::{self, AnnealedPath};
@@ -20,6 +22,8 @@ use ember_sampler::statistics::{Estimate, t95};
 
 /// With fewer starting walkers represented per repeat, a repeat rests on a handful of families and they agree by chance.
 const FEW_ANCESTORS: usize = 10;
+/// The name of log Z by [`Climbed`].
+const LADDER: &str = "ladder";
 /// Lane of the exact draws that a bridge takes where the model can be drawn.
 const DRAWS_LANE: u32 = (1 << 22) + (1 << 21);
 
@@ -30,7 +34,7 @@ pub struct LogZ {
     pub value: f64,
     /// Its standard error over independent repeats; 0 where exact.
     pub standard_error: f64,
-    /// `exact`, `audit`, `smc` or `importance`.
+    /// `exact`, `enumeration`, `audit`, `ladder`, `smc` or `importance`.
     pub method: &'static str,
     /// Independent repeats behind it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,10 +55,14 @@ pub struct LogZ {
 
 impl LogZ {
     fn exact(value: f64) -> Self {
+        Self::known(value, "exact")
+    }
+
+    fn known(value: f64, method: &'static str) -> Self {
         Self {
             value,
             standard_error: 0.0,
-            method: "exact",
+            method,
             repeats: None,
             interval_95: None,
             temperatures: None,
@@ -79,7 +87,7 @@ impl LogZ {
 /// log Z by one estimator, to be compared with the others'.
 #[derive(Clone, Debug, Serialize)]
 pub struct LogZEstimate {
-    /// `audit`, `smc`, `importance` or `bridge`.
+    /// `audit`, `ladder`, `smc`, `importance` or `bridge`.
     pub method: &'static str,
     /// The estimate.
     pub value: f64,
@@ -129,6 +137,23 @@ impl LogZEstimate {
         }
     }
 
+    /// `None` where the lowest rung's log Z is not known.
+    fn of_ladder(climbed: &Climbed) -> Option<Self> {
+        let Estimate { value, standard_error } = climbed.log_z()?;
+        Some(Self {
+            method: LADDER,
+            value,
+            standard_error,
+            repeats: climbed.report.ladders,
+            ess_fraction: None,
+            pareto_k: None,
+            withheld: false,
+            overlap: None,
+            doubtful: climbed.report.doubtful,
+            caveat: climbed.report.caveat,
+        })
+    }
+
     fn of_flow(method: Estimator, found: &FlowEstimate) -> Self {
         let Estimate { value, standard_error } = found.log_z;
         let of = |estimator: Estimator| (method == estimator).then_some(found.nearness);
@@ -174,22 +199,41 @@ pub struct Failure {
 /// log Z of a model, with its audit and with a flow that covers it where there are such.
 ///
 /// # Errors
-/// log Z that is not available, an estimator that was named and is not available, or one that fails and is not optional.
+/// As [`log_z_beside`].
 pub fn log_z(
     model: &EnergyModel,
     audit: Option<&Ensembles>,
     flow: Option<&FlowProposal>,
     options: &EvalOptions,
 ) -> Result<Found, Error> {
+    log_z_beside(model, audit, None, flow, options)
+}
+
+/// [`log_z`] with a ladder that was run.
+///
+/// # Errors
+/// log Z that is not available, an estimator that was named and is not available, or one that fails and is not optional.
+pub fn log_z_beside(
+    model: &EnergyModel,
+    audit: Option<&Ensembles>,
+    ladder: Option<&Climbed>,
+    flow: Option<&FlowProposal>,
+    options: &EvalOptions,
+) -> Result<Found, Error> {
     let listener = Listener::default();
     let path = AnnealedPath::of(model).map(|path| path.telling(&listener));
-    refuse(options, audit.is_some(), path.is_some(), flow.is_some())?;
-    let exact = model.log_z();
+    let enumerated = model.enumerated_log_z();
+    let has_start = path.is_some() || model.is_discrete();
+    refuse(options, enumerated.is_some(), audit.is_some(), has_start, flow.is_some())?;
+    let exact = model.log_z().or(enumerated);
     let wanted =
         |estimator| options.estimators.contains(&Estimator::All) || options.estimators.contains(&estimator);
     let (mut estimates, mut failures) = (Vec::new(), Vec::new());
     let named = |estimator| options.estimators.contains(&estimator);
-    let mut log_z = exact.map(LogZ::exact);
+    let mut log_z = match (model.log_z(), enumerated) {
+        (_, Some(value)) => Some(LogZ::known(value, Estimator::Enumeration.name())),
+        (exact, None) => exact.map(LogZ::exact),
+    };
     let mut independent: Option<Independent> = None;
     if let Some(audit) = audit {
         let mut audit = audit.clone();
@@ -204,6 +248,13 @@ pub fn log_z(
                 independent = Some((audit, "audit"));
             }
         }
+    }
+    if let Some(climbed) = ladder {
+        if let Some(estimate) = LogZEstimate::of_ladder(climbed) {
+            log_z.get_or_insert(LogZ::of(&estimate));
+            estimates.push(estimate);
+        }
+        independent.get_or_insert_with(|| (climbed.ensembles(model), LADDER));
     }
     let smc_wanted = wanted(Estimator::Smc);
     if let Some(path) = path.filter(|_| log_z.is_none() || smc_wanted) {
@@ -224,6 +275,25 @@ pub fn log_z(
                 failed(&mut failures, Estimator::Smc, error.to_string(), &named)?;
             }
             Err(error) => return Err(error),
+        }
+    }
+    if model.is_discrete() {
+        let bits = Bits { model, options, progress: &listener };
+        if log_z.is_none() || smc_wanted {
+            let (ensembles, temperatures) = bits.smc()?;
+            let ancestors = ensembles.walkers.distinct_ancestors();
+            let estimate = LogZEstimate::of_ensembles(&ensembles, "smc", ancestors);
+            log_z.get_or_insert(LogZ {
+                temperatures: Some(temperatures),
+                distinct_ancestors: Some(ancestors),
+                ..LogZ::of(&estimate)
+            });
+            estimates.push(estimate);
+            independent.get_or_insert((ensembles, "smc"));
+        }
+        if let Some(ensembles) = bits.ais()? {
+            // Nothing is resampled: every chain is a family of its own.
+            estimates.push(LogZEstimate::of_ensembles(&ensembles, "ais", usize::MAX));
         }
     }
     let sizes = FlowOptions::for_dim(model.dim(), options.repeats, options.seed);
@@ -260,7 +330,7 @@ pub fn log_z(
         log_z = found.filter(|found| !found.withheld).map(LogZ::of);
     }
     // Exact: nothing has to be judged by walkers.
-    let independent = independent.filter(|_| exact.is_none());
+    let independent = independent.filter(|_| exact.is_none() || model.is_discrete());
     let log_z = log_z.ok_or_else(|| none_left(&failures))?;
     Ok(Found { log_z, estimates, independent, failures })
 }
@@ -290,11 +360,20 @@ fn none_left(failures: &[Failure]) -> Error {
 }
 
 /// An estimator that was named and has nothing to work on.
-fn refuse(options: &EvalOptions, has_audit: bool, has_start: bool, has_flow: bool) -> Result<(), Error> {
+fn refuse(
+    options: &EvalOptions,
+    is_enumerable: bool,
+    has_audit: bool,
+    has_start: bool,
+    has_flow: bool,
+) -> Result<(), Error> {
     for estimator in &options.estimators {
         let needs = match estimator {
             Estimator::Importance | Estimator::Bridge if !has_flow => {
                 "a flow: a tilted energy has its base, a flow-assisted run its proposal"
+            }
+            Estimator::Enumeration if !is_enumerable => {
+                "an energy of kind \"rbm\" with at most 20 hidden or 20 visible units, whose states can be counted"
             }
             Estimator::Audit if !has_audit => "an [audit] in the run's config",
             Estimator::Smc if !has_start => {

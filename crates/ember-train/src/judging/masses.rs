@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | `exact` | mixtures | none |
 //! | `grid` | one and two dimensions | of the midpoint rule |
-//! | `audit`, `smc` | independent weighted walkers | standard error over repeats |
+//! | `audit`, `ladder`, `smc` | independent walkers | standard error over repeats |
 //! | `importance` | a known truth ρ* | standard error over repeats |
 //!
 //! Importance sampling draws x from ρ* and weighs it by `w = e^{−U(x)}/ρ*(x)`: `mass_k = Σ w 1[x in mode k] / Σ w`, one evaluation a draw.

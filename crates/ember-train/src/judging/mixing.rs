@@ -53,7 +53,9 @@ fn starts(
         return Ok((walkers.position.clone().select(0, indices(picked, model)), "walkers"));
     }
     let start = || AnnealedPath::of(model).map(|path| (path.start().draw(MOST_CHAINS, stream), "start"));
-    let (rows, starts) = model.draw(MOST_CHAINS, stream).map(|rows| (rows, "draws")).or_else(start).ok_or_else(|| {
+    let near = || model.start().draw(MOST_CHAINS, stream).map(|rows| (rows, "start"));
+    let draws = model.draw(MOST_CHAINS, stream).map(|rows| (rows, "draws"));
+    let (rows, starts) = draws.or_else(start).or_else(near).ok_or_else(|| {
         Error::usage(
             "--mixing: no walkers to start from, and the model has neither exact draws nor a tractable start: give the run, or take \
              the walkers along (`ember export --walkers`)",

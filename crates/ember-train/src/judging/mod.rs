@@ -2,6 +2,7 @@
 //!
 //! May use everything but `bench` and `commands`.
 
+pub mod bits;
 pub mod classifier;
 pub mod estimator;
 pub mod eval;
@@ -9,6 +10,7 @@ pub mod eval_images;
 pub mod eval_options;
 pub mod features;
 pub mod grid;
+pub mod ladder;
 pub mod likelihood;
 pub mod log_z;
 pub mod masses;

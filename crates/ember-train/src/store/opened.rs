@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ember_model::params::upload;
 use ember_model::{Energy, EnergyModel, EnergySpec, HostTensor};
 use ember_sampler::evidence::{AUDIT_LANE, Ensembles};
-use ember_sampler::kernel::{self, Mala};
+use ember_sampler::kernel::{self, Gibbs, Mala};
 use ember_sampler::weights::LogWeights;
 use ember_sampler::{Banked, Boundary, FlowProposal, Kernel, KernelConfig, Proposals, Walkers, exact_draws};
 use serde_json::Value;
@@ -82,10 +82,13 @@ impl Opened {
     }
 
     /// The run's kernel. A weight file names none: MALA then, which leaves the model invariant at any step size, given the model's own
-    /// walls.
+    /// walls; of a law of bits block Gibbs.
     pub fn kernel_config(&self) -> KernelConfig {
         if let Some(config) = &self.config {
             return config.kernel.kernel.clone();
+        }
+        if self.model.is_discrete() {
+            return KernelConfig::Gibbs(Gibbs {});
         }
         let boundary = Boundary::of(self.model.spec().support);
         let step_size = 0.5 / (self.model.dim() as f64).cbrt();

@@ -38,6 +38,8 @@ pub struct Samples {
     pub log_weights: Vec<f32>,
     /// `[c, h, w]` where the samples are images, channel first in `samples`.
     pub image: Option<[usize; 3]>,
+    /// Whether the samples are zeros and ones: of images black and white.
+    pub bits: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -164,11 +166,19 @@ impl Samples {
             let of =
                 if shown < self.n { format!("the first {shown} of {}", self.n) } else { shown.to_string() };
             let caption = format!("{of} sample{}", if self.n == 1 { "" } else { "s" });
-            let panel = ImagePanel { caption, pixels: self.samples[..shown * self.dim].to_vec() };
+            let panel = ImagePanel {
+                caption,
+                pixels: self.samples[..shown * self.dim].iter().map(|&x| self.pixel(x)).collect(),
+            };
             return plot::images(path, "samples", "", shape, &[panel]);
         }
         let cloud = Cloud { position: &self.samples, dim: self.dim, log_weights: Some(&self.log_weights) };
         plot::population(path, "samples", &cloud, None, &plot::Model::default())
+    }
+
+    /// A coordinate in the pixels' range [−1, 1].
+    fn pixel(&self, x: f32) -> f32 {
+        if self.bits { 2.0 * x - 1.0 } else { x }
     }
 
     /// Images as bytes with their shape `[n, h, w, c]`: clamped to `[−1, 1]`, the byte whose bin holds the pixel.
@@ -177,7 +187,7 @@ impl Samples {
         let mut bytes = Vec::with_capacity(self.samples.len());
         for image in self.samples.chunks_exact(c * h * w) {
             for pixel in 0..h * w {
-                bytes.extend((0..c).map(|channel| byte(image[channel * h * w + pixel])));
+                bytes.extend((0..c).map(|channel| byte(self.pixel(image[channel * h * w + pixel]))));
             }
         }
         Some(([self.n, h, w, c], bytes))

@@ -109,6 +109,30 @@ pub fn check_support(support: Support, data: &Data) -> Result<(), Error> {
     Ok(())
 }
 
+/// Checks that all data are zeros and ones, where the model is a law of those.
+///
+/// # Errors
+/// The first that is neither, with its row and coordinate.
+pub fn check_bits(model: &EnergyModel, data: &Data) -> Result<(), Error> {
+    if !model.is_discrete() {
+        return Ok(());
+    }
+    let dim = data.shape.dim();
+    for (set, rows) in [("training", &data.train), ("held-out", &data.test)] {
+        let values = rows.values();
+        if let Some(at) = values.iter().position(|&x| x != 0.0 && x != 1.0) {
+            return Err(Error::usage(format!(
+                "dataset: coordinate {} of row {} of the {set} set is {}, and an energy of kind \"rbm\" is a law of zeros and ones: of \
+                 images set dataset.binarise = 0.5",
+                at % dim,
+                at / dim,
+                values[at]
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Batches of `[pretrain]`.
 ///
 /// # Errors
@@ -136,8 +160,13 @@ pub fn walkers(
 ) -> Result<Walkers, Error> {
     let dim = model.dim();
     let stream = Stream::new(seed, Purpose::Start).lane(lane);
+    // Of a law of bits: cached at the law they are drawn from, the walkers are weighted for the way to the model at their first move.
+    let law = match init {
+        WalkerInit::Model => model.start(),
+        _ => model.clone(),
+    };
     let values = match init {
-        WalkerInit::Model => model.draw(count, stream).ok_or_else(|| {
+        WalkerInit::Model => law.draw(count, stream).ok_or_else(|| {
             Error::usage(
                 "walkers.init = \"model\": this energy cannot be drawn exactly at its start; a network needs \
                  energy.confinement > 0",
@@ -154,10 +183,10 @@ pub fn walkers(
     };
     let position = Tensor::from_data(TensorData::new(values, [count, dim]), device);
     let log_z = match init {
-        WalkerInit::Model => model.log_z().unwrap_or(f64::NAN),
+        WalkerInit::Model => law.log_z().unwrap_or(f64::NAN),
         _ => f64::NAN,
     };
-    Ok(Walkers::new(model, position, log_z))
+    Ok(Walkers::new(&law, position, log_z))
 }
 
 /// The `[audit]` ensemble at its start: exact draws of the starting model.

@@ -57,6 +57,7 @@ fn example(kind: &str) -> Option<(&'static str, f64)> {
              { kind = \"mlp\", hidden = [8], confinement = 0.5 }]",
             NETWORK,
         ),
+        "rbm" => ("dim = 9\nhidden = 7\nweights_std = 0.3", NETWORK),
         _ => return None,
     })
 }

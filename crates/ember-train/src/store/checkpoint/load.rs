@@ -118,6 +118,16 @@ pub fn newest_dir(run: &Path) -> Result<PathBuf, Error> {
     Ok(complete.unwrap_or(&dirs[0]).1.clone())
 }
 
+/// Steps and folders of the checkpoints that a run keeps, oldest first; nothing is read.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn kept(run: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
+    let mut kept = candidates(run)?;
+    kept.reverse();
+    Ok(kept)
+}
+
 /// Whether there is a checkpoint, intact or not.
 ///
 /// # Errors

@@ -31,7 +31,7 @@ mod state;
 
 #[doc(hidden)]
 pub use load::check_state;
-pub use load::{has_any, load, newest_dir, newest_intact, newest_scheduled};
+pub use load::{has_any, kept, load, newest_dir, newest_intact, newest_scheduled};
 pub use save::{Retention, discard_after, save};
 pub use source::Source;
 

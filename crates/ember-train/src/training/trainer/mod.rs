@@ -203,6 +203,7 @@ impl Trainer {
     ) -> Result<Self, Error> {
         let mut model = EnergyModel::init(config.energy_spec(), config.seed, device)?;
         start::check_support(model.spec().support, &data)?;
+        start::check_bits(&model, &data)?;
         if model.has_gaussian_base() {
             let fit = GaussianFit::of_noisy(&data, config.dataset.as_dyn().augmentation())?;
             model = model.with_gaussian_base(fit.mean(), fit.precision());

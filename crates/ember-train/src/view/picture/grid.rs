@@ -34,7 +34,11 @@ pub fn write(scene: &Scene<'_>, shape: [usize; 3], path: &Path) -> Result<(), Er
         scene.dataset.kind(),
         scene.step
     );
-    let panels = panels(scene, shape)?;
+    let mut panels = panels(scene, shape)?;
+    if scene.model.is_discrete() {
+        // Zeros and ones as black and white
+        panels.iter_mut().flat_map(|panel| &mut panel.pixels).for_each(|pixel| *pixel = 2.0 * *pixel - 1.0);
+    }
     let notes = format!(
         "{} training images · {} walkers, {} starting ones still represented",
         plot::grouped(scene.data.train.len() / scene.data.shape.dim()),
