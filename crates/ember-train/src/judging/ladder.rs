@@ -129,7 +129,7 @@ impl Climbed {
 
 /// A candidate for a rung.
 enum Candidate {
-    Model(EnergyModel),
+    Model(Box<EnergyModel>),
     Checkpoint(PathBuf),
 }
 
@@ -143,7 +143,7 @@ pub fn climb(subject: &Opened, sizes: LadderSizes, kept: usize, seed: u64) -> Re
     let (model, device) = (&subject.model, subject.model.device());
     let open = |i: usize| -> Result<Rung, Error> {
         let energy = match &candidates[i].1 {
-            Candidate::Model(model) => model.clone(),
+            Candidate::Model(model) => (**model).clone(),
             Candidate::Checkpoint(dir) => opened::open(dir, device)?.model,
         };
         if energy.spec() != model.spec() {
@@ -155,7 +155,7 @@ pub fn climb(subject: &Opened, sizes: LadderSizes, kept: usize, seed: u64) -> Re
         Ok(Rung { energy: Box::new(Blockwise(energy)), kernel: kernel.as_dyn().with_step_size(step_size) })
     };
     let first = match &candidates[0].1 {
-        Candidate::Model(model) => Some(model),
+        Candidate::Model(model) => Some(&**model),
         Candidate::Checkpoint(_) => None,
     };
     let draw = |count, stream| first.and_then(|model| model.draw(count, stream)).unwrap_or_default();
@@ -232,13 +232,15 @@ fn candidates(subject: &Opened) -> Result<Vec<(u64, Candidate)>, Error> {
         false => start(&subject.model, config.seed)?,
     };
     if let Some(start) = start {
-        candidates.push((0, Candidate::Model(start)));
+        candidates.push((0, Candidate::Model(Box::new(start))));
     }
     for (step, dir) in kept {
         if step > 0 || candidates.is_empty() {
             let top = step == subject.step;
-            let found =
-                if top { Candidate::Model(subject.model.clone()) } else { Candidate::Checkpoint(dir) };
+            let found = match top {
+                true => Candidate::Model(Box::new(subject.model.clone())),
+                false => Candidate::Checkpoint(dir),
+            };
             candidates.push((step, found));
         }
     }

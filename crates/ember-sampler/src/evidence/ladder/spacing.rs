@@ -89,7 +89,7 @@ pub fn spaced<E: From<Error>>(
 }
 
 /// A ladder with more of its candidates, where a trial of `options` shows that neighbours exchange less often than `least` and there are
-/// candidates between them: the middle one is taken in, [`TRIALS`] times at most. The pilot's points are not the rungs' own, so that it may
+/// candidates between them: the middle one is taken in, four times at most. The pilot's points are not the rungs' own, so that it may
 /// misjudge.
 ///
 /// # Errors
