@@ -123,7 +123,7 @@ fn eval_shows_the_log_z_that_was_learned() {
     scratch.ok(&["train", "flow.toml", "--out", "flow", "--device", "flex"]);
     let objective = |path: &str| {
         format!(
-            "objective={{ kind = \"noise_contrastive\", noise = \"flow\", flow = \"{path}\", ratio = 2.0, log_z_learning_rate_scale = 20.0 }}"
+            "objective={{ kind = \"noise_contrastive\", noise = \"flow\", flow = \"{path}\", ratio = 2.0, log_z_learning_rate_scale = 4.0 }}"
         )
     };
     let train = |objective: &str, out: &str| {
