@@ -112,7 +112,7 @@ impl Config {
         let objective: ObjectiveConfig = document.section("objective")?;
         let dataset: DatasetConfig = document.section("dataset")?;
         document.resolve_base(dataset.as_dyn().shape())?;
-        let parts = document.resolve_parts(Some(dataset.as_dyn().shape()))?;
+        let common = document.resolve_parts(Some(dataset.as_dyn().shape()))?;
         // Without a negative phase these tables say how the model is looked at, not how it is trained: they have defaults, which
         // the resolved config writes out, so that nothing else asks whether they are there.
         let (walkers, kernel, resampling) = if objective.as_dyn().has_negative_phase() {
@@ -143,7 +143,7 @@ impl Config {
         };
         document.finish()?;
         config.resolve_pretrain();
-        let checked = config.validate().and_then(|()| config.check_parts(parts.as_ref()));
+        let checked = config.validate().and_then(|()| config.check_parts(common.as_ref()));
         checked.map_err(|error| document.locate(error))?;
         Ok(config)
     }
