@@ -79,7 +79,7 @@ fn a_run_on_trained_parts_needs_them_once() {
     scratch.fails(
         &["train", "sum.toml", "--out", "none", "--set", "energy.parts=[\"a\"]", "--device", "flex"],
         2,
-        &["energy.parts", "1 found"],
+        &["energy.weights", "2 found"],
     );
     for run in ["a", "b"] {
         fs::remove_dir_all(scratch.path(run)).expect("removed");

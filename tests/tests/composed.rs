@@ -112,7 +112,7 @@ fn jets_are_derivatives_along_the_line() {
             );
         }
     }
-    let table = "kind = \"sum\"\nparts = [{ kind = \"mlp\", hidden = [8] }, { kind = \"real_nvp\", layers = 2, hidden = [4] }]";
+    let table = "kind = \"sum\"\nparts = [{ kind = \"mlp\", hidden = [8] }, { kind = \"real_nvp\", layers = 2, hidden = [4], mask = \"checkerboard\" }]";
     assert_eq!(spec(table).build().expect("it fits").jet_order(), 0);
 }
 
@@ -217,18 +217,23 @@ fn log_z_is_had_for_parts_of_every_kind() {
     }
 }
 
-/// The start of a composition of networks on Gaussian bases has the product's precisions, of each coordinate by itself.
+/// A network on a Gaussian base lends its composition the variances of its coordinates.
 #[test]
 fn gaussian_bases_give_their_variances() {
-    let conv = "shape = [1, 1, 2]\nkind = \"conv\"\nbase = \"gaussian\"\nlayers = [{ out = 3, kernel = 1 }, { out = 1, kernel = 1 }]";
-    let Ok(part) = EnergySpec::from_metadata(conv).map(|spec| EnergyModel::init(spec, 0, &cpu())) else {
-        unreachable!()
-    };
-    let part = part.expect("it fits").with_gaussian_base(vec![0.5, 0.0], vec![2.0, 0.5, 0.5, 1.0]);
-    // The inverse of [[2, ½], [½, 1]] has 4/7 and 8/7 on its diagonal.
+    let conv = "shape = [1, 2, 2]\nkind = \"conv\"\nbase = \"gaussian\"\nlayers = [{ out = 3, kernel = 1 }, { out = 1, kernel = 2 }]";
+    let spec = EnergySpec::from_metadata(conv).expect("a network");
+    let part = EnergyModel::init(spec, 0, &cpu()).expect("it fits");
+    // Two blocks; the inverse of [[2, ½], [½, 1]] has 4/7 and 8/7 on its diagonal.
+    let mut precision = vec![0.0; 16];
+    for (at, value) in [(0, 2.0), (1, 0.5), (4, 0.5), (5, 1.0), (10, 4.0), (15, 0.5)] {
+        precision[at] = value;
+    }
+    let part = part.with_gaussian_base(vec![0.5, 0.0, 0.0, -1.0], precision);
     let [mean, variance] = part.moments().expect("a Gaussian");
-    assert!((mean[0] - 0.5).abs() < 1e-6 && mean[1].abs() < 1e-6);
-    assert!((variance[0] - 4.0 / 7.0).abs() < 1e-6 && (variance[1] - 8.0 / 7.0).abs() < 1e-6, "{variance:?}");
+    assert_eq!(mean, [0.5, 0.0, 0.0, -1.0]);
+    for (found, exact) in variance.iter().zip([4.0 / 7.0, 8.0 / 7.0, 0.25, 2.0]) {
+        assert!((found - exact).abs() < 1e-6, "{variance:?}");
+    }
 }
 
 /// A checkpoint of the model; its folder.

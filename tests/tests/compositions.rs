@@ -275,31 +275,34 @@ impl Chains {
 #[test]
 fn mistakes_of_others_are_seen() {
     const STEPS: u32 = 150;
-    let model = composed("kind = \"sum\"", &networks());
-    let (_, exact) = quadrature(&model, 9.0);
-    // A leapfrog of 1.7 standard deviations of the mode: some trajectories are rejected.
-    let (h, step_size) = (0.1, 0.62);
-    let run = |step: &dyn Fn(Chains, Noise) -> Chains| {
-        let noise = |step| Noise::new(8, step);
-        (0..STEPS).fold(Chains::start(&model), |chains, k| step(chains, noise(k))).off(&exact)
+    let networks = composed("kind = \"sum\"", &networks());
+    // Of two unit Gaussians the product has deviations of .71; a leapfrog of 1.2 rejects some trajectories.
+    let normals = composed("kind = \"sum\"", &[gaussians(&[[1.0, 0.0]]), gaussians(&[[-1.0, 1.0]])]);
+    let run = |model: &EnergyModel, step: &dyn Fn(Chains, Noise) -> Chains| {
+        let chains = (0..STEPS).fold(Chains::start(model), |chains, k| step(chains, Noise::new(8, k)));
+        chains.off(&quadrature(model, 9.0).1)
     };
-    let own = |kernel: &dyn Kernel| {
-        run(&|chains, noise| {
-            let walkers = Walkers::new(&model, chains.x.clone(), 0.0);
-            let walkers = kernel.step(&model, walkers, &noise).0;
-            Chains { x: walkers.position, ..chains }
+    let own = |model: &EnergyModel, kernel: &dyn Kernel| {
+        run(model, &|chains, noise| {
+            let walkers = Walkers::new(model, chains.x.clone(), 0.0);
+            Chains { x: kernel.step(model, walkers, &noise).0.position, ..chains }
         })
     };
+    let mala = |spread: f64, one_coin| {
+        run(&networks, &|chains, noise| chains.mala(&networks, 0.1, spread, one_coin, noise))
+    };
+    let hmc = |flips| run(&normals, &|chains, noise| chains.hmc(&normals, 1.2, flips, noise));
     let right = [
-        ("Ember's MALA", own(&Mala::new(h))),
-        ("Ember's HMC", own(&Hmc { step_size, leapfrog_steps: 3 })),
-        ("MALA", run(&|chains, noise| chains.mala(&model, h, 4.0 * h, false, noise))),
-        ("HMC with half its momenta", run(&|chains, noise| chains.hmc(&model, step_size, true, noise))),
+        ("Ember's MALA", own(&networks, &Mala::new(0.1))),
+        ("Ember's HMC", own(&networks, &Hmc { step_size: 0.5, leapfrog_steps: 3 })),
+        ("Ember's HMC on Gaussians", own(&normals, &Hmc { step_size: 1.2, leapfrog_steps: 3 })),
+        ("MALA", mala(0.4, false)),
+        ("HMC that keeps half its momenta", hmc(true)),
     ];
     let wrong = [
-        ("2h² in the proposal's density", run(&|c, noise| c.mala(&model, h, 2.0 * h * h, false, noise))),
-        ("one coin for all chains", run(&|c, noise| c.mala(&model, h, 4.0 * h, true, noise))),
-        ("no flip of the momentum", run(&|c, noise| c.hmc(&model, step_size, false, noise))),
+        ("2h² in the proposal's density", mala(0.02, false)),
+        ("one coin for all chains", mala(0.4, true)),
+        ("no flip of the momentum", hmc(false)),
     ];
     for (name, off) in right.iter().chain(&wrong) {
         println!("{name}: {off:.1} standard errors off");

@@ -113,7 +113,7 @@ impl Config {
         let precision = Self::precision_of(&mut document)?;
         let dataset: DatasetConfig = document.section("dataset")?;
         document.resolve_flows(dataset.as_dyn().shape())?;
-        let parts = document.resolve_parts(Some(dataset.as_dyn().shape()))?;
+        let common = document.resolve_parts(Some(dataset.as_dyn().shape()))?;
         let objective: ObjectiveConfig = document.section("objective")?;
         // Without a negative phase these tables say how the model is looked at, not how it is trained: they have defaults, which
         // the resolved config writes out, so that nothing else asks whether they are there.
@@ -145,7 +145,7 @@ impl Config {
         };
         document.finish()?;
         config.resolve_pretrain();
-        let checked = config.validate().and_then(|()| config.check_parts(parts.as_ref()));
+        let checked = config.validate().and_then(|()| config.check_parts(common.as_ref()));
         checked.map_err(|error| document.locate(error))?;
         Ok(config)
     }

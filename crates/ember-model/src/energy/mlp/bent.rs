@@ -181,9 +181,8 @@ mod tests {
     /// Each derivative is the slope of the one before.
     #[test]
     fn derivatives_are_slopes_of_each_other() {
-        let functions: [(&str, fn(f32) -> Bent); 4] =
-            [("silu", silu), ("tanh", tanh_bent), ("softplus", softplus), ("gelu", gelu)];
-        for (name, f) in functions {
+        let functions: [fn(f32) -> Bent; 4] = [silu, tanh_bent, softplus, gelu];
+        for (name, f) in ["silu", "tanh", "softplus", "gelu"].into_iter().zip(functions) {
             for i in -60..=60 {
                 let (x, h) = (i as f32 * 0.1 + 0.03, 4e-3f32);
                 let (low, middle, high) = (f(x - h), f(x), f(x + h));
