@@ -141,8 +141,9 @@ fn eval_shows_the_log_z_that_was_learned() {
         (last["log_z_learned"].as_f64(), &last["own_numbers"][0]),
         (Some(learned), &found["log_z_learned"])
     );
-    let grid = found["log_z_grid"].as_f64().expect("a plane");
-    assert!((learned - grid).abs() < 0.5 && found["log_z"]["method"] == "smc", "{found}");
+    // After 20 updates c is on its way: it is shown, and another is reported as the model's.
+    assert!(learned.is_finite() && found["log_z"]["method"] == "smc", "{found}");
+    assert_ne!(found["log_z"]["value"].as_f64(), Some(learned));
     let table = scratch.ok(&["eval", "nce", "--repeats", "4", "--device", "flex"]);
     assert!(table.contains("log Z learned") && table.contains("a parameter of the objective"), "{table}");
     assert!(scratch.ok(&["info", "nce"]).contains("log Z learned"));
