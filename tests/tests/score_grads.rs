@@ -61,6 +61,7 @@ fn by_tape(model: &EnergyModel, x: &Tensor<2>, loss: &ScoreLoss<'_>) -> (Vec<Ten
                         slopes.into_iter().enumerate().map(|(j, slope)| half(noise(j) - sigma(j) * slope));
                     terms.fold(zero, |sum, a| sum + a)
                 }
+                Pull::Along(direction) => (along(taped, direction)[0].clone()).sum(),
                 Pull::Slices => half(along(taped, loss.directions.expect("directions"))[0].clone())
                     .mul_scalar(loss.weight),
             };
@@ -104,6 +105,10 @@ fn every_loss_of_the_score_agrees_with_the_tape() {
             let residual = Pull::Residual { noise: &noise, sigma: &sigma };
             let mut losses = vec![
                 ("½ |∇U|²", ScoreLoss { pull: Pull::Score, directions: None, weight: 0.0, of: ROWS }),
+                (
+                    "a given pull",
+                    ScoreLoss { pull: Pull::Along(&noise), directions: None, weight: 0.0, of: ROWS },
+                ),
                 ("residual", ScoreLoss { pull: residual, directions: None, weight: 0.0, of: ROWS }),
             ];
             if model.jet_order() == 2 {

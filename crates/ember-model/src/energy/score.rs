@@ -14,6 +14,8 @@ pub enum Pull<'a> {
         /// σ.
         sigma: &'a Tensor<2>,
     },
+    /// `uᵀ∇U`. `[n, dim]`.
+    Along(&'a Tensor<2>),
     /// `w Σ_s ½ (v_sᵀ∇U)²`, of the loss's directions.
     Slices,
 }

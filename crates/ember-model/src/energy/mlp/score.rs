@@ -60,6 +60,7 @@ struct Terms<'a> {
 /// One block's share of the rows.
 struct Part<'a> {
     x: &'a [f32],
+    /// ε, or u itself.
     noise: &'a [f32],
     sigma: &'a [f32],
     directions: &'a [f32],
@@ -115,6 +116,7 @@ impl ScoreForm {
         let (theta, x) = (slices(&theta)?, self.form.rows(&positions, n)?);
         let [noise, sigma] = match loss.pull {
             Pull::Residual { noise, sigma } => [Some(host(noise)?), Some(host(sigma)?)],
+            Pull::Along(direction) => [Some(host(direction)?), None],
             Pull::Score | Pull::Slices => [None, None],
         };
         let directions = match loss.directions {
@@ -309,6 +311,12 @@ impl Work {
                         let residual = noise - sigma * force(j);
                         loss += 0.5 * f64::from(residual) * f64::from(residual);
                         *u = -sigma * residual * share;
+                    }
+                }
+                Pull::Along(_) => {
+                    for ((j, u), along) in u.iter_mut().enumerate().zip(&part.noise[at]) {
+                        loss += f64::from(*along) * f64::from(force(j));
+                        *u = along * share;
                     }
                 }
                 Pull::Slices => {
