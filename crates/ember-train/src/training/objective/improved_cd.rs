@@ -106,7 +106,7 @@ impl Objective for ImprovedCd {
         schedule: Schedule,
         noise: &dyn Fn(u64) -> Noise,
     ) -> (Walkers, Option<StepInfo>) {
-        let walkers = restarted(walkers, self.restart_probability, noise(0)).refresh(model);
+        let walkers = restarted(walkers, self.restart_probability, model, noise(0)).refresh(model);
         // The steps are at least one: `config/validate.rs`.
         let last = schedule.steps - 1;
         let (walkers, _) = kernel.steps(model, model, walkers, last, noise);

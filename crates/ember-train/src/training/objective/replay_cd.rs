@@ -1,8 +1,8 @@
 //! Persistent contrastive divergence with a replay buffer (Du and Mordatch 2019): the walkers are the buffer, and each update some of them
 //! begin anew at noise.
 //!
-//! A walker restarts with probability `restart_probability`, independently of the others, at a point uniform in `[−1, 1)^d`; the others go
-//! on. Every walker counts 1/N. Restarts bring walkers to modes that the old ones have lost, as far as the kernel's steps carry them in the
+//! A walker restarts with probability `restart_probability`, independently of the others, at noise: uniform in the cube for an energy on
+//! a cube, else `N(0, I/c)`, the law that the model starts from, or `N(0, I)` without a confinement c; the others go on. Every walker counts 1/N. Restarts bring walkers to modes that the old ones have lost, as far as the kernel's steps carry them in the
 //! `1/restart_probability` updates or so that a walker lives.
 //!
 //! Biased as `persistent_cd` is, and by the young walkers, which are on their way. Cost: one gradient of all walkers more than `persistent_cd`
@@ -10,9 +10,9 @@
 //! h_p = 10), which is `kernel.temperature` here; `kernel.paper = { step = 10.0, noise = 0.005 }` says the same.
 
 use burn::tensor::Tensor;
-use ember_model::EnergyModel;
 use ember_model::random::Purpose;
-use ember_sampler::device::uniform;
+use ember_model::{EnergyModel, Support};
+use ember_sampler::device::{standard_normal, uniform};
 use ember_sampler::kernel::BadValue;
 use ember_sampler::{Kernel, Noise, StepInfo, Walkers};
 use serde::{Deserialize, Serialize};
@@ -60,18 +60,24 @@ impl Objective for ReplayCd {
         schedule: Schedule,
         noise: &dyn Fn(u64) -> Noise,
     ) -> (Walkers, Option<StepInfo>) {
-        let walkers = restarted(walkers, self.restart_probability, noise(0)).refresh(model);
+        let walkers = restarted(walkers, self.restart_probability, model, noise(0)).refresh(model);
         let (walkers, info) = walk(kernel, model, walkers, schedule, noise);
         (walkers.unweighted(), info)
     }
 }
 
-/// Each walker with this probability at a point uniform in `[−1, 1)^d`; their energies are then to be refreshed.
-pub(super) fn restarted(walkers: Walkers, probability: f64, noise: Noise) -> Walkers {
+/// Each walker with this probability at noise; their energies are then to be refreshed.
+pub(super) fn restarted(walkers: Walkers, probability: f64, model: &EnergyModel, noise: Noise) -> Walkers {
     let (n, d, device) = (walkers.count(), walkers.dim(), walkers.position.device());
     let stream = noise.stream(Purpose::Restart);
     let restarts = uniform(n, stream.lane(COIN_LANE), &device).lower_elem(probability);
-    let fresh = uniform(n * d, stream, &device).mul_scalar(2.0).sub_scalar(1.0).reshape([n, d]);
+    let fresh = match model.spec().support {
+        Support::Cube => uniform(n * d, stream, &device).mul_scalar(2.0).sub_scalar(1.0).reshape([n, d]),
+        Support::Unbounded => {
+            let precision = model.confinement().unwrap_or(1.0);
+            standard_normal([n, d], stream, &device).div_scalar(precision.sqrt())
+        }
+    };
     let restarts = restarts.reshape([n, 1]).expand([n, d]);
     Walkers { position: walkers.position.clone().mask_where(restarts, fresh), ..walkers }
 }
