@@ -161,10 +161,10 @@ fn eval_shows_the_log_z_that_was_learned() {
     };
     fails(&objective("flow"), &["objective.flow", "flow"]);
     fails(&objective("pairs"), &["objective.flow", "\"pairs\" holds a mlp, expected a flow"]);
-    let other = crate::support::FLOW.replace("dim = 2", "dim = 3");
-    std::fs::write(scratch.path("flow3.toml"), other).expect("a config");
-    scratch.ok(&["train", "flow3.toml", "--out", "flow3", "--device", "flex", "--steps", "1"]);
-    fails(&objective("flow3"), &["objective.flow", "shape [3]", "the data set has shape [2]"]);
+    let other = crate::support::FLOW.replace("dim = 2", "dim = 4");
+    std::fs::write(scratch.path("flow4.toml"), other).expect("a config");
+    scratch.ok(&["train", "flow4.toml", "--out", "flow4", "--device", "flex", "--steps", "1"]);
+    fails(&objective("flow4"), &["objective.flow", "shape [4]", "the data set has shape [2]"]);
     fails("objective={ kind = \"noise_contrastive\", ratio = 0 }", &["objective.ratio", "found 0"]);
     fails(
         "objective={ kind = \"noise_contrastive\", weights = true }",

@@ -136,7 +136,7 @@ pub struct Evaluation {
 /// Judges what was found under a PATH. `repeats` are those of a tempered SMC, should one be needed.
 ///
 /// # Errors
-/// As [`log_z`], a data set that cannot be read.
+/// As [`log_z_beside`], a data set that cannot be read.
 pub fn evaluate(subject: &Opened, repeats: usize, seed: u64) -> Result<Evaluation, Error> {
     evaluate_with(subject, &EvalOptions { repeats, seed, ..EvalOptions::default() })
 }
