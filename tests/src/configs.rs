@@ -2,6 +2,7 @@
 
 use ember_train::config::Config;
 
+pub use crate::far::far;
 pub use crate::small::{small, with};
 
 /// The config of a text.

@@ -6,12 +6,14 @@ pub mod composed;
 pub mod configs;
 pub mod coverage;
 pub mod explicit;
+pub mod far;
 pub mod flows;
 pub mod fuzzed;
 #[cfg(feature = "wgpu")]
 pub mod gpu_work;
 pub mod images;
 pub mod proposals;
+pub mod resumed;
 pub mod small;
 pub mod toys;
 

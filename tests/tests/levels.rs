@@ -9,6 +9,7 @@ use ember_model::{Energy, EnergyModel, EnergySpec};
 use ember_tests::configs::{config, refused, small, with};
 use ember_tests::cpu;
 use ember_tests::explicit::{difference, differences, drawn, energy_difference, normals, terms};
+use ember_tests::resumed::resumed;
 use ember_train::memory::{Room, Sizes};
 use ember_train::training::objective::LossGradient;
 use ember_train::training::trainer::Trainer;
@@ -332,17 +333,7 @@ fn slices_add_up() {
 fn a_resumed_run_is_the_same() {
     for table in [LADDER, CLASSIFIER] {
         let config = config(&small(&format!("{LEVELS}\nobjective = {table}\ndataset.batch_size = 100")));
-        let run = |trainer: &mut Trainer, to: u64| {
-            while trainer.step < to {
-                trainer.update(false).expect("finite");
-            }
-        };
-        let mut whole = Trainer::new(config.clone(), &cpu()).expect("starts");
-        run(&mut whole, 7);
-        let state = whole.to_state("cpu");
-        run(&mut whole, 20);
-        let mut resumed = Trainer::from_state(config, &state, "here".as_ref(), &cpu()).expect("it fits");
-        run(&mut resumed, 20);
+        let (_, [whole, resumed]) = resumed(&config);
         assert_eq!(whole.model.host_theta(), resumed.model.host_theta(), "{table}");
         let offsets = |trainer: &Trainer| trainer.own.as_ref().map(|own| download(own.values.clone()));
         assert_eq!(offsets(&whole), offsets(&resumed));

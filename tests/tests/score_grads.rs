@@ -1,7 +1,7 @@
 //! Losses of the score by hand on the CPU, against the tape: the same loss from derivatives along lines, coordinate by coordinate.
 
 use burn::tensor::{Tensor, TensorData};
-use ember_model::energy::score::{Pull, ScoreLoss};
+use ember_model::energy::score::{Directions, Pull, ScoreLoss};
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{EnergyModel, EnergySpec};
@@ -42,6 +42,11 @@ fn by_tape(model: &EnergyModel, x: &Tensor<2>, loss: &ScoreLoss<'_>) -> (Vec<Ten
     let along = |taped: &EnergyModel, v: &Tensor<2>| {
         first_and_second(taped, &repeated(x, v.dims()[0] / n), v.clone())
     };
+    let directions = match loss.directions {
+        Directions::None => None,
+        Directions::Rows(rows) => Some(rows.clone()),
+        Directions::Axes => Some(Tensor::<2>::eye(d, &cpu()).repeat_dim(0, n)),
+    };
     let (grads, value) = model
         .differentiated(|taped| {
             let slopes: Vec<Tensor<1>> = (0..d)
@@ -62,10 +67,10 @@ fn by_tape(model: &EnergyModel, x: &Tensor<2>, loss: &ScoreLoss<'_>) -> (Vec<Ten
                     terms.fold(zero, |sum, a| sum + a)
                 }
                 Pull::Along(direction) => (along(taped, direction)[0].clone()).sum(),
-                Pull::Slices => half(along(taped, loss.directions.expect("directions"))[0].clone())
+                Pull::Slices => half(along(taped, &directions.clone().expect("directions"))[0].clone())
                     .mul_scalar(loss.weight),
             };
-            if let Some(directions) = loss.directions {
+            if let Some(directions) = &directions {
                 total = total - along(taped, directions)[1].clone().sum().mul_scalar(loss.weight);
             }
             Ok::<_, ()>(total.div_scalar(n as f64))
@@ -104,12 +109,23 @@ fn every_loss_of_the_score_agrees_with_the_tape() {
             let (one, many) = (normals(ROWS, dim, 3), normals(ROWS * 3, dim, 4));
             let residual = Pull::Residual { noise: &noise, sigma: &sigma };
             let mut losses = vec![
-                ("½ |∇U|²", ScoreLoss { pull: Pull::Score, directions: None, weight: 0.0, of: ROWS }),
+                (
+                    "½ |∇U|²",
+                    ScoreLoss { pull: Pull::Score, directions: Directions::None, weight: 0.0, of: ROWS },
+                ),
                 (
                     "a given pull",
-                    ScoreLoss { pull: Pull::Along(&noise), directions: None, weight: 0.0, of: ROWS },
+                    ScoreLoss {
+                        pull: Pull::Along(&noise),
+                        directions: Directions::None,
+                        weight: 0.0,
+                        of: ROWS,
+                    },
                 ),
-                ("residual", ScoreLoss { pull: residual, directions: None, weight: 0.0, of: ROWS }),
+                (
+                    "residual",
+                    ScoreLoss { pull: residual, directions: Directions::None, weight: 0.0, of: ROWS },
+                ),
             ];
             if model.jet_order() == 2 {
                 for (name, pull, directions, weight) in [
@@ -118,7 +134,14 @@ fn every_loss_of_the_score_agrees_with_the_tape() {
                     ("three slices", Pull::Slices, &many, 1.0 / 3.0),
                     ("score and three directions", Pull::Score, &many, 0.5),
                 ] {
-                    losses.push((name, ScoreLoss { pull, directions: Some(directions), weight, of: ROWS }));
+                    let directions = Directions::Rows(directions);
+                    losses.push((name, ScoreLoss { pull, directions, weight, of: ROWS }));
+                }
+                for (name, pull) in
+                    [("score and the axes", Pull::Score), ("slices along the axes", Pull::Slices)]
+                {
+                    let loss = ScoreLoss { pull, directions: Directions::Axes, weight: 1.0, of: ROWS };
+                    losses.push((name, loss));
                 }
             }
             for (name, loss) in losses {
@@ -135,7 +158,7 @@ fn another_weight_is_another_loss() {
     let model = model("dim = 2\nkind = \"mlp\"\nhidden = [16, 16]\nconfinement = 0.5");
     let (x, v) = (normals(ROWS, 2, 0), normals(ROWS, 2, 1));
     let found = |weight| {
-        let loss = ScoreLoss { pull: Pull::Score, directions: Some(&v), weight, of: ROWS };
+        let loss = ScoreLoss { pull: Pull::Score, directions: Directions::Rows(&v), weight, of: ROWS };
         model.score_grads(&x, &loss).expect("a form by hand").grads
     };
     let difference = |(a, b): (Tensor<1>, Tensor<1>)| download((a - b).abs().max())[0];
@@ -150,7 +173,7 @@ fn rows_add_up() {
     let (x, v) = (normals(192, 2, 0), normals(192, 2, 1));
     let part = |start: usize, rows: usize| {
         let [x, v] = [&x, &v].map(|tensor| tensor.clone().narrow(0, start, rows));
-        let loss = ScoreLoss { pull: Pull::Score, directions: Some(&v), weight: 1.0, of: rows };
+        let loss = ScoreLoss { pull: Pull::Score, directions: Directions::Rows(&v), weight: 1.0, of: rows };
         model
             .score_grads(&x, &loss)
             .expect("a form by hand")

@@ -6,7 +6,8 @@ use burn::tensor::{Tensor, TensorData};
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
 use ember_model::{Custom, Energy, EnergyConfig, EnergyModel, EnergySpec};
-use ember_tests::configs::{config, refused, small, with};
+use ember_tests::configs::{config, far, refused, small};
+use ember_tests::resumed::resumed;
 use ember_tests::toys::{Location, Quadratic};
 use ember_tests::{assert_beyond_se, assert_within_se, cpu, four_se, mean_se};
 use ember_train::memory::{Room, Sizes};
@@ -151,35 +152,9 @@ fn energy_discrepancy_finds_a_location() {
 
 // ---- Masses -----------------------------------------------------------------------------------------------------------------
 
-const TOY: &str = r#"
-steps = 400
-[dataset]
-kind = "gaussian_mixture"
-dim = 1
-means = [[-10.0], [10.0]]
-weights = [0.2, 0.8]
-train_size = 2000
-test_size = 100
-[energy]
-kind = "gaussian_mixture"
-means = [[-10.0], [10.0]]
-train_means = false
-[walkers]
-count = 100
-[kernel]
-kind = "ula"
-step_size = 0.1
-[objective]
-kind = "jarzynski"
-[optimizer]
-kind = "sgd"
-learning_rate = 0.1
-"#;
-
 /// q, the mass of the right mode, after 400 updates, and that of the data.
 fn mass(table: &str) -> (f64, f64) {
-    let mut trainer =
-        Trainer::new(config(&with(TOY, &format!("objective = {table}"))), &cpu()).expect("starts");
+    let mut trainer = Trainer::new(config(&far(&format!("objective = {table}"))), &cpu()).expect("starts");
     for _ in 0..400 {
         trainer.update(false).expect("finite");
     }
@@ -344,17 +319,7 @@ fn walkers_have_no_part_in_the_gradient() {
 fn a_resumed_run_is_the_same() {
     for table in [SLICED.to_owned(), denoising("[0.5, 1.0]"), discrepancy(0.5, "")] {
         let config = config(&small(&format!("objective = {table}\ndataset.batch_size = 100")));
-        let run = |trainer: &mut Trainer, to: u64| {
-            while trainer.step < to {
-                trainer.update(false).expect("finite");
-            }
-        };
-        let mut whole = Trainer::new(config.clone(), &cpu()).expect("starts");
-        run(&mut whole, 7);
-        let state = whole.to_state("cpu");
-        run(&mut whole, 20);
-        let mut resumed = Trainer::from_state(config, &state, "here".as_ref(), &cpu()).expect("it fits");
-        run(&mut resumed, 20);
+        let (_, [whole, resumed]) = resumed(&config);
         assert_eq!(whole.model.host_theta(), resumed.model.host_theta(), "{table}");
         let [a, b] = [&whole, &resumed].map(|trainer| download(trainer.walkers.position.clone()));
         assert_eq!(a, b, "{table}");

@@ -15,7 +15,7 @@ use super::chain::{Chain, ChainEnd, ChainState};
 use super::levels::Levels;
 use super::line;
 use super::network::confine;
-use super::score::{Pull, ScoreGrads, ScoreLoss};
+use super::score::{Directions, Pull, ScoreGrads, ScoreLoss};
 use super::{Architecture, Evaluation, Pass, WeightedGrads};
 use crate::params::ParamSpec;
 use crate::precision::Precision;
@@ -243,7 +243,9 @@ impl<N: Architecture + Clone + 'static> Architecture for Joint<N> {
 
     /// `ε − σ ∇U` is `(ε − σ c x) − σ ∇net`: the confinement goes into the noise. σ of the level's column is to be 0.
     fn score_grads(&self, theta: &[Tensor<1>], x: &Tensor<2>, loss: &ScoreLoss<'_>) -> Option<ScoreGrads> {
-        let (Pull::Residual { noise, sigma }, None) = (loss.pull, loss.directions) else { return None };
+        let (Pull::Residual { noise, sigma }, Directions::None) = (loss.pull, loss.directions) else {
+            return None;
+        };
         let noise = noise.clone() - (sigma.clone() * x.clone()).mul_scalar(self.confinement);
         self.net.score_grads(theta, x, &ScoreLoss { pull: Pull::Residual { noise: &noise, sigma }, ..*loss })
     }

@@ -20,13 +20,24 @@ pub enum Pull<'a> {
     Slices,
 }
 
+/// The v of a loss.
+#[derive(Clone, Copy, Debug)]
+pub enum Directions<'a> {
+    /// None: there is no second term.
+    None,
+    /// The axes, of every row: `Σ_s vᵀ ∇²U v` is the trace.
+    Axes,
+    /// `[n·S, dim]`: row `i·S + s` is direction s of row i.
+    Rows(&'a Tensor<2>),
+}
+
 /// `(1/n) Σ_i [ pull_i − w Σ_s v_isᵀ ∇²U(x_i) v_is ]` over some of n rows.
 #[derive(Clone, Copy, Debug)]
 pub struct ScoreLoss<'a> {
     /// The first term.
     pub pull: Pull<'a>,
-    /// v, `[n·S, dim]`: row `i·S + s` is direction s of row i. Without it there is no second term.
-    pub directions: Option<&'a Tensor<2>>,
+    /// v.
+    pub directions: Directions<'a>,
     /// w.
     pub weight: f64,
     /// n.

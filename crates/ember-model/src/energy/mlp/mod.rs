@@ -5,6 +5,7 @@
 
 mod bent;
 mod cpu;
+mod pull;
 mod score;
 mod thin;
 

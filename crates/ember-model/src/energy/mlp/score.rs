@@ -23,11 +23,12 @@ use burn::tensor::Tensor;
 use faer::Accum;
 
 use super::super::elementwise::{add_row_sums, square_norm};
-use super::super::score::{Pull, ScoreGrads, ScoreLoss};
+use super::super::score::{Directions, Pull, ScoreGrads, ScoreLoss};
 use super::bent::{
     Bends, Directed, activate, add_directed, add_product_of, along, back_along, back_from_top, merge, signals,
 };
 use super::cpu::Perceptron;
+use super::pull::{Part, Terms, pull};
 use super::thin;
 use crate::cpu::{
     CpuForm, Passes, Pool, add_product, by_rows, host, hosts, product, slices, tensor, transpose,
@@ -44,27 +45,6 @@ const FEW: usize = 8;
 pub(super) struct ScoreForm {
     form: CpuForm<Perceptron>,
     pool: Arc<Pool<Work>>,
-}
-
-/// What every block needs to know of the loss.
-struct Terms<'a> {
-    pull: Pull<'a>,
-    /// Directions of a row.
-    slices: usize,
-    /// w.
-    weight: f64,
-    /// 1/n.
-    share: f64,
-}
-
-/// One block's share of the rows.
-struct Part<'a> {
-    x: &'a [f32],
-    /// ε, or u itself.
-    noise: &'a [f32],
-    sigma: &'a [f32],
-    directions: &'a [f32],
-    loss: f64,
 }
 
 /// The buffers of one hidden layer, `[width, rows]` each.
@@ -120,12 +100,16 @@ impl ScoreForm {
             Pull::Score | Pull::Slices => [None, None],
         };
         let directions = match loss.directions {
-            Some(directions) => Some(host(directions)?),
-            None => None,
+            Directions::Rows(directions) => Some(host(directions)?),
+            Directions::Axes | Directions::None => None,
         };
         let [noise, sigma, directions] = [numbers(&noise)?, numbers(&sigma)?, numbers(&directions)?];
-        let slices = directions.len() / (n * dim);
-        let terms = Terms { pull: loss.pull, slices, weight: loss.weight, share: 1.0 / loss.of as f64 };
+        let slices = match loss.directions {
+            Directions::Axes => dim,
+            Directions::Rows(_) | Directions::None => directions.len() / (n * dim),
+        };
+        let axes = matches!(loss.directions, Directions::Axes);
+        let terms = Terms { pull: loss.pull, slices, axes, weight: loss.weight, share: 1.0 / loss.of as f64 };
         let mut parts = Vec::with_capacity(n.div_ceil(BLOCK));
         for start in (0..n).step_by(BLOCK) {
             let rows = start..(start + BLOCK).min(n);
@@ -232,19 +216,37 @@ impl Work {
         let (dim, scale) = (perceptron.dim(), terms.weight * terms.share);
         let rows = part.x.len() / dim;
         self.evaluate(perceptron, theta, part.x, rows);
-        let (loss, pulled) = self.pull(perceptron.confinement, dim, terms, part);
-        for s in 0..terms.slices {
-            for (row, to) in self.grad.chunks_exact_mut(dim).enumerate().take(rows) {
-                to.copy_from_slice(&part.directions[(row * terms.slices + s) * dim..][..dim]);
+        if terms.slices > 0 {
+            for layer in &mut self.layers {
+                layer.squares.fill(0.0);
+                layer.crossed.fill(0.0);
             }
-            transpose(&self.grad[..dim * rows], &mut self.direction[..dim * rows], rows);
+        }
+        let (loss, pulled) = pull(&mut self.grad[..dim * rows], perceptron.confinement, dim, terms, part);
+        transpose(&self.grad[..dim * rows], &mut self.pull[..dim * rows], rows);
+        for s in 0..terms.slices {
+            self.turn(terms, part.directions, s, [rows, dim]);
             self.direct(perceptron, theta, rows, scale as f32, grads);
         }
         let directed = (terms.slices > 0).then_some(scale as f32);
         // F − uᵀ∇U is the second derivatives' part.
         part.loss = loss + self.merge(perceptron, theta, rows, directed, grads) - pulled;
-        let confined = f64::from(perceptron.confinement) * f64::from(square_norm(part.directions));
+        let squares = if terms.axes { part.x.len() as f64 } else { f64::from(square_norm(part.directions)) };
+        let confined = f64::from(perceptron.confinement) * squares;
         part.loss -= scale * confined;
+    }
+
+    /// Direction s of every row, to `direction`.
+    fn turn(&mut self, terms: &Terms<'_>, directions: &[f32], s: usize, [rows, dim]: [usize; 2]) {
+        let to = &mut self.direction[..dim * rows];
+        if terms.axes {
+            to.fill(0.0);
+            return to[s * rows..(s + 1) * rows].fill(1.0);
+        }
+        for (row, to) in self.grad.chunks_exact_mut(dim).enumerate().take(rows) {
+            to.copy_from_slice(&directions[(row * terms.slices + s) * dim..][..dim]);
+        }
+        transpose(&self.grad[..dim * rows], to, rows);
     }
 
     /// Values, derivatives of the activations, and the signals of ∇U, which goes to `grad`, without the confinement's part.
@@ -264,8 +266,6 @@ impl Work {
                 third: &mut layer.third[..n],
             };
             activate(perceptron.activation, &mut bends, theta[2 * i + 1], rows);
-            layer.squares[..n].fill(0.0);
-            layer.crossed[..n].fill(0.0);
         }
         // P = w_L at the top.
         let top = theta[2 * hidden];
@@ -287,58 +287,6 @@ impl Work {
             back(theta[2 * i], shape, delta, &mut self.below[..shape[1] * rows], rows);
         }
         transpose(&self.below[..dim * rows], &mut self.grad[..dim * rows], dim);
-    }
-
-    /// u, turned to `pull`; the rows' share of the loss's first term, and the sum of `uᵀ∇U` without the confinement's part.
-    fn pull(&mut self, confinement: f32, dim: usize, terms: &Terms<'_>, part: &Part<'_>) -> (f64, f64) {
-        let (rows, share) = (part.x.len() / dim, terms.share as f32);
-        let (mut loss, mut pulled) = (0.0f64, 0.0f64);
-        let mut u = vec![0.0f32; dim];
-        for (row, grad) in self.grad.chunks_exact_mut(dim).enumerate().take(rows) {
-            let at = row * dim..(row + 1) * dim;
-            let x = &part.x[at.clone()];
-            let force = |j: usize| grad[j] + confinement * x[j];
-            match terms.pull {
-                Pull::Score => {
-                    for (j, u) in u.iter_mut().enumerate() {
-                        loss += 0.5 * f64::from(force(j)) * f64::from(force(j));
-                        *u = force(j) * share;
-                    }
-                }
-                Pull::Residual { .. } => {
-                    let noise = part.noise[at.clone()].iter().zip(&part.sigma[at]);
-                    for ((j, u), (noise, sigma)) in u.iter_mut().enumerate().zip(noise) {
-                        let residual = noise - sigma * force(j);
-                        loss += 0.5 * f64::from(residual) * f64::from(residual);
-                        *u = -sigma * residual * share;
-                    }
-                }
-                Pull::Along(_) => {
-                    for ((j, u), along) in u.iter_mut().enumerate().zip(&part.noise[at]) {
-                        loss += f64::from(*along) * f64::from(force(j));
-                        *u = along * share;
-                    }
-                }
-                Pull::Slices => {
-                    u.fill(0.0);
-                    let weight = terms.weight as f32;
-                    let first = row * terms.slices * dim;
-                    for v in part.directions[first..first + terms.slices * dim].chunks_exact(dim) {
-                        let along: f32 = v.iter().enumerate().map(|(j, v)| v * force(j)).sum();
-                        loss += 0.5 * terms.weight * f64::from(along) * f64::from(along);
-                        for (u, v) in u.iter_mut().zip(v) {
-                            *u += weight * share * along * v;
-                        }
-                    }
-                }
-            }
-            for (grad, u) in grad.iter_mut().zip(&u) {
-                pulled += f64::from(*grad) * f64::from(*u);
-                *grad = *u;
-            }
-        }
-        transpose(&self.grad[..dim * rows], &mut self.pull[..dim * rows], rows);
-        (loss * terms.share, pulled)
     }
 
     /// One direction of every row, forwards and back.

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use burn::tensor::{Tensor, TensorData};
-use ember_model::energy::score::{Pull, ScoreLoss};
+use ember_model::energy::score::{Directions, Pull, ScoreLoss};
 use ember_model::random::Stream;
 use ember_model::reduce::sum;
 use ember_model::{Energy, EnergyModel};
@@ -94,7 +94,7 @@ impl Noisy {
         let (all_noise, all_sigma) =
             (beside(noise.clone(), fixed.clone()), beside(wide(&sigma), fixed.clone()));
         let pull = Pull::Residual { noise: &all_noise, sigma: &all_sigma };
-        let loss = ScoreLoss { pull, directions: None, weight: 0.0, of: n };
+        let loss = ScoreLoss { pull, directions: Directions::None, weight: 0.0, of: n };
         if let Some(found) = self.model.score_grads(&x, &loss) {
             return Ok(found.into());
         }

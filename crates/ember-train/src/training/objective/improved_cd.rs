@@ -23,7 +23,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use ember_model::EnergyModel;
-use ember_model::energy::score::{Pull, ScoreLoss};
+use ember_model::energy::score::{Directions, Pull, ScoreLoss};
 use ember_model::random::Stream;
 use ember_model::reduce::sum;
 use ember_sampler::kernel::BadValue;
@@ -152,7 +152,8 @@ impl StepLoss for ImprovedCd {
         }
         // x_K moves by −h ∂_θ∇U_θ(x′).
         let pull = pull.mul_scalar(-step_size);
-        let by_hand = ScoreLoss { pull: Pull::Along(&pull), directions: None, weight: 0.0, of: n };
+        let by_hand =
+            ScoreLoss { pull: Pull::Along(&pull), directions: Directions::None, weight: 0.0, of: n };
         if let Some(found) = model.score_grads(before, &by_hand) {
             return Ok(LossGradient { loss: sum(value).div_scalar(n as f64), ..found.into() });
         }

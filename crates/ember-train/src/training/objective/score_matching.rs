@@ -20,7 +20,7 @@
 
 use burn::tensor::Tensor;
 use ember_model::energy::levels::Levels;
-use ember_model::energy::score::{Pull, ScoreLoss};
+use ember_model::energy::score::{Directions, Pull, ScoreLoss};
 use ember_model::random::Stream;
 use ember_model::reduce::sum;
 use ember_model::{Energy, EnergyModel};
@@ -182,12 +182,11 @@ impl DataLoss for ScoreMatching {
 /// `(1/n) Σ_i Σ_j ½ (∂_jU)² − ∂_j²U`: a line along each coordinate.
 fn implicit(model: &EnergyModel, batch: &Tensor<2>) -> Result<LossGradient, Error> {
     let ([n, d], device) = (batch.dims(), batch.device());
-    let unit = Tensor::<2>::eye(d, &device);
-    let directions = unit.clone().reshape([1, d, d]).expand([n, d, d]).reshape([n * d, d]);
-    let loss = ScoreLoss { pull: Pull::Score, directions: Some(&directions), weight: 1.0, of: n };
+    let loss = ScoreLoss { pull: Pull::Score, directions: Directions::Axes, weight: 1.0, of: n };
     if let Some(found) = model.score_grads(batch, &loss) {
         return Ok(found.into());
     }
+    let unit = Tensor::<2>::eye(d, &device);
     in_slices(model, [n, d], d, |rows| {
         let m = rows.len();
         // Row i of the slice along coordinate j is row i·d + j.
@@ -213,7 +212,7 @@ fn sliced(
     // Signs: ±1 with probability ½ each.
     let signs = coins.lower_elem(0.5).float().mul_scalar(2.0).sub_scalar(1.0);
     let pull = if variance_reduced { Pull::Score } else { Pull::Slices };
-    let loss = ScoreLoss { pull, directions: Some(&signs), weight: 1.0 / slices as f64, of: n };
+    let loss = ScoreLoss { pull, directions: Directions::Rows(&signs), weight: 1.0 / slices as f64, of: n };
     if let Some(found) = model.score_grads(batch, &loss) {
         return Ok(found.into());
     }
