@@ -28,7 +28,7 @@ kind = "sgd"
 learning_rate = 0.1
 "#;
 
-/// The run on two modes far apart with other values, as [`small`] has them.
+/// The run on two modes far apart with other values, as `small` has them.
 ///
 /// # Panics
 /// If a line is no such thing.
