@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gaussian::Gaussian;
 use super::line::rowwise;
+use super::score::{Directions, Pull, ScoreGrads, ScoreLoss};
 use super::{Architecture, Evaluation, Pass, WeightedGrads};
 use crate::error::ModelError;
 use crate::params::ParamSpec;
@@ -171,6 +172,20 @@ impl Architecture for Based {
         let (base, base_grad) = Self::quadratic(mean, precision.clone(), x);
         let bend = rowwise(matmul(v.clone(), precision) * v.clone());
         Some([value + base, first + rowwise(base_grad * v), second + bend])
+    }
+
+    /// Of `ε − σ ∇U` alone, where the base's part goes into the noise.
+    fn score_grads(&self, theta: &[Tensor<1>], x: &Tensor<2>, loss: &ScoreLoss<'_>) -> Option<ScoreGrads> {
+        let (Pull::Residual { noise, sigma }, Directions::None) = (loss.pull, loss.directions) else {
+            return None;
+        };
+        let (own, mean, precision) = self.split(theta);
+        let noise = noise.clone() - sigma.clone() * Self::quadratic(mean, precision, x.clone()).1;
+        let loss = ScoreLoss { pull: Pull::Residual { noise: &noise, sigma }, ..*loss };
+        let mut found = self.inner.score_grads(own, x, &loss)?;
+        // The base is frozen.
+        found.grads.extend(theta[theta.len() - 2..].iter().map(Tensor::zeros_like));
+        Some(found)
     }
 
     fn jet_order(&self) -> usize {

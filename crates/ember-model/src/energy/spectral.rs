@@ -20,6 +20,7 @@ use burn::tensor::Tensor;
 
 use super::chain::{Chain, ChainEnd, ChainState, is_on_gpu};
 use super::levels::Levels;
+use super::score::{ScoreGrads, ScoreLoss};
 use super::{Architecture, WeightedGrads};
 use crate::params::ParamSpec;
 use crate::precision::Precision;
@@ -61,6 +62,26 @@ impl SpectralNorm {
             normalised(tensor.clone().reshape([out, fan_in])).reshape([out * fan_in])
         };
         self.params.iter().zip(theta).enumerate().map(used).collect()
+    }
+
+    /// The gradients in θ of what `find` finds with its gradients in the parameters that the network uses.
+    fn taken_back<T>(
+        &self,
+        theta: &[Tensor<1>],
+        find: impl FnOnce(&[Tensor<1>]) -> Option<(Vec<Tensor<1>>, T)>,
+    ) -> Option<(Vec<Tensor<1>>, T)> {
+        let theta: Vec<_> = theta.iter().map(|tensor| tensor.clone().autodiff().require_grad()).collect();
+        let used = self.used(&theta);
+        let values: Vec<_> = used.iter().map(|tensor| tensor.clone().without_autodiff()).collect();
+        let (grads, found) = find(&values)?;
+        // ∂_θ ⟨V(θ), G⟩ where G, the gradient in V, is constant
+        let products = used.into_iter().zip(grads).map(|(used, grad)| (used * grad).sum());
+        let mut tape = products.reduce(|sum, product| sum + product).map(|sum| sum.backward());
+        let grad = |tensor: &Tensor<1>| {
+            let grad = tape.as_mut().and_then(|tape| tensor.grad_remove(tape));
+            grad.unwrap_or_else(|| tensor.clone().without_autodiff().zeros_like())
+        };
+        Some((theta.iter().map(grad).collect(), found))
     }
 }
 
@@ -115,18 +136,23 @@ impl Architecture for SpectralNorm {
     }
 
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
-        let theta: Vec<_> = theta.iter().map(|tensor| tensor.clone().autodiff().require_grad()).collect();
-        let used = self.used(&theta);
-        let values: Vec<_> = used.iter().map(|tensor| tensor.clone().without_autodiff()).collect();
-        let found = self.inner.weighted_param_grads(&values, terms);
-        // ∂_θ ⟨V(θ), G⟩ where G = ∂_V U is constant
-        let products = used.into_iter().zip(found.grads).map(|(used, grad)| (used * grad).sum());
-        let mut tape = products.reduce(|sum, product| sum + product).map(|sum| sum.backward());
-        let grad = |tensor: &Tensor<1>| {
-            let grad = tape.as_mut().and_then(|tape| tensor.grad_remove(tape));
-            grad.unwrap_or_else(|| tensor.clone().without_autodiff().zeros_like())
-        };
-        WeightedGrads { grads: theta.iter().map(grad).collect(), energies: found.energies }
+        let taken = self.taken_back(theta, |used| {
+            let found = self.inner.weighted_param_grads(used, terms);
+            Some((found.grads, found.energies))
+        });
+        let (grads, energies) = taken.expect("gradients are always there");
+        WeightedGrads { grads, energies }
+    }
+
+    fn score_grads(&self, theta: &[Tensor<1>], x: &Tensor<2>, loss: &ScoreLoss<'_>) -> Option<ScoreGrads> {
+        if is_on_gpu(x) {
+            return None;
+        }
+        let (grads, loss) = self.taken_back(theta, |used| {
+            let found = self.inner.score_grads(used, x, loss)?;
+            Some((found.grads, found.loss))
+        })?;
+        Some(ScoreGrads { grads, loss })
     }
 
     fn jet(&self, theta: &[Tensor<1>], x: Tensor<2>, v: Tensor<2>) -> Option<[Tensor<1>; 3]> {

@@ -53,6 +53,16 @@ impl Layer {
         Self { tile: lines.div_ceil(tiles), ..self }
     }
 
+    /// Numbers that a whole tile leaves.
+    pub fn tile_len(&self) -> usize {
+        self.tile * self.output[2] * self.output[0]
+    }
+
+    /// With its input as it is without the padding: for its layout alone.
+    pub fn unpadded(&self) -> Self {
+        Self { padding: 0, ..*self }
+    }
+
     /// The tiles of `images`: ranges of output lines.
     pub fn tiles(&self, images: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let (tile, lines) = (self.tile, images * self.output[1]);

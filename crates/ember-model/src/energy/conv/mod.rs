@@ -15,6 +15,7 @@ use super::network::{
     check_confinement, confine, gaussian_draws, gaussian_log_z, init_layers, is_confinement_alone,
     last_layer_is_zero, layer_params,
 };
+use super::score::{ScoreForm, ScoreGrads, ScoreLoss};
 use super::spectral::SpectralNorm;
 use super::{Architecture, EnergyTable, Evaluation, WeightedGrads};
 use crate::cpu::CpuForm;
@@ -36,6 +37,7 @@ pub(super) mod layer;
 pub(super) mod layout;
 mod network;
 mod pass;
+mod score;
 mod workspace;
 
 /// `{ kind = "conv", layers, activation, spectral_norm, confinement, base }`.
@@ -126,7 +128,8 @@ impl EnergyTable for Conv {
         }
         let network = Network::new(layers, self.activation);
         let cpu = CpuForm::new(Convolutions { network, confinement: self.confinement as f32 });
-        let energy = ConvEnergy { image, weights, cpu, config: self.clone() };
+        let score = ScoreForm::new(&cpu);
+        let energy = ConvEnergy { image, weights, cpu, score, config: self.clone() };
         Based::wrap(SpectralNorm::wrap(Box::new(energy), self.spectral_norm), self.base)
     }
 }
@@ -137,6 +140,7 @@ struct ConvEnergy {
     image: [usize; 3],
     weights: Vec<Vec<usize>>,
     cpu: CpuForm<Convolutions>,
+    score: ScoreForm<Convolutions>,
     config: Conv,
 }
 
@@ -262,6 +266,10 @@ impl Architecture for ConvEnergy {
             line = line.affine(|h, whole| self.convolved(i, &params[0], whole.then_some(&params[1]), h));
         }
         Some(line::confine(line.energies(), x, v, self.config.confinement))
+    }
+
+    fn score_grads(&self, theta: &[Tensor<1>], x: &Tensor<2>, loss: &ScoreLoss<'_>) -> Option<ScoreGrads> {
+        self.score.grads(theta, x, loss)
     }
 
     fn jet_order(&self) -> usize {

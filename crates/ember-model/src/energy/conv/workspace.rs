@@ -33,12 +33,11 @@ impl Workspace {
             layers.iter().map(|layer| vec![0.0; network.block * layer.padded_len() + SLACK]).collect();
         let widest = inputs.iter().map(Vec::len).max().unwrap_or(0);
         let hidden = layers[..layers.len() - 1].iter();
-        let tile = |layer: &Layer| layer.tile * layer.output[2] * layer.output[0];
         Self {
             slopes: hidden.map(|layer| vec![0.0; network.block * layer.output_len()]).collect(),
             grads: [(); 2].map(|()| vec![0.0; widest]),
             patches: vec![0.0; layers.iter().map(Layer::scratch).max().unwrap_or(0)],
-            signal: vec![0.0; layers.iter().map(tile).max().unwrap_or(0)],
+            signal: vec![0.0; layers.iter().map(Layer::tile_len).max().unwrap_or(0)],
             inputs,
         }
     }

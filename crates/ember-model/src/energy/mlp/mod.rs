@@ -3,9 +3,7 @@
 //! `MlpEnergy::by_tensors` is the plain form, for the tape. Off it there are explicit forward and backward passes: `cpu` on the CPU, one
 //! launch (`fused`) or tensor operations (`explicit`) elsewhere.
 
-mod bent;
 mod cpu;
-mod pull;
 mod score;
 mod thin;
 
@@ -21,7 +19,7 @@ use super::network::{
     check_confinement, check_hidden, confine, gaussian_draws, gaussian_log_z, init_layers,
     is_confinement_alone, last_layer_is_zero, layer_params, perceptron_at, perceptron_shapes,
 };
-use super::score::{ScoreGrads, ScoreLoss};
+use super::score::{ScoreForm, ScoreGrads, ScoreLoss};
 use super::spectral::SpectralNorm;
 use super::{
     Architecture, EnergyTable, Evaluation, WeightedGrads, energy_and_grad_by_autodiff, explicit,
@@ -34,7 +32,6 @@ use crate::precision::Precision;
 use crate::random::Stream;
 use crate::shape::SampleShape;
 use cpu::Perceptron;
-use score::ScoreForm;
 
 /// `{ kind = "mlp", hidden, activation, spectral_norm, confinement, levels }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,7 +96,7 @@ impl Mlp {
 struct MlpEnergy {
     dim: usize,
     cpu: CpuForm<Perceptron>,
-    score: ScoreForm,
+    score: ScoreForm<Perceptron>,
     config: Mlp,
     precision: Precision,
 }

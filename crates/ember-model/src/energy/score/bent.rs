@@ -1,4 +1,4 @@
-//! Activations with three derivatives, and the element-wise steps of `score.rs`: plain loops without branches, as in `elementwise.rs`.
+//! Activations with three derivatives, and the element-wise steps of `form.rs`: plain loops without branches, as in `elementwise.rs`.
 
 use multiversion::multiversion;
 
@@ -52,7 +52,7 @@ fn kinked(x: f32, slope: f32) -> Bent {
 }
 
 /// What an activation leaves of one layer, `[width, rows]` each: `a` and its three derivatives.
-pub(super) struct Bends<'a> {
+pub(in crate::energy) struct Bends<'a> {
     pub value: &'a mut [f32],
     pub slope: &'a mut [f32],
     pub second: &'a mut [f32],
@@ -72,7 +72,7 @@ fn map(bends: &mut Bends<'_>, bias: &[f32], rows: usize, f: impl Fn(f32) -> Bent
 
 /// Puts `a(z + b)` and its derivatives where `z` was and beside it.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn activate(activation: Activation, bends: &mut Bends<'_>, bias: &[f32], rows: usize) {
+pub(in crate::energy) fn activate(activation: Activation, bends: &mut Bends<'_>, bias: &[f32], rows: usize) {
     match activation {
         Activation::Silu => map(bends, bias, rows, silu),
         Activation::Tanh => map(bends, bias, rows, tanh_bent),

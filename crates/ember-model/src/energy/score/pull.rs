@@ -1,6 +1,6 @@
 //! What the first term of a loss of the score gives back to `∇U`, row by row.
 
-use super::super::score::Pull;
+use super::Pull;
 
 /// What every block needs to know of the loss.
 pub(super) struct Terms<'a> {

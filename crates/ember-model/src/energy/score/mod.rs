@@ -2,6 +2,15 @@
 
 use burn::tensor::Tensor;
 
+pub(super) use bent::{Bends, activate};
+pub(super) use form::{BUFFERS, ScoreForm};
+pub(super) use stack::Stack;
+
+mod bent;
+mod form;
+mod pull;
+mod stack;
+
 /// What takes the place of `½ |∇U|²` in the loss of a row.
 #[derive(Clone, Copy, Debug)]
 pub enum Pull<'a> {
