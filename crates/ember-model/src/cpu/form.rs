@@ -14,7 +14,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::{Pool, host, hosts, slices, tensor};
-use crate::energy::elementwise::square_norm;
+use crate::energy::elementwise::{settled, square_norm};
 use crate::energy::{Evaluation, Pass, WeightedGrads};
 use crate::params::upload;
 
@@ -269,14 +269,11 @@ impl<P: Passes> CpuForm<P> {
         let device = theta.first()?.device();
         let theta = hosts(theta)?;
         let theta = self.passes().theta(&slices(&theta)?);
-        let terms = terms.iter().map(|(x, w)| Some((host(x)?, host(w)?))).collect::<Option<Vec<_>>>()?;
-        let mut energies = Vec::with_capacity(terms.len());
-        for (_, weight) in &terms {
-            energies.push(vec![0.0f32; weight.as_slice::<f32>()?.len()]);
-        }
+        let terms: Vec<_> = terms.iter().map(|(x, w)| Some((host(x)?, seeds(w)?))).collect::<Option<_>>()?;
+        let mut energies: Vec<_> = terms.iter().map(|(_, weight)| vec![0.0f32; weight.len()]).collect();
         let (block, mut blocks) = (self.passes().block(), Vec::new());
         for ((x, weight), energy) in terms.iter().zip(&mut energies) {
-            let (x, weight) = (self.rows(x, energy.len())?, weight.as_slice()?);
+            let x = self.rows(x, energy.len())?;
             let parts = x.chunks(block * self.passes().dim()).zip(weight.chunks(block));
             let parts = parts.zip(energy.chunks_mut(block));
             blocks.extend(parts.map(|((x, weight), energy)| Block { x, weight, energy }));
@@ -322,6 +319,12 @@ impl<P: Passes> CpuForm<P> {
     }
 }
 
+/// The rows' weights, without those that count for nothing.
+fn seeds(weights: &Tensor<1>) -> Option<Vec<f32>> {
+    let weights = host(weights)?;
+    Some(weights.as_slice::<f32>()?.iter().map(|&weight| settled(weight)).collect())
+}
+
 /// A row twice.
 pub(crate) fn doubled(row: &[f32]) -> Vec<f32> {
     [row, row].concat()
@@ -340,8 +343,7 @@ struct Kept<P: Passes> {
 impl<P: Passes> Pass for Kept<P> {
     fn weighted_param_grads(&self, weights: &Tensor<1>) -> Vec<Tensor<1>> {
         let device = weights.device();
-        let weights = host(weights).expect("weights are where the positions are");
-        let weights: &[f32] = weights.as_slice().expect("weights are 32-bit floats");
+        let weights = seeds(weights).expect("weights are 32-bit floats where the positions are");
         let passes = self.form.passes();
         let theta = slices(&self.theta).expect("as when the pass was made");
         let x = self.form.rows(&self.position, weights.len()).expect("as when the pass was made");

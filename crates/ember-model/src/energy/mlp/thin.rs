@@ -2,6 +2,8 @@
 
 use multiversion::multiversion;
 
+use super::super::elementwise::settled;
+
 const LANES: usize = 16;
 
 /// `z = W x`: `z: [out, rows]`, `weight: [out, width]`, `x: [width, rows]`.
@@ -72,7 +74,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 pub(super) fn multiply_by_outer(z: &mut [f32], weight: &[f32], seed: &[f32]) {
     for (z, &w) in z.chunks_exact_mut(seed.len()).zip(weight) {
         for (z, s) in z.iter_mut().zip(seed) {
-            *z *= w * s;
+            *z = settled(*z * (w * s));
         }
     }
 }
@@ -88,12 +90,12 @@ pub(super) fn scale_columns(to: &mut [f32], sums: &mut [f32], z: &[f32], seed: &
             (z.as_chunks::<LANES>(), seed.as_chunks::<LANES>());
         for ((to, z), s) in to_blocks.iter_mut().zip(z_blocks).zip(seed_blocks) {
             for lane in 0..LANES {
-                to[lane] = z[lane] * s[lane];
+                to[lane] = settled(z[lane] * s[lane]);
                 lanes[lane] += to[lane];
             }
         }
         for ((to, z), s) in to_rest.iter_mut().zip(z_rest).zip(seed_rest) {
-            *to = z * s;
+            *to = settled(z * s);
             lanes[0] += *to;
         }
         *sum += lanes.iter().sum::<f32>();

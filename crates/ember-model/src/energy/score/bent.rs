@@ -3,7 +3,7 @@
 use multiversion::multiversion;
 
 use super::super::activation::Activation;
-use super::super::elementwise::{self, exp, tanh};
+use super::super::elementwise::{self, exp, settled, tanh};
 
 /// `a, a′, a″, a‴`.
 type Bent = (f32, f32, f32, f32);
@@ -65,7 +65,8 @@ fn map(bends: &mut Bends<'_>, bias: &[f32], rows: usize, f: impl Fn(f32) -> Bent
     let parts = parts.zip(bends.second.chunks_exact_mut(rows)).zip(bends.third.chunks_exact_mut(rows));
     for ((((value, slope), second), third), &b) in parts.zip(bias) {
         for (((value, slope), second), third) in value.iter_mut().zip(slope).zip(second).zip(third) {
-            (*value, *slope, *second, *third) = f(*value + b);
+            let (a, a1, a2, a3) = f(*value + b);
+            (*value, *slope, *second, *third) = (settled(a), settled(a1), settled(a2), settled(a3));
         }
     }
 }
@@ -96,9 +97,9 @@ pub(super) fn signals(
     for (((((p, a), b), c), delta), kappa) in
         above.iter().zip(slope).zip(second).zip(third).zip(delta).zip(kappa)
     {
-        *delta = p * a;
-        *kappa = p * b;
-        *c *= p;
+        *delta = settled(p * a);
+        *kappa = settled(p * b);
+        *c = settled(*c * p);
     }
 }
 
@@ -106,7 +107,7 @@ pub(super) fn signals(
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn along(first: &[f32], slope: &[f32], out: &mut [f32], squares: &mut [f32]) {
     for (((z, a), h), square) in first.iter().zip(slope).zip(out).zip(squares) {
-        *h = a * z;
+        *h = settled(a * z);
         *square += z * z;
     }
 }
@@ -123,7 +124,7 @@ pub(super) fn back_along(
 ) {
     for ((((z, p), a), kappa), crossed) in first.iter_mut().zip(above).zip(slope).zip(kappa).zip(crossed) {
         *crossed += p * *z;
-        *z = p * a - 2.0 * c * kappa * *z;
+        *z = settled(p * a - 2.0 * c * kappa * *z);
     }
 }
 
@@ -131,7 +132,7 @@ pub(super) fn back_along(
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn back_from_top(first: &mut [f32], kappa: &[f32], c: f32) {
     for (z, kappa) in first.iter_mut().zip(kappa) {
-        *z *= -2.0 * c * kappa;
+        *z = settled(-2.0 * c * kappa * *z);
     }
 }
 
@@ -139,8 +140,8 @@ pub(super) fn back_from_top(first: &mut [f32], kappa: &[f32], c: f32) {
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn merge(z: &mut [f32], slope: &[f32], kappa: &[f32], out: &mut [f32]) {
     for (((z, a), kappa), m) in z.iter_mut().zip(slope).zip(kappa).zip(out) {
-        *m = a * *z;
-        *z *= kappa;
+        *m = settled(a * *z);
+        *z = settled(kappa * *z);
     }
 }
 
@@ -161,8 +162,8 @@ pub(super) struct Directed<'a> {
 pub(super) fn add_directed(z: &mut [f32], out: &mut [f32], directed: &Directed<'_>, c: f32) {
     let parts = directed.second.iter().zip(directed.tau).zip(directed.squares).zip(directed.crossed);
     for ((z, m), (((second, tau), square), crossed)) in z.iter_mut().zip(out).zip(parts) {
-        *m -= c * second * square;
-        *z += second * crossed - c * tau * square;
+        *m = settled(*m - c * second * square);
+        *z = settled(*z + second * crossed - c * tau * square);
     }
 }
 
@@ -170,7 +171,7 @@ pub(super) fn add_directed(z: &mut [f32], out: &mut [f32], directed: &Directed<'
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn add_product_of(z: &mut [f32], above: &[f32], slope: &[f32]) {
     for ((z, q), a) in z.iter_mut().zip(above).zip(slope) {
-        *z += q * a;
+        *z = settled(*z + q * a);
     }
 }
 
