@@ -11,7 +11,7 @@ use crate::cli::SampleArgs;
 use crate::error::Error;
 use crate::judging::bits::Bits;
 use crate::judging::eval_options::EvalOptions;
-use crate::judging::ladder::{self, LadderReport, LadderSizes};
+use crate::judging::ladder::{LadderReport, LadderSizes, Planned};
 use crate::logging::Listener;
 use crate::memory::{self, Sizes};
 use crate::store::opened::{self, Opened};
@@ -152,7 +152,7 @@ fn climbed(subject: &Opened, sizes: LadderSizes, args: &SampleArgs) -> Result<Wa
     let kept = args.count.div_ceil(ladders);
     let least = (APART * kept).max(LEAST_SWEEPS);
     let sizes = LadderSizes { ladders: Some(ladders), sweeps: sizes.sweeps.or(Some(least)), ..sizes };
-    let found = ladder::climb(subject, sizes, kept, args.seed)?;
+    let found = Planned::of(subject, sizes, kept, args.seed)?.climb()?;
     let LadderReport { rungs, round_trips, doubtful, caveat, .. } = &found.report;
     let swaps = rungs.iter().filter_map(|rung| rung.swap_rate);
     let (least, most) =

@@ -16,7 +16,7 @@ use crate::judging::eval_images::{Classes, held_out_energies, judge_classes};
 use crate::judging::eval_options::EvalOptions;
 use crate::judging::features::FeatureDistances;
 use crate::judging::grid::EnergyGrid;
-use crate::judging::ladder::{self, LadderReport};
+use crate::judging::ladder::{LadderReport, Planned};
 use crate::judging::likelihood::{self, BitsPerDim};
 use crate::judging::log_z::{Failure, Found, Independent, LogZ, LogZEstimate, log_z_beside};
 use crate::judging::masses::{self, Masses};
@@ -157,10 +157,10 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         subject.config.as_ref().map(|config| config.dataset.as_dyn().generate(config.seed)).transpose()?;
     let flows = subject.proposals();
     let flow = flows.as_ref().map(|flows| &flows.flows()[0]);
-    let climbed =
-        options.ladder.map(|sizes| ladder::climb(subject, sizes, LADDER_KEPT, options.seed)).transpose()?;
-    let Found { log_z, estimates, independent, failures } =
-        log_z_beside(model, subject.audit.as_ref(), climbed.as_ref(), flow, options)?;
+    let planned = |sizes| Planned::of(subject, sizes, LADDER_KEPT, options.seed);
+    let planned = options.ladder.map(planned).transpose()?;
+    let Found { log_z, estimates, independent, failures, ladder } =
+        log_z_beside(model, subject.audit.as_ref(), planned.as_ref(), flow, options)?;
     let walkers = independent.as_ref().map(|(ensembles, _)| ensembles);
     let two_sided =
         options.ais.filter(|_| !model.is_discrete()).map(|ais| two_sided(model, walkers, ais)).transpose()?;
@@ -190,7 +190,7 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         class_frequencies_model: None,
         class_frequencies_withheld: None,
         log_z_two_sided: two_sided,
-        ladder: climbed.map(|climbed| climbed.report),
+        ladder,
         doubts: subject.doubts.clone(),
         mixing: None,
         bits_per_dim: None,
