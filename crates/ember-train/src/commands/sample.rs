@@ -40,6 +40,9 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     if args.ema {
         subject = subject.averaged(&args.path)?;
     }
+    if let Some(level) = args.level {
+        subject = subject.at_level(level)?;
+    }
     let image = match subject.model.spec().shape {
         SampleShape::Image(shape) => Some(shape),
         SampleShape::Flat(_) => None,
@@ -133,10 +136,16 @@ fn draw(subject: &Opened, args: &SampleArgs) -> Result<(Walkers, Option<f64>), E
         let (ensembles, _) = Bits { model, options: &options, progress: &listener }.smc()?;
         return Ok((by_weight(ensembles.pooled(), args.count, stream), None));
     }
-    tracing::warn!(
-        "a bare weight file: sampling it by tempered SMC from its tractable start; modes the SMC \
-         does not visit are missing (`ember export --walkers` takes the training walkers along)"
-    );
+    match model.level_noise() {
+        0.0 => tracing::warn!(
+            "a bare weight file: sampling it by tempered SMC from its tractable start; modes the SMC \
+             does not visit are missing (`ember export --walkers` takes the training walkers along)"
+        ),
+        sigma => tracing::warn!(
+            "--level: sampling the energy at σ = {sigma} by tempered SMC from its tractable start, for walkers are of level 1; modes the \
+             SMC does not visit are missing"
+        ),
+    }
     let options =
         SmcOptions { walkers: args.count.max(1_000), seed: args.seed, repeats: 2, ..SmcOptions::default() };
     let listener = Listener::default();

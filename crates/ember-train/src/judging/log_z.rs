@@ -382,7 +382,9 @@ fn refuse(
             Estimator::Enumeration if !is_enumerable => {
                 "an energy of kind \"rbm\" with at most 20 hidden or 20 visible units, whose states can be counted"
             }
-            Estimator::Audit if !has_audit => "an [audit] in the run's config",
+            Estimator::Audit if !has_audit => {
+                "an [audit] in the run's config; of noise levels it is of the smallest"
+            }
             Estimator::Smc if !has_start => {
                 "a tractable start: energy.confinement > 0, energy.base = \"gaussian\", a flow as base, or a cube"
             }
