@@ -81,3 +81,25 @@ fn what_has_no_ladder_is_told_so() {
     scratch.ok(&["train", "toy.toml", "--out", "flow", "--device", "flex"]);
     scratch.fails(&["eval", "flow", "--ladder", "--device", "flex"], 2, &["--ladder", "a flow", "exactly"]);
 }
+
+/// What has no log Z is refused before its ladder is run, and `--ais` without a start, too: not even the first checkpoint is opened.
+#[test]
+fn without_a_log_z_no_ladder_is_run() {
+    let changes =
+        "steps = 15\nenergy.confinement = 0.0\nwalkers.init = \"normal\"\nwalkers.unweighted_start = true";
+    let scratch = Scratch::new(&with(&ladder_run(1_000), changes));
+    scratch.ok(&["train", "toy.toml", "--out", "net", "--device", "flex"]);
+    let fails = |args: &[&str]| {
+        let said = scratch.fails(&[args, &["--device", "flex"]].concat(), 2, &[]);
+        said.lines().last().expect("a line").to_owned()
+    };
+    let without = fails(&["eval", "net"]);
+    assert!(without.contains("needs a tractable start"), "{without}");
+    // What a ladder begins with.
+    std::fs::write(scratch.path("net/checkpoints/step_00000005/walkers.safetensors"), "").expect("written");
+    let run = fails(&["sample", "net", "--ladder", "--count", "9", "--out", "s.npz"]);
+    assert!(run.contains("step_00000005"), "{run}");
+    for more in [&[][..], &["--ais"], &["--ladder-chains", "8", "--ladder-sweeps", "9"]] {
+        assert_eq!(fails(&[&["eval", "net", "--ladder"], more].concat()), without, "{more:?}");
+    }
+}

@@ -15,6 +15,7 @@ mod judging;
 #[path = "../campaign/kills.rs"]
 mod kills;
 mod ladder;
+mod levels;
 mod lost_work;
 mod memory;
 #[path = "../campaign/program.rs"]

@@ -396,11 +396,11 @@ fn frequencies_come_from_walkers_that_can_tell() {
     let half: Vec<u32> = (0..80).map(|i| i % 2).collect();
     let half = Ensembles::new(blob_walkers(&half, (0..80).collect()), 4, 1);
     let (audit, smc) = ((half.clone(), "audit"), (half, "smc"));
-    let judged = |config: &Config,
-                  independent: Option<&(Ensembles, &'static str)>,
-                  walkers: Option<&Walkers>| {
-        judge_classes(config, &data, independent, walkers, Some(scratch.path())).expect("images with classes")
-    };
+    let judged =
+        |config: &Config, independent: Option<&(Ensembles, &'static str)>, walkers: Option<&Walkers>| {
+            judge_classes(config, &data, 0.0, independent, walkers, Some(scratch.path()))
+                .expect("images with classes")
+        };
     let found = |classes: Classes| match classes {
         Classes::Found { found, model } => (*found, model.map(|model| (model.method, model.value))),
         other => panic!("{other:?}"),
@@ -446,7 +446,7 @@ fn frequencies_come_from_walkers_that_can_tell() {
     }
     assert_eq!(judged(&config(weighted), None, None), Classes::Withheld("there are no walkers"));
     let vectors = Data { shape: SampleShape::Flat(DIM), ..data.clone() };
-    let none = judge_classes(&config(weighted), &vectors, Some(&audit), None, None).expect("no images");
+    let none = judge_classes(&config(weighted), &vectors, 0.0, Some(&audit), None, None).expect("no images");
     assert_eq!(none, Classes::DoNotApply);
 }
 

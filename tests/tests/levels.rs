@@ -42,11 +42,13 @@ fn at(x: &Tensor<2>, input: f32) -> Tensor<2> {
     Tensor::cat(vec![x.clone(), column], 1)
 }
 
-/// The folded first layer gives what the whole one gives at τ(σ_1): energies, gradients in x and in θ, jets.
+/// The folded first layer gives what the whole one gives at τ(σ_k): energies, gradients in x and in θ, jets. k is 1 until another is taken.
 #[test]
-fn it_is_the_energy_at_the_smallest_level() {
-    for text in energies() {
+fn it_is_the_energy_at_its_level() {
+    for (text, at_level) in energies().into_iter().flat_map(|text| (0..3).map(move |k| (text.clone(), k))) {
         let model = drawn(&text, 3, &cpu());
+        let model = if at_level == 0 { model } else { model.at_level(at_level + 1).expect("there is one") };
+        assert_eq!(model.level_noise(), [0.0, 0.5, 4.0][at_level]);
         let joint = model.on_levels().expect("it has levels");
         let inputs = model.levels().expect("it has levels").inputs();
         assert_eq!((model.dim(), joint.dim(), inputs.len(), inputs[0]), (3, 4, 3, -1.0));
@@ -74,9 +76,11 @@ fn it_is_the_energy_at_the_smallest_level() {
             jets.iter().zip(&others).fold(off, |off, (a, b)| off.max(difference(a, b)))
         };
         let found = [off(0), off(1), off(2)];
-        println!("{text}: off by {found:?}");
-        assert!(found[0] < 2e-5, "{text}: {found:?}");
-        assert!(found[1] > 1e-2 && found[2] > 1e-2, "{text}: the level is not seen: {found:?}");
+        println!("{text}, level {}: off by {found:?}", at_level + 1);
+        for (level, off) in found.iter().enumerate() {
+            let right = if level == at_level { *off < 2e-5 } else { *off > 1e-2 };
+            assert!(right, "{text}, level {}: {found:?}", at_level + 1);
+        }
     }
 }
 

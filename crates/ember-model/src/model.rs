@@ -191,6 +191,18 @@ impl EnergyModel {
         self.levels().map_or(0, Levels::count)
     }
 
+    /// The energy at the level σ_k, k = `level` from 1, with the same tensors and table; `None` where there is no such level. Of the table a
+    /// new model is made at level 1.
+    pub fn at_level(&self, level: usize) -> Option<Self> {
+        Some(Self { architecture: self.architecture.at_level(level)?.into(), ..self.clone() })
+    }
+
+    /// Standard deviation of the noise that is on the data where the energy is at a level above the smallest, whose energy is the model of the
+    /// data; 0 there, and without levels.
+    pub fn level_noise(&self) -> f64 {
+        self.levels().filter(|levels| levels.at() > 1).map_or(0.0, Levels::sigma)
+    }
+
     /// The energy at every level, over rows `[x, τ]`, with the same tensors; see [`Architecture::on_levels`].
     pub fn on_levels(&self) -> Option<Self> {
         let architecture = self.architecture.on_levels()?.into();

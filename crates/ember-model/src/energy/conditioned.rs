@@ -79,6 +79,10 @@ impl Architecture for Conditioned {
         self.inner.levels()
     }
 
+    fn at_level(&self, level: usize) -> Option<Box<dyn Architecture>> {
+        Some(Box::new(Self { inner: self.inner.at_level(level)?, ..*self }))
+    }
+
     fn on_levels(&self) -> Option<Box<dyn Architecture>> {
         let inner = self.inner.on_levels()?;
         Some(Box::new(Self { inner, temperature: self.temperature, support: Support::Unbounded }))

@@ -1,8 +1,9 @@
 //! A network that knows the noise level: `U(x, σ) = net(x, τ(σ)) + ½ c |x|²`, τ as in `levels.rs`.
 //!
-//! To everything that samples or evaluates it is the energy at the smallest level, `U(x, σ_1)`. At one level τ is a number, and the first
-//! layer `W x + w τ + b` is one of x alone with the bias `b + w τ`: the energy is then the network's own kind on d inputs, with every fast
-//! path of that (explicit passes, one launch, chains). The cost is that of copying the first layer.
+//! To everything that samples or evaluates it is the energy at one level, `U(x, σ_k)`: the smallest unless [`Architecture::at_level`] took
+//! another. At one level τ is a number, and the first layer `W x + w τ + b` is one of x alone with the bias `b + w τ`: the energy is then the
+//! network's own kind on d inputs, with every fast path of that (explicit passes, one launch, chains). The cost is that of copying the first
+//! layer.
 //!
 //! Objectives that train all levels see [`Joint`], the energy over rows `[x, τ]` with the same θ. The confinement acts on x alone, so that at
 //! every level the starting model is `N(0, I/c)`, with its log Z.
@@ -21,12 +22,13 @@ use crate::params::ParamSpec;
 use crate::precision::Precision;
 use crate::random::Stream;
 
-/// The energy at the smallest level, `[batch, d]` → `[batch]`.
-#[derive(Debug)]
+/// The energy at one level, `[batch, d]` → `[batch]`.
+#[derive(Clone, Debug)]
 pub(super) struct Levelled<N> {
     /// The network on d inputs, with its confinement.
     alone: N,
     joint: Joint<N>,
+    /// And which of them it is at.
     levels: Levels,
 }
 
@@ -48,9 +50,9 @@ impl<N: Architecture> Levelled<N> {
         Self { alone, joint: Joint { net, confinement }, levels }
     }
 
-    /// τ of the smallest level.
+    /// τ of its level.
     fn input(&self) -> f32 {
-        self.levels.inputs()[0]
+        self.levels.input()
     }
 
     /// θ of the network on x alone: weight `W`, bias `b + w τ`, and the other layers. Differentiable in θ.
@@ -117,6 +119,10 @@ impl<N: Architecture + Clone + 'static> Architecture for Levelled<N> {
 
     fn levels(&self) -> Option<&Levels> {
         Some(&self.levels)
+    }
+
+    fn at_level(&self, level: usize) -> Option<Box<dyn Architecture>> {
+        Some(Box::new(Self { levels: self.levels.moved(level)?, ..self.clone() }))
     }
 
     fn on_levels(&self) -> Option<Box<dyn Architecture>> {

@@ -3,6 +3,8 @@
 //! The network has one more input, the last one: `τ(σ) = (2 ln σ − ln σ_1 − ln σ_L)/(ln σ_L − ln σ_1)`, from −1 at the smallest level to 1
 //! at the largest. Only differences of `ln σ` enter, so that τ does not depend on the data's unit.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
@@ -33,9 +35,13 @@ pub struct Geometric {
     pub count: usize,
 }
 
-/// Noise levels, ascending, at least two.
+/// Noise levels, ascending, at least two; and the one that an energy is at.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Levels(Vec<f64>);
+pub struct Levels {
+    sigmas: Vec<f64>,
+    /// From 1.
+    at: usize,
+}
 
 impl LevelsTable {
     /// The levels themselves.
@@ -63,7 +69,7 @@ impl LevelsTable {
         if let Some(pair) = sigmas.windows(2).find(|pair| pair[0] >= pair[1]) {
             return invalid(format!("found {} before {}, expected the smallest first", pair[0], pair[1]));
         }
-        Ok(Levels(sigmas))
+        Ok(Levels { sigmas, at: 1 })
     }
 }
 
@@ -79,23 +85,59 @@ impl Geometric {
 impl Levels {
     /// `σ_1 … σ_L`.
     pub fn sigmas(&self) -> &[f64] {
-        &self.0
+        &self.sigmas
     }
 
     /// L.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.sigmas.len()
+    }
+
+    /// k of the level that the energy is at: 1, the smallest, unless [`Levels::moved`].
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// σ_k of that level.
+    pub fn sigma(&self) -> f64 {
+        self.sigmas[self.at - 1]
+    }
+
+    /// The network's input at that level.
+    pub fn input(&self) -> f32 {
+        self.inputs()[self.at - 1]
+    }
+
+    /// The same levels, for an energy at `level`; `None` unless that is 1 to L.
+    pub fn moved(&self, level: usize) -> Option<Self> {
+        (1..=self.count()).contains(&level).then(|| Self { at: level, ..self.clone() })
     }
 
     /// `[σ_1, σ_L]`.
     pub fn ends(&self) -> [f64; 2] {
-        [self.0[0], self.0[self.0.len() - 1]]
+        [self.sigmas[0], self.sigmas[self.count() - 1]]
     }
 
     /// The network's input at each level: `τ(σ_1) = −1 … τ(σ_L) = 1`.
     pub fn inputs(&self) -> Vec<f32> {
         let [low, high] = self.ends().map(f64::ln);
-        self.0.iter().map(|sigma| ((2.0 * sigma.ln() - low - high) / (high - low)) as f32).collect()
+        self.sigmas.iter().map(|sigma| ((2.0 * sigma.ln() - low - high) / (high - low)) as f32).collect()
+    }
+}
+
+/// `8 noise levels, σ = 0.1, 0.1694, …, 4`: all of up to twelve.
+impl fmt::Display for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST_SHOWN: usize = 12;
+        let digits = |sigma: &f64| {
+            let rounded = format!("{sigma:.3e}").parse().unwrap_or(*sigma);
+            format!("{rounded}")
+        };
+        let mut shown: Vec<String> = self.sigmas.iter().map(digits).collect();
+        if shown.len() > MOST_SHOWN {
+            shown.splice(2..shown.len() - 1, ["…".to_owned()]);
+        }
+        write!(f, "{} noise levels, σ = {}", self.count(), shown.join(", "))
     }
 }
 
@@ -115,5 +157,15 @@ mod tests {
         }
         let list = LevelsTable::List(levels.sigmas().to_vec()).resolve().expect("right");
         assert_eq!(list, levels);
+        assert_eq!((levels.at(), levels.sigma(), levels.input()), (1, 0.1, -1.0));
+        let moved = levels.moved(4).expect("there is one");
+        assert_eq!((moved.at(), moved.sigma(), moved.input()), (4, moved.sigmas()[3], moved.inputs()[3]));
+        assert!(levels.moved(0).is_none() && levels.moved(6).is_none());
+        assert_eq!(levels.to_string(), "5 noise levels, σ = 0.1, 0.3, 0.9, 2.7, 8.1");
+        let many = LevelsTable::Geometric(Geometric { from: 1e-5, to: 1.0, count: 51 });
+        assert_eq!(
+            many.resolve().expect("right").to_string(),
+            "51 noise levels, σ = 0.00001, 0.00001259, …, 1"
+        );
     }
 }

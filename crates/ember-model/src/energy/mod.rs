@@ -199,8 +199,13 @@ pub trait Architecture: Debug + Send + Sync {
         None
     }
 
-    /// The noise levels that the energy knows of. Everything here is then the energy at the smallest of them.
+    /// The noise levels that the energy knows of. Everything here is then the energy at one of them ([`Levels::at`]), the smallest at first.
     fn levels(&self) -> Option<&Levels> {
+        None
+    }
+
+    /// The same energy at another level, 1 the smallest; `None` where there is no such level.
+    fn at_level(&self, _level: usize) -> Option<Box<dyn Architecture>> {
         None
     }
 

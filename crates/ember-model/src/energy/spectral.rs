@@ -118,6 +118,10 @@ impl Architecture for SpectralNorm {
         self.inner.levels()
     }
 
+    fn at_level(&self, level: usize) -> Option<Box<dyn Architecture>> {
+        Some(Self::wrap(self.inner.at_level(level)?, true))
+    }
+
     fn on_levels(&self) -> Option<Box<dyn Architecture>> {
         Some(Self::wrap(self.inner.on_levels()?, true))
     }

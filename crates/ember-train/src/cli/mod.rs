@@ -4,6 +4,7 @@
 #![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
 
 mod bench;
+mod ladder;
 mod values;
 
 use std::path::PathBuf;
@@ -12,10 +13,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::Overrides;
 use crate::judging::estimator::Estimator;
-use crate::judging::ladder::LadderSizes;
 pub use bench::{
     BenchArgs, BenchCommand, BenchFlowArgs, BenchKernel, BenchLangevinArgs, BenchResampleArgs, BenchTrainArgs,
 };
+pub use ladder::LadderArgs;
 use values::inside_unit;
 
 /// Trains energy-based models by maximum likelihood, with weighted walkers.
@@ -143,6 +144,7 @@ Examples:
   ember sample model.safetensors --count 1000 --steps 100 --out samples.csv
   ember sample runs/mlp2d_jarzynski-seed0 --ladder --count 1000 --out samples.npz   # not from its walkers: by parallel tempering
   ember sample runs/cifar10_jarzynski-seed0 --count 64 --denoise --out samples.png
+  ember sample runs/two_modes_diff_clf-seed0 --level 8 --count 1000 --out noisy.npz   # of the energy at the largest noise level
 
 Of an image model, .png is a grid, and .npz and .safetensors hold `samples` as bytes [n, h, w, c] beside `position` [n, d].")]
 pub struct SampleArgs {
@@ -158,6 +160,10 @@ pub struct SampleArgs {
     /// Write denoised samples: x − σ²∇U(x), the mean of the clean sample, where the run added noise to its data
     #[arg(long)]
     pub denoise: bool,
+    /// Sample the energy at its noise level K (energy.levels), 1 for the smallest σ, which is the model. The run's walkers are of that one:
+    /// above it, tempered SMC from the model's start
+    #[arg(long, value_name = "K", conflicts_with_all = ["ladder", "denoise"])]
+    pub level: Option<usize>,
     /// Parallel tempering over the run's own checkpoints.
     #[command(flatten)]
     pub ladder: LadderArgs,
@@ -175,36 +181,6 @@ pub struct SampleArgs {
     pub device: DeviceArg,
 }
 
-/// `--ladder` and its sizes, the same of `ember eval` and `ember sample`.
-#[derive(Clone, Debug, Args)]
-pub struct LadderArgs {
-    /// Parallel tempering over the checkpoints that the run kept: its chains reach the model through those of the training, so that modes
-    /// get the model's own masses. Of `eval`: log Z along the ladder, swap rates and round trips
-    #[arg(long)]
-    pub ladder: bool,
-    /// Independent ladders of --ladder, rounded up to a multiple of 8; 128, for images 32, unless given
-    #[arg(long, value_name = "M", requires = "ladder", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
-    pub ladder_chains: Option<u32>,
-    /// Sweeps of --ladder, after half as many of burn-in; 10 a rung and at least 200 unless given
-    #[arg(long, value_name = "N", requires = "ladder", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
-    pub ladder_sweeps: Option<u32>,
-    /// Kernel steps of each rung in a sweep of --ladder; 5 unless given
-    #[arg(long, value_name = "K", requires = "ladder", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub ladder_moves: Option<u32>,
-}
-
-impl LadderArgs {
-    /// What was asked for, if it was.
-    pub fn sizes(&self) -> Option<LadderSizes> {
-        let size = |given: Option<u32>| given.map(|given| given as usize);
-        self.ladder.then(|| LadderSizes {
-            ladders: size(self.ladder_chains),
-            sweeps: size(self.ladder_sweeps),
-            moves: size(self.ladder_moves),
-        })
-    }
-}
-
 /// `ember eval`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
@@ -217,6 +193,7 @@ Examples:
   ember eval runs/mnist236_jarzynski-seed0 --smc-moves 16 --smc-ess 0.98  # a slower, better tempered SMC
   ember eval runs/mnist236_jarzynski-seed0 --ais --temperatures 2000  # log Z and bits/dim from both sides
   ember eval runs/mnist236_jarzynski-seed0 --ladder                   # log Z and masses by parallel tempering over its checkpoints
+  ember eval runs/two_modes_diff_clf-seed0 --level 8                  # the energy at the largest noise level
   ember eval runs/cifar10_jarzynski-seed0 --features inception.safetensors")]
 pub struct EvalArgs {
     /// A run folder, a checkpoint folder or an exported weight file
@@ -228,6 +205,10 @@ pub struct EvalArgs {
     /// Evaluate the moving average of the parameters (optimizer.ema) instead of the parameters
     #[arg(long)]
     pub ema: bool,
+    /// Evaluate the energy at its noise level K (energy.levels), 1 for the smallest σ, which is the model. Above it the data get Gaussian noise
+    /// of the level's σ, and what the run knows of level 1 alone (walkers, audit, classes) is left out
+    #[arg(long, value_name = "K", conflicts_with_all = ["ladder", "features"])]
+    pub level: Option<usize>,
     /// Independent repeats of an estimate of log Z
     #[arg(long, value_name = "R", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=65_535))]
     pub repeats: u32,

@@ -21,6 +21,9 @@ pub(super) fn run(args: &EvalArgs) -> Result<(), Error> {
     if args.ema {
         subject = subject.averaged(&args.path)?;
     }
+    if let Some(level) = args.level {
+        subject = subject.at_level(level)?;
+    }
     let network = super::features::open(args, &subject, &selected.device)?;
     let seed = subject.config.as_ref().map_or(0, |config| config.seed);
     let mut evaluation = evaluate_with(&subject, &options(args, &subject, seed)?)?;

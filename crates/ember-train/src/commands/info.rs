@@ -26,7 +26,7 @@ pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
         let (count, [low, high]) = (levels.count(), levels.ends());
         let _ = writeln!(
             text,
-            "levels      {count} of noise, σ {low} to {high}; this is the energy at the smallest"
+            "levels      {count} of noise, σ {low} to {high}; this is the energy at the smallest (--level of `sample` and `eval` takes another)"
         );
     }
     if spec.temperature != 1.0 {

@@ -11,7 +11,7 @@ use crate::cli::SampleArgs;
 use crate::error::Error;
 use crate::judging::bits::Bits;
 use crate::judging::eval_options::EvalOptions;
-use crate::judging::ladder::{self, LadderReport, LadderSizes};
+use crate::judging::ladder::{LadderReport, LadderSizes, Planned};
 use crate::logging::Listener;
 use crate::memory::{self, Sizes};
 use crate::store::opened::{self, Opened};
@@ -39,6 +39,9 @@ pub(super) fn run(args: &SampleArgs) -> Result<(), Error> {
     selected.check_precision(subject.model.spec().precision, &args.path)?;
     if args.ema {
         subject = subject.averaged(&args.path)?;
+    }
+    if let Some(level) = args.level {
+        subject = subject.at_level(level)?;
     }
     let image = match subject.model.spec().shape {
         SampleShape::Image(shape) => Some(shape),
@@ -133,10 +136,16 @@ fn draw(subject: &Opened, args: &SampleArgs) -> Result<(Walkers, Option<f64>), E
         let (ensembles, _) = Bits { model, options: &options, progress: &listener }.smc()?;
         return Ok((by_weight(ensembles.pooled(), args.count, stream), None));
     }
-    tracing::warn!(
-        "a bare weight file: sampling it by tempered SMC from its tractable start; modes the SMC \
-         does not visit are missing (`ember export --walkers` takes the training walkers along)"
-    );
+    match model.level_noise() {
+        0.0 => tracing::warn!(
+            "a bare weight file: sampling it by tempered SMC from its tractable start; modes the SMC \
+             does not visit are missing (`ember export --walkers` takes the training walkers along)"
+        ),
+        sigma => tracing::warn!(
+            "--level: sampling the energy at σ = {sigma} by tempered SMC from its tractable start, for walkers are of level 1; modes the \
+             SMC does not visit are missing"
+        ),
+    }
     let options =
         SmcOptions { walkers: args.count.max(1_000), seed: args.seed, repeats: 2, ..SmcOptions::default() };
     let listener = Listener::default();
@@ -152,7 +161,7 @@ fn climbed(subject: &Opened, sizes: LadderSizes, args: &SampleArgs) -> Result<Wa
     let kept = args.count.div_ceil(ladders);
     let least = (APART * kept).max(LEAST_SWEEPS);
     let sizes = LadderSizes { ladders: Some(ladders), sweeps: sizes.sweeps.or(Some(least)), ..sizes };
-    let found = ladder::climb(subject, sizes, kept, args.seed)?;
+    let found = Planned::of(subject, sizes, kept, args.seed)?.climb()?;
     let LadderReport { rungs, round_trips, doubtful, caveat, .. } = &found.report;
     let swaps = rungs.iter().filter_map(|rung| rung.swap_rate);
     let (least, most) =

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::counted;
 use crate::error::Error;
-use crate::judging::eval::{Evaluation, evaluate};
+use crate::judging::eval::{Evaluation, NoiseLevel, evaluate};
 use crate::judging::features::FeatureDistances;
 use crate::judging::ladder::LadderReport;
 use crate::judging::log_z::LogZEstimate;
@@ -60,6 +60,9 @@ pub(super) fn print(dir: &Path, trainer: Trainer) -> Result<(), Error> {
 /// An evaluation for people.
 pub(super) fn table(evaluation: &Evaluation) -> String {
     let mut text = format!("update     {}\n", evaluation.step);
+    if let Some(NoiseLevel { level, of, sigma }) = &evaluation.level {
+        let _ = writeln!(text, "level      {level} of {of}: σ = {sigma}; the data with this noise on them");
+    }
     let with_error = |e: &Estimate| format!("{:.4} ± {:.4}", e.value, e.standard_error);
     if let Some(masses) = &evaluation.mode_weights {
         let _ = writeln!(text, "masses     {}", row(masses));

@@ -131,6 +131,10 @@ impl Law for Gaussians {
     fn mixture(&self) -> Option<(&Mixture, f64)> {
         Some((&self.mixture, self.std))
     }
+
+    fn noised(&self, sigma: f64) -> Option<Arc<dyn Law>> {
+        Some(Arc::new(Self { mixture: self.mixture.clone(), std: self.std.hypot(sigma) }))
+    }
 }
 
 impl Dataset for GaussianMixtureData {

@@ -30,6 +30,11 @@ pub trait Law: Debug + Send + Sync {
     fn mixture(&self) -> Option<(&Mixture, f64)> {
         None
     }
+
+    /// The law of `x + σ ξ`, where that is known.
+    fn noised(&self, _sigma: f64) -> Option<Arc<dyn Law>> {
+        None
+    }
 }
 
 /// Which mode a point belongs to.
@@ -71,6 +76,16 @@ impl Modes {
                 least(radii.iter().map(|r| (r - radius).abs()))
             }
         }
+    }
+
+    /// The fraction of `rows` `[n, dim]` in each mode, `[K]`.
+    pub fn fractions(&self, rows: &[f32], dim: usize) -> Vec<f64> {
+        let mut fractions = vec![0.0; self.count()];
+        for row in rows.chunks_exact(dim) {
+            let x: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
+            fractions[self.of(&x)] += dim as f64 / rows.len() as f64;
+        }
+        fractions
     }
 
     /// `[K][dim]`, where the mode of a point is that of the nearest centre.
@@ -150,6 +165,11 @@ impl Truth {
     /// Means, masses and the common standard deviation, where the law is a mixture of Gaussians.
     pub fn mixture(&self) -> Option<(&Mixture, f64)> {
         self.law.mixture()
+    }
+
+    /// The law of `x + σ ξ`, with the same modes; `None` where it is not known.
+    pub fn noised(&self, sigma: f64) -> Option<Self> {
+        Some(Self { law: self.law.noised(sigma)?, ..self.clone() })
     }
 
     /// The law itself.

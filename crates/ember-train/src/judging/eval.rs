@@ -16,7 +16,7 @@ use crate::judging::eval_images::{Classes, held_out_energies, judge_classes};
 use crate::judging::eval_options::EvalOptions;
 use crate::judging::features::FeatureDistances;
 use crate::judging::grid::EnergyGrid;
-use crate::judging::ladder::{self, LadderReport};
+use crate::judging::ladder::{LadderReport, Planned};
 use crate::judging::likelihood::{self, BitsPerDim};
 use crate::judging::log_z::{Failure, Found, Independent, LogZ, LogZEstimate, log_z_beside};
 use crate::judging::masses::{self, Masses};
@@ -24,6 +24,7 @@ use crate::judging::mixing;
 use crate::judging::ood::{self, Against, OutOfDistribution};
 use crate::logging::Listener;
 use crate::store::opened::Opened;
+use crate::training::noisy::Noisy;
 use ember_sampler::diagnostics::Mixing;
 use ember_sampler::diagnostics::pareto;
 use ember_sampler::evidence::Ensembles;
@@ -41,6 +42,9 @@ const CELLS: [usize; 2] = [8_000, 400];
 pub struct Evaluation {
     /// Updates the model has seen.
     pub step: u64,
+    /// The noise level that the energy is at, where it is not the smallest. The data have its noise in every figure below.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<NoiseLevel>,
     /// `E_test[U] + log Z`, nats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cross_entropy: Option<Estimate>,
@@ -133,6 +137,24 @@ pub struct Evaluation {
     pub features: Option<FeatureDistances>,
 }
 
+/// A level above the smallest of an energy that knows several.
+#[derive(Clone, Debug, Serialize)]
+pub struct NoiseLevel {
+    /// Its number; 1 is the smallest.
+    pub level: usize,
+    /// How many there are.
+    pub of: usize,
+    /// Its σ.
+    pub sigma: f64,
+}
+
+impl NoiseLevel {
+    fn of(model: &EnergyModel) -> Option<Self> {
+        let levels = model.levels().filter(|levels| levels.at() > 1)?;
+        Some(Self { level: levels.at(), of: levels.count(), sigma: levels.sigma() })
+    }
+}
+
 /// Judges what was found under a PATH. `repeats` are those of a tempered SMC, should one be needed.
 ///
 /// # Errors
@@ -157,15 +179,16 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         subject.config.as_ref().map(|config| config.dataset.as_dyn().generate(config.seed)).transpose()?;
     let flows = subject.proposals();
     let flow = flows.as_ref().map(|flows| &flows.flows()[0]);
-    let climbed =
-        options.ladder.map(|sizes| ladder::climb(subject, sizes, LADDER_KEPT, options.seed)).transpose()?;
-    let Found { log_z, estimates, independent, failures } =
-        log_z_beside(model, subject.audit.as_ref(), climbed.as_ref(), flow, options)?;
+    let planned = |sizes| Planned::of(subject, sizes, LADDER_KEPT, options.seed);
+    let planned = options.ladder.map(planned).transpose()?;
+    let Found { log_z, estimates, independent, failures, ladder } =
+        log_z_beside(model, subject.audit.as_ref(), planned.as_ref(), flow, options)?;
     let walkers = independent.as_ref().map(|(ensembles, _)| ensembles);
     let two_sided =
         options.ais.filter(|_| !model.is_discrete()).map(|ais| two_sided(model, walkers, ais)).transpose()?;
     let mut evaluation = Evaluation {
         step: subject.step,
+        level: NoiseLevel::of(model),
         cross_entropy: None,
         log_z,
         log_z_estimates: estimates,
@@ -190,7 +213,7 @@ pub fn evaluate_with(subject: &Opened, options: &EvalOptions) -> Result<Evaluati
         class_frequencies_model: None,
         class_frequencies_withheld: None,
         log_z_two_sided: two_sided,
-        ladder: climbed.map(|climbed| climbed.report),
+        ladder,
         doubts: subject.doubts.clone(),
         mixing: None,
         bits_per_dim: None,
@@ -247,7 +270,9 @@ fn judge_against_data(
 ) -> Result<(), Error> {
     let dataset = config.dataset.as_dyn();
     let log_z = Estimate { value: evaluation.log_z.value, standard_error: evaluation.log_z.standard_error };
-    let noise = dataset.augmentation().noise;
+    // Above the smallest level the model is of the data with the level's noise.
+    let level_noise = model.level_noise();
+    let noise = dataset.augmentation().noise.hypot(level_noise);
     let u = held_out_energies(model, data, noise);
     if !u.is_empty() {
         let (mean, support) = (Estimate::mean(&u), model.spec().support);
@@ -259,7 +284,7 @@ fn judge_against_data(
         evaluation.out_of_distribution = Some(ood::judge(model, data, against, noise)?);
     }
     let folder = cache::folder();
-    match judge_classes(config, data, independent, walkers, folder.as_deref())? {
+    match judge_classes(config, data, level_noise, independent, walkers, folder.as_deref())? {
         Classes::DoNotApply => {}
         Classes::Withheld(why) => evaluation.class_frequencies_withheld = Some(why),
         Classes::Found { found, model } => {
@@ -268,33 +293,43 @@ fn judge_against_data(
         }
     }
     let Some(truth) = dataset.truth() else { return Ok(()) };
-    if !u.is_empty() {
-        let (kl, ess, pareto_k) = divergence(&truth, data, &u, log_z);
+    let law = if level_noise > 0.0 { truth.noised(level_noise) } else { Some(truth.clone()) };
+    let dim = data.shape.dim();
+    if let Some(law) = law.as_ref().filter(|_| !u.is_empty()) {
+        let rows = Noisy::held_out(noise).rows(&data.test, dim, 0..u.len());
+        let (kl, ess, pareto_k) = divergence(law, &rows, &u, log_z);
         evaluation.kl = Some(kl);
         evaluation.importance_ess_fraction = Some(ess);
         evaluation.importance_pareto_k = Some(pareto_k);
     }
     let grid = grid(model, data);
     evaluation.log_z_grid = grid.as_ref().map(EnergyGrid::log_z);
-    evaluation.kl_grid = grid.as_ref().map(|grid| grid.divergence(&truth));
+    evaluation.kl_grid = grid.as_ref().zip(law.as_ref()).map(|(grid, law)| grid.divergence(law));
     let Some(modes) = &truth.modes else { return Ok(()) };
-    evaluation.mode_weights_data = Some(data.train_fractions());
+    evaluation.mode_weights_data = Some(match level_noise {
+        0.0 => data.train_fractions(),
+        // Noise takes points to other modes than those they came from.
+        _ => modes.fractions(&Noisy::training(noise).rows(&data.train, dim, 0..data.train.len() / dim), dim),
+    });
     let masses = if let Some(mixture) = model.mixture() {
         Masses::known(modes.masses_of(&mixture), "exact")
     } else if let Some(grid) = &grid {
         Masses::known(grid.masses(modes), "grid")
     } else {
-        let found = masses::by_importance(model, &truth, modes, config.seed);
-        evaluation.mode_weights_importance_ess_fraction = Some(found.ess_fraction);
-        evaluation.mode_weights_importance_pareto_k = Some(found.pareto_k);
-        if !found.withheld {
-            evaluation.mode_weights_importance_standard_error = found.masses.standard_error.clone();
-            evaluation.mode_weights_importance = Some(found.masses.value.clone());
+        let found = law.map(|law| masses::by_importance(model, &law, modes, config.seed));
+        if let Some(found) = &found {
+            evaluation.mode_weights_importance_ess_fraction = Some(found.ess_fraction);
+            evaluation.mode_weights_importance_pareto_k = Some(found.pareto_k);
         }
-        match independent {
-            Some((ensembles, method)) => masses::by_ensembles(ensembles, modes, method),
-            None if found.withheld => return Ok(()),
-            None => found.masses,
+        let shown = found.filter(|found| !found.withheld).map(|found| found.masses);
+        if let Some(masses) = &shown {
+            evaluation.mode_weights_importance_standard_error = masses.standard_error.clone();
+            evaluation.mode_weights_importance = Some(masses.value.clone());
+        }
+        match (independent, shown) {
+            (Some((ensembles, method)), _) => masses::by_ensembles(ensembles, modes, method),
+            (None, Some(masses)) => masses,
+            (None, None) => return Ok(()),
         }
     };
     evaluation.mode_weights = Some(masses.value);
@@ -303,10 +338,11 @@ fn judge_against_data(
     Ok(())
 }
 
-/// `KL(ρ* ‖ ρ_θ)` as the mean of exact log-ratios, and the ess fraction and Pareto k̂ of `ρ_θ/ρ*`.
-fn divergence(truth: &Truth, data: &Data, u: &[f64], log_z: Estimate) -> (Estimate, f64, f64) {
+/// `KL(ρ* ‖ ρ_θ)` as the mean of exact log-ratios, and the ess fraction and Pareto k̂ of `ρ_θ/ρ*`. `rows` `[n, dim]` are of ρ*, `u` `[n]`
+/// their energies.
+fn divergence(truth: &Truth, rows: &[f32], u: &[f64], log_z: Estimate) -> (Estimate, f64, f64) {
     // log ρ*(x) − log ρ_θ(x), log ρ_θ = −U − log Z
-    let log_probs = truth.log_probs(&data.test.values());
+    let log_probs = truth.log_probs(rows);
     let ratios: Vec<f64> = log_probs.iter().zip(u).map(|(log_p, u)| log_p + u + log_z.value).collect();
     let kl = Estimate::mean(&ratios);
     let kl = Estimate { value: kl.value, standard_error: kl.standard_error.hypot(log_z.standard_error) };
@@ -321,6 +357,6 @@ fn grid(model: &EnergyModel, data: &Data) -> Option<EnergyGrid> {
     }
     let dim = data.shape.dim();
     let cells = *CELLS.get(dim.checked_sub(1)?)?;
-    let range = EnergyGrid::range_of(&data.train.values(), dim, 4.0);
+    let range = EnergyGrid::range_of(&data.train.values(), dim, 4.0 + 5.0 * model.level_noise());
     EnergyGrid::new(model, range, cells)
 }

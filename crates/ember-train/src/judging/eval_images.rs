@@ -55,7 +55,8 @@ pub enum Classes {
     },
 }
 
-/// Class frequencies of `independent` ensembles (`audit` or `smc`) or of the training walkers. `walkers` are at the model's θ,
+/// Class frequencies of `independent` ensembles (`audit` or `smc`) or of the training walkers, of a model of the data with no more than their
+/// own noise: `level_noise` is what is added to that. `walkers` are at the model's θ,
 /// without weights where the objective carries none; `folder` keeps the classifier.
 ///
 /// # Errors
@@ -63,12 +64,16 @@ pub enum Classes {
 pub fn judge_classes(
     config: &Config,
     data: &Data,
+    level_noise: f64,
     independent: Option<&(Ensembles, &'static str)>,
     walkers: Option<&Walkers>,
     folder: Option<&Path>,
 ) -> Result<Classes, Error> {
     if !Classifier::fits(data) {
         return Ok(Classes::DoNotApply);
+    }
+    if level_noise > 0.0 {
+        return Ok(Classes::Withheld("the classifier does not know the noise of the level"));
     }
     let source = match Source::choose(config, independent, walkers) {
         Ok(source) => source,

@@ -133,69 +133,103 @@ enum Candidate {
     Checkpoint(PathBuf),
 }
 
-/// Ladders over the checkpoints of a subject's run, up to the subject. The top rung's points are kept `kept` times.
-///
-/// # Errors
-/// A weight file, a run of a flow or of one checkpoint; a checkpoint that cannot be read; energies that are not finite.
-pub fn climb(subject: &Opened, sizes: LadderSizes, kept: usize, seed: u64) -> Result<Climbed, Error> {
-    let candidates = candidates(subject)?;
-    let kernel = kernel(subject);
-    let (model, device) = (&subject.model, subject.model.device());
-    let open = |i: usize| -> Result<Rung, Error> {
-        let energy = match &candidates[i].1 {
-            Candidate::Model(model) => (**model).clone(),
-            Candidate::Checkpoint(dir) => opened::open(dir, device)?.model,
-        };
-        if energy.spec() != model.spec() {
-            let message =
-                format!("--ladder: the checkpoint of update {} is of another energy", candidates[i].0);
-            return Err(Error::usage(message));
+/// A ladder that can be run: its sizes, and what its rungs are chosen from.
+pub struct Planned<'a> {
+    subject: &'a Opened,
+    /// Each with its update, the lowest first.
+    candidates: Vec<(u64, Candidate)>,
+    sizes: LadderSizes,
+    kept: usize,
+    seed: u64,
+}
+
+impl<'a> Planned<'a> {
+    /// Ladders over the checkpoints of a subject's run, up to the subject. The top rung's points are to be kept `kept` times. Nothing is run.
+    ///
+    /// # Errors
+    /// A weight file, a run of a flow or of one checkpoint; a checkpoint that cannot be read.
+    pub fn of(subject: &'a Opened, sizes: LadderSizes, kept: usize, seed: u64) -> Result<Self, Error> {
+        Ok(Self { subject, candidates: candidates(subject)?, sizes, kept, seed })
+    }
+
+    /// Whether [`Climbed::log_z`] will be there: that of the lowest rung is known.
+    pub fn has_log_z(&self) -> bool {
+        self.start().and_then(Energy::log_z).is_some()
+    }
+
+    /// The start of the run, where it can be drawn.
+    fn start(&self) -> Option<&EnergyModel> {
+        match &self.candidates[0].1 {
+            Candidate::Model(model) => Some(model),
+            Candidate::Checkpoint(_) => None,
         }
-        let step_size = subject.step_size.or(kernel.as_dyn().step_size()).unwrap_or_default();
-        Ok(Rung { energy: Box::new(Blockwise(energy)), kernel: kernel.as_dyn().with_step_size(step_size) })
-    };
-    let first = match &candidates[0].1 {
-        Candidate::Model(model) => Some(&**model),
-        Candidate::Checkpoint(_) => None,
-    };
-    let draw = |count, stream| first.and_then(|model| model.draw(count, stream)).unwrap_or_default();
-    let foot = match (first.and_then(Energy::log_z), &candidates[0].1) {
-        (Some(log_z), _) => Foot::Exact { log_z, draw: &draw },
-        (None, Candidate::Checkpoint(dir)) => Foot::Points(points(&opened::open(dir, device)?, seed)?),
-        (None, Candidate::Model(_)) => Foot::Points(points(subject, seed)?),
-    };
-    let listener = Listener::default();
-    let large = model.dim() > LARGE;
-    let spacing = Spacing {
-        least: LEAST_SWAPS,
-        walkers: if large { 128 } else { 1_024 },
-        moves: 8,
-        seed,
-        progress: &listener,
-    };
-    let chosen = spaced(candidates.len(), open, &foot, device, spacing)?;
-    let ladders = sizes.ladders.unwrap_or(if large { 32 } else { 128 }).next_multiple_of(REPEATS);
-    let moves = sizes.moves.unwrap_or(5);
-    let trial = LadderOptions {
-        ladders: 32,
-        sweeps: 20,
-        burn_in: 20,
-        moves,
-        kept: 1,
-        seed: !seed,
-        progress: &listener,
-    };
-    let chosen = refined(chosen, open, &foot, device, LEAST_TRIED, trial)?;
-    let (numbers, mut rungs): (Vec<usize>, Vec<Rung>) = chosen.into_iter().unzip();
-    // Way up and down through n rungs takes a few sweeps a rung.
-    let sweeps = sizes.sweeps.unwrap_or((10 * rungs.len()).max(200)).max(2 * kept);
-    let options =
-        LadderOptions { ladders, sweeps, burn_in: sweeps / 2, moves, kept, seed, progress: &listener };
-    let found = temper(&mut rungs, &foot, device, options)?;
-    let steps: Vec<u64> = numbers.iter().map(|&number| candidates[number].0).collect();
-    let adjacent: Vec<bool> = numbers.windows(2).map(|pair| pair[1] - pair[0] == 1).collect();
-    warn_of_gaps(&steps, &adjacent, &found.swap_rates);
-    Ok(Climbed { report: report(&steps, candidates.len(), kernel, options, &found), found })
+    }
+
+    /// Runs the ladders.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be read, is of another energy, or is the lowest and has no walkers; energies that are not finite.
+    pub fn climb(&self) -> Result<Climbed, Error> {
+        let Self { subject, candidates, sizes, kept, seed } = self;
+        let (sizes, kept, seed) = (*sizes, *kept, *seed);
+        let kernel = kernel(subject);
+        let (model, device) = (&subject.model, subject.model.device());
+        let open = |i: usize| -> Result<Rung, Error> {
+            let energy = match &candidates[i].1 {
+                Candidate::Model(model) => (**model).clone(),
+                Candidate::Checkpoint(dir) => opened::open(dir, device)?.model,
+            };
+            if energy.spec() != model.spec() {
+                let message =
+                    format!("--ladder: the checkpoint of update {} is of another energy", candidates[i].0);
+                return Err(Error::usage(message));
+            }
+            let step_size = subject.step_size.or(kernel.as_dyn().step_size()).unwrap_or_default();
+            Ok(Rung {
+                energy: Box::new(Blockwise(energy)),
+                kernel: kernel.as_dyn().with_step_size(step_size),
+            })
+        };
+        let first = self.start();
+        let draw = |count, stream| first.and_then(|model| model.draw(count, stream)).unwrap_or_default();
+        let foot = match (first.and_then(Energy::log_z), &candidates[0].1) {
+            (Some(log_z), _) => Foot::Exact { log_z, draw: &draw },
+            (None, Candidate::Checkpoint(dir)) => Foot::Points(points(&opened::open(dir, device)?, seed)?),
+            (None, Candidate::Model(_)) => Foot::Points(points(subject, seed)?),
+        };
+        let listener = Listener::default();
+        let large = model.dim() > LARGE;
+        let spacing = Spacing {
+            least: LEAST_SWAPS,
+            walkers: if large { 128 } else { 1_024 },
+            moves: 8,
+            seed,
+            progress: &listener,
+        };
+        let chosen = spaced(candidates.len(), open, &foot, device, spacing)?;
+        let ladders = sizes.ladders.unwrap_or(if large { 32 } else { 128 }).next_multiple_of(REPEATS);
+        let moves = sizes.moves.unwrap_or(5);
+        let trial = LadderOptions {
+            ladders: 32,
+            sweeps: 20,
+            burn_in: 20,
+            moves,
+            kept: 1,
+            seed: !seed,
+            progress: &listener,
+        };
+        let chosen = refined(chosen, open, &foot, device, LEAST_TRIED, trial)?;
+        let (numbers, mut rungs): (Vec<usize>, Vec<Rung>) = chosen.into_iter().unzip();
+        // Way up and down through n rungs takes a few sweeps a rung.
+        let sweeps = sizes.sweeps.unwrap_or((10 * rungs.len()).max(200)).max(2 * kept);
+        let options =
+            LadderOptions { ladders, sweeps, burn_in: sweeps / 2, moves, kept, seed, progress: &listener };
+        let found = temper(&mut rungs, &foot, device, options)?;
+        let steps: Vec<u64> = numbers.iter().map(|&number| candidates[number].0).collect();
+        let adjacent: Vec<bool> = numbers.windows(2).map(|pair| pair[1] - pair[0] == 1).collect();
+        warn_of_gaps(&steps, &adjacent, &found.swap_rates);
+        Ok(Climbed { report: report(&steps, candidates.len(), kernel, options, &found), found })
+    }
 }
 
 /// The start of the run where it can be drawn, the checkpoints in between, and the subject itself; each with its update.

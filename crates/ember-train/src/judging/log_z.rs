@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::judging::bits::Bits;
 use crate::judging::estimator::Estimator;
 use crate::judging::eval_options::EvalOptions;
-use crate::judging::ladder::Climbed;
+use crate::judging::ladder::{Climbed, LadderReport, Planned};
 use crate::logging::Listener;
 use ember_sampler::evidence::Ensembles;
 use ember_sampler::evidence::smc::{self, AnnealedPath};
@@ -185,6 +185,8 @@ pub struct Found {
     pub independent: Option<Independent>,
     /// Estimators that were tried and gave no finite value, each with what was found.
     pub failures: Vec<Failure>,
+    /// The ladder, where one was run.
+    pub ladder: Option<LadderReport>,
 }
 
 /// An estimator of log Z that was tried and failed: the next one took its place.
@@ -209,14 +211,15 @@ pub fn log_z(
     log_z_beside(model, audit, None, flow, options)
 }
 
-/// [`log_z`] with a ladder that was run.
+/// [`log_z`] with a ladder.
 ///
 /// # Errors
-/// log Z that is not available, an estimator that was named and is not available, or one that fails and is not optional.
+/// Before anything is run: log Z that is not available, an estimator that was named and is not available. Then one that fails and is not
+/// optional.
 pub fn log_z_beside(
     model: &EnergyModel,
     audit: Option<&Ensembles>,
-    ladder: Option<&Climbed>,
+    ladder: Option<&Planned<'_>>,
     flow: Option<&FlowProposal>,
     options: &EvalOptions,
 ) -> Result<Found, Error> {
@@ -226,6 +229,11 @@ pub fn log_z_beside(
     let has_start = path.is_some() || model.is_discrete();
     refuse(options, enumerated.is_some(), audit.is_some(), has_start, flow.is_some())?;
     let exact = model.log_z().or(enumerated);
+    let of_ladder = ladder.is_some_and(Planned::has_log_z);
+    let has_any = exact.is_some() || audit.is_some() || of_ladder || has_start || flow.is_some();
+    if !has_any || (options.ais.is_some() && !has_start) {
+        return Err(ember_sampler::Error::NoStart.into());
+    }
     let wanted =
         |estimator| options.estimators.contains(&Estimator::All) || options.estimators.contains(&estimator);
     let (mut estimates, mut failures) = (Vec::new(), Vec::new());
@@ -249,7 +257,8 @@ pub fn log_z_beside(
             }
         }
     }
-    if let Some(climbed) = ladder {
+    let ladder = ladder.map(Planned::climb).transpose()?;
+    if let Some(climbed) = &ladder {
         if let Some(estimate) = LogZEstimate::of_ladder(climbed) {
             log_z.get_or_insert(LogZ::of(&estimate));
             estimates.push(estimate);
@@ -332,7 +341,8 @@ pub fn log_z_beside(
     // Exact: nothing has to be judged by walkers.
     let independent = independent.filter(|_| exact.is_none() || model.is_discrete());
     let log_z = log_z.ok_or_else(|| none_left(&failures))?;
-    Ok(Found { log_z, estimates, independent, failures })
+    let ladder = ladder.map(|climbed| climbed.report);
+    Ok(Found { log_z, estimates, independent, failures, ladder })
 }
 
 /// Notes that an estimator failed, and warns: the next one takes its place. An error where it was named.
@@ -352,9 +362,6 @@ fn failed(
 
 /// Why there is no log Z at all.
 fn none_left(failures: &[Failure]) -> Error {
-    if failures.is_empty() {
-        return ember_sampler::Error::NoStart.into();
-    }
     let found: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
     Error::failed(format!("no estimator of log Z gave a finite value: {}", found.join("; ")))
 }
@@ -375,7 +382,9 @@ fn refuse(
             Estimator::Enumeration if !is_enumerable => {
                 "an energy of kind \"rbm\" with at most 20 hidden or 20 visible units, whose states can be counted"
             }
-            Estimator::Audit if !has_audit => "an [audit] in the run's config",
+            Estimator::Audit if !has_audit => {
+                "an [audit] in the run's config; of noise levels it is of the smallest"
+            }
             Estimator::Smc if !has_start => {
                 "a tractable start: energy.confinement > 0, energy.base = \"gaussian\", a flow as base, or a cube"
             }

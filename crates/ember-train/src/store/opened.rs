@@ -66,6 +66,43 @@ impl Opened {
         Ok(Self { model, walkers, ema: None, audit: None, own_numbers: Vec::new(), ..self })
     }
 
+    /// The same at the noise level `level` of its energy, 1 the smallest. Above that without what the run knows of the smallest alone: walkers,
+    /// audit, proposal flows, the objective's own numbers, doubts.
+    ///
+    /// # Errors
+    /// No such level, or one that the run's objective does not train.
+    pub fn at_level(self, level: usize) -> Result<Self, Error> {
+        let refused = |why: String| Err(Error::usage(format!("--level {level}: {why}")));
+        let Some(levels) = self.model.levels() else {
+            return refused("the energy knows no noise levels (energy.levels): leave --level out".to_owned());
+        };
+        let Some(model) = self.model.at_level(level) else {
+            return refused(format!("the energy has {levels}: give 1 (the smallest) to {}", levels.count()));
+        };
+        if level == 1 {
+            return Ok(self);
+        }
+        if let Some(config) = &self.config {
+            let objective = &config.objective;
+            if !objective.as_dyn().data_loss().is_some_and(|loss| loss.trains_levels()) {
+                let kind = objective.kind();
+                return refused(format!(
+                    "the run's objective \"{kind}\" trained the energy at level 1 alone: leave --level out"
+                ));
+            }
+        }
+        Ok(Self {
+            model,
+            ema: None,
+            walkers: None,
+            audit: None,
+            proposal_flows: Vec::new(),
+            own_numbers: Vec::new(),
+            doubts: Vec::new(),
+            ..self
+        })
+    }
+
     /// log Z as the run's objective learned it beside the energy: a parameter of the objective, not an estimate by sampling.
     pub fn log_z_learned(&self) -> Option<f64> {
         let loss = self.config.as_ref()?.objective.as_dyn().data_loss()?;

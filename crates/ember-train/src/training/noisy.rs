@@ -12,6 +12,9 @@ use crate::dataset::Rows;
 /// Lanes of the held-out rows' numbers; batches of training data use others.
 const HELD_OUT_LANE: u32 = 1 << 20;
 
+/// Those of training rows that are judged beside them.
+const TRAINING_LANE: u32 = HELD_OUT_LANE + 2;
+
 /// Dequantisation and data noise with the random numbers of one (seed, lane, step).
 #[derive(Clone, Copy, Debug)]
 pub struct Noisy {
@@ -30,6 +33,11 @@ impl Noisy {
     /// The same numbers in every run, for held-out rows.
     pub fn held_out(std: f64) -> Self {
         Self::new(std, 0, HELD_OUT_LANE)
+    }
+
+    /// The same, for training rows.
+    pub fn training(std: f64) -> Self {
+        Self::new(std, 0, TRAINING_LANE)
     }
 
     /// Fresh numbers for another step.

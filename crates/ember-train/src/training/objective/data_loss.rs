@@ -78,6 +78,11 @@ pub trait DataLoss: Debug {
         Ok(())
     }
 
+    /// Whether it trains an energy at all of its noise levels; else at the smallest alone.
+    fn trains_levels(&self) -> bool {
+        false
+    }
+
     /// Numbers of its own that are trained beside θ, such as an estimate of log Z, beside an energy with so many noise levels. The trainer
     /// keeps, steps, saves and restores them.
     fn own_numbers(&self, _levels: usize) -> usize {

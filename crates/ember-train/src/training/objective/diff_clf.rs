@@ -88,6 +88,10 @@ impl DataLoss for DiffClf {
         Err(BadValue::new("kind", message))
     }
 
+    fn trains_levels(&self) -> bool {
+        true
+    }
+
     fn own_numbers(&self, levels: usize) -> usize {
         levels
     }

@@ -142,6 +142,10 @@ impl DataLoss for ScoreMatching {
         Err(BadValue::new("form", message))
     }
 
+    fn trains_levels(&self) -> bool {
+        matches!(self, Self::Denoising { .. })
+    }
+
     fn check_levels(&self, levels: &[f64]) -> Result<(), BadValue> {
         let Self::Denoising { sigma } = self else { return Ok(()) };
         let Some(sigma) = sigma else {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use ember_sampler::statistics::Estimate;
 
+use super::axis::{Axis, bar};
 use super::{Method, Page};
 use crate::view::report::{escape, number};
 
@@ -21,47 +22,50 @@ pub(super) fn masses(page: &Page) -> String {
         return String::new();
     }
     let mut html = "<section id=\"masses\"><h2>Masses of the modes</h2><p>of the model, mean over the seeds with two standard errors; \
-                    dashed: the training data's</p>\n<div class=\"charts\">"
+                    dashed: the training data's; the axis is the same for all modes and need not begin at 0</p>\n<div class=\"charts\">"
         .to_owned();
-    for k in if modes == 2 { 1..2 } else { 0..modes } {
+    let shown = if modes == 2 { 1..2 } else { 0..modes };
+    let masses = page.methods.iter().flat_map(|method| shown.clone().filter_map(|k| method.masses.get(k)));
+    let axis = Axis::of(masses.copied(), &page.data_masses[shown.clone()]);
+    for k in shown {
         let of = |method: &Method| method.masses.get(k).copied();
         let _ = write!(
             html,
             "<figure class=\"card\"><figcaption><h3>mode {}</h3></figcaption>{}</figure>",
             k + 1,
-            dots(&page.methods, &of, page.data_masses[k])
+            dots(&page.methods, &of, page.data_masses[k], axis)
         );
     }
     html + "</div></section>\n"
 }
 
-/// A dot with its bar for each method, on [0, 1], and an upright line at `truth`.
-fn dots(methods: &[Method], of: &dyn Fn(&Method) -> Option<Estimate>, truth: f64) -> String {
+/// A dot with its bar for each method, and an upright line at `truth`.
+fn dots(methods: &[Method], of: &dyn Fn(&Method) -> Option<Estimate>, truth: f64, axis: Axis) -> String {
     let height = ROW * methods.len() as f64 + 30.0;
-    let x = |value: f64| LEFT + value.clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT);
+    let x = |value: f64| LEFT + axis.at(value) * (WIDTH - LEFT - RIGHT);
     let bottom = height - 24.0;
     let mut svg = String::new();
-    for tick in 0..=4 {
-        let value = f64::from(tick) / 4.0;
-        let at = x(value);
+    for tick in axis.ticks() {
+        let at = x(tick);
         let _ = write!(
             svg,
-            "<path class=\"grid\" d=\"M{at:.1} 0V{bottom}\"/><text class=\"x\" x=\"{at:.1}\" y=\"{:.1}\">{value}</text>",
-            height - 8.0
+            "<path class=\"grid\" d=\"M{at:.1} 0V{bottom}\"/><text class=\"x\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>",
+            height - 8.0,
+            number(tick)
         );
     }
     let _ = write!(svg, "<path class=\"level\" d=\"M{at:.1} 0V{bottom}\"/>", at = x(truth));
     for (i, method) in methods.iter().enumerate() {
         let y = ROW * (i as f64 + 0.5);
         let _ = write!(svg, "<text x=\"0\" y=\"{:.1}\">{}</text>", y + 4.0, escape(&short(&method.name)));
-        let Some(mass) = of(method).filter(|mass| mass.value.is_finite()) else { continue };
-        let half = if mass.standard_error.is_finite() { 2.0 * mass.standard_error } else { 0.0 };
+        let Some(mass) = of(method) else { continue };
+        let Some([low, high]) = bar(&mass) else { continue };
         let _ = write!(
             svg,
             "<path class=\"line c0\" d=\"M{:.1} {y}H{:.1}\"/><circle class=\"dot c0\" cx=\"{:.1}\" cy=\"{y}\" r=\"4\"/>\
              <text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-            x(mass.value - half),
-            x(mass.value + half),
+            x(low),
+            x(high),
             x(mass.value),
             WIDTH - RIGHT + 14.0,
             y + 4.0,

@@ -1,6 +1,7 @@
 //! The page of a comparison: densities side by side on one scale, masses, error against cost, a table, every command. One HTML file,
 //! complete in itself, without scripts, in the report's style.
 
+mod axis;
 mod chart;
 mod density;
 mod page;

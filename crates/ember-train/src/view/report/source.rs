@@ -21,7 +21,7 @@ pub(super) struct Source {
     pub(super) config_text: String,
     /// At least one line.
     pub(super) metrics: Vec<MetricsLine>,
-    /// The newest evaluation.
+    /// The newest evaluation of the model; those of other noise levels are not the run's figures.
     pub(super) eval: Option<Value>,
     pub(super) events: Vec<Value>,
     /// Oldest first.
@@ -95,7 +95,7 @@ pub(super) fn read(run: &Path) -> Result<Source, Error> {
         config: config_text.parse().unwrap_or_default(),
         config_text,
         metrics,
-        eval: objects(&run.join(metrics::EVAL)).pop(),
+        eval: objects(&run.join(metrics::EVAL)).into_iter().rfind(|eval| eval.get("level").is_none()),
         events: objects(&run.join(EVENTS)),
         pictures: pictures(&run.join("samples")),
         state: state(run).unwrap_or_default(),
