@@ -2,6 +2,7 @@
 //! learns the masses that scores leave free.
 
 use burn::tensor::{Tensor, TensorData};
+use ember_model::energy::score::{Directions, Pull, ScoreLoss};
 use ember_model::energy::{energy_and_grad_by_autodiff, weighted_param_grads_by_autodiff};
 use ember_model::params::download;
 use ember_model::random::{Purpose, Stream};
@@ -24,7 +25,15 @@ const LEVELS: &str = "energy.levels = [0.5, 1.0, 2.0]";
 fn energies() -> Vec<String> {
     let mlp =
         |more: &str| format!("dim = 3\nkind = \"mlp\"\nhidden = [16, 8]\nlevels = [0.1, 0.5, 4.0]\n{more}");
-    [
+    let conv = |more: &str| {
+        format!(
+            "shape = [2, 4, 3]\nkind = \"conv\"\nlevels = [0.1, 0.5, 4.0]\n\
+             layers = [{{ out = 5, kernel = 3, padding = 1, stride = 2 }}, {{ out = 4, kernel = 2 }}, {{ out = 1, kernel = 1 }}]\n{more}"
+        )
+    };
+    let images =
+        ["", "confinement = 0.7", "confinement = 0.7\nspectral_norm = true\ntemperature = 0.5"].map(conv);
+    let rows = [
         "",
         "confinement = 0.7",
         "confinement = 0.7\nactivation = \"tanh\"",
@@ -32,8 +41,8 @@ fn energies() -> Vec<String> {
         "confinement = 0.7\ntemperature = 0.5",
         "activation = \"relu\"\nspectral_norm = true\ntemperature = 2.0",
     ]
-    .map(mlp)
-    .to_vec()
+    .map(mlp);
+    rows.into_iter().chain(images).collect()
 }
 
 /// `[x, τ]`.
@@ -42,7 +51,7 @@ fn at(x: &Tensor<2>, input: f32) -> Tensor<2> {
     Tensor::cat(vec![x.clone(), column], 1)
 }
 
-/// The folded first layer gives what the whole one gives at τ(σ_k): energies, gradients in x and in θ, jets. k is 1 until another is taken.
+/// The folded first layer, or the channel, gives what the energy over `[x, τ]` gives at τ(σ_k): energies, gradients in x and in θ, jets. k is 1 until another is taken.
 #[test]
 fn it_is_the_energy_at_its_level() {
     for (text, at_level) in energies().into_iter().flat_map(|text| (0..3).map(move |k| (text.clone(), k))) {
@@ -51,7 +60,8 @@ fn it_is_the_energy_at_its_level() {
         assert_eq!(model.level_noise(), [0.0, 0.5, 4.0][at_level]);
         let joint = model.on_levels().expect("it has levels");
         let inputs = model.levels().expect("it has levels").inputs();
-        assert_eq!((model.dim(), joint.dim(), inputs.len(), inputs[0]), (3, 4, 3, -1.0));
+        let dim = model.dim();
+        assert_eq!((joint.dim(), inputs.len(), inputs[0]), (dim + 1, 3, -1.0));
         let (x, v) = (normals(&model, 50, 1), normals(&model, 50, 2));
         let off = |level: usize| {
             let rows = at(&x, inputs[level]);
@@ -59,7 +69,7 @@ fn it_is_the_energy_at_its_level() {
             let (other, other_grad) = joint.energy_and_grad(rows.clone());
             let mut off =
                 energy_difference(&u, &other).max(energy_difference(&joint.energy(rows.clone()), &u));
-            off = off.max(difference(&grad, &other_grad.narrow(1, 0, 3)));
+            off = off.max(difference(&grad, &other_grad.narrow(1, 0, dim)));
             let weighted = terms(&model, 50);
             let with_level: Vec<_> =
                 weighted.iter().map(|(x, w)| (at(x, inputs[level]), w.clone())).collect();
@@ -107,6 +117,44 @@ fn explicit_forms_are_those_of_the_tape() {
         for (a, b) in found.energies.iter().zip(&expected.energies) {
             assert!(energy_difference(a, b) < 2e-5, "{text}");
         }
+    }
+}
+
+/// The score's losses at the rows' own levels, by hand, are those of the tape.
+#[test]
+fn the_residual_at_every_level_agrees_with_the_tape() {
+    for text in energies() {
+        let joint = drawn(&text, 3, &cpu()).on_levels().expect("it has levels");
+        let (n, d) = (60, joint.dim() - 1);
+        let column = |of: Tensor<2>| Tensor::cat(vec![of.narrow(1, 0, d), Tensor::zeros([n, 1], &cpu())], 1);
+        let x = normals(&joint, n, 1);
+        let (noise, sigma) = (column(normals(&joint, n, 2)), column(normals(&joint, n, 3).abs()));
+        let loss = ScoreLoss {
+            pull: Pull::Residual { noise: &noise, sigma: &sigma },
+            directions: Directions::None,
+            weight: 0.0,
+            of: n,
+        };
+        let found = joint.score_grads(&x, &loss);
+        // What a temperature divides has no form of its own.
+        let Some(found) = found else {
+            assert!(text.contains("temperature"), "{text}");
+            continue;
+        };
+        // ∂_θ ½ |r|² = −σ rᵀ ∂_θ∇U
+        let residual = noise.clone() - joint.energy_and_grad(x.clone()).1 * sigma.clone();
+        let v = (residual.clone() * sigma.clone()).neg();
+        let (grads, _) = joint
+            .differentiated(|taped| {
+                let [_, along, _] = taped.jet(x.clone(), v.clone()).expect("it has jets");
+                Ok::<_, ()>(along.sum().div_scalar(n as f64))
+            })
+            .expect("a loss");
+        for (a, b) in found.grads.iter().zip(&grads).filter(|(a, _)| a.dims()[0] > 1) {
+            assert!(difference(a, b) < 2e-5, "{text}: {:.1e}", difference(a, b));
+        }
+        let value = download((residual.clone() * residual).sum())[0] / (2 * n) as f32;
+        assert!((download(found.loss)[0] - value).abs() < 1e-5 * value, "{text}");
     }
 }
 
@@ -363,7 +411,7 @@ fn weighted_walkers_follow_the_smallest_level() {
 fn mistakes_are_named() {
     let bad = |changes: &str, parts: &[&str]| refused(&small(changes), parts);
     let classifier = format!("objective = {CLASSIFIER}");
-    bad(&classifier, &["objective.kind", "an \"mlp\" with energy.levels", "count = 8"]);
+    bad(&classifier, &["objective.kind", "a \"conv\" with energy.levels", "count = 8"]);
     let levels = |list: &str| format!("{classifier}\nenergy.levels = {list}");
     config(&small(&levels("[1, 2]")));
     bad(&levels("[0.0, 1.0]"), &["energy.levels", "found 0", "> 0"]);
@@ -381,6 +429,14 @@ fn mistakes_are_named() {
     bad(&levels("{ from = 0.1, to = 4.0, count = 1001 }"), &["energy.levels", "found 1001 of them"]);
     bad(&levels("{ from = 4.0, to = 0.1, count = 5 }"), &["energy.levels", "smallest first"]);
     bad(&levels("{ from = 0.0, to = 4.0, count = 5 }"), &["energy.levels", "found 0", "> 0"]);
+    // A base is the Gaussian of data without noise.
+    let based = "shape = [1, 4, 4]\nkind = \"conv\"\nbase = \"gaussian\"\nlevels = [0.1, 1.0]\nlayers = [{ out = 1, kernel = 4 }]";
+    let spec = EnergySpec::from_metadata(based).map(|spec| spec.build().map(|_| ()));
+    let error = match spec {
+        Ok(Err(error)) | Err(error) => error.to_string(),
+        Ok(Ok(())) => panic!("levels on a base"),
+    };
+    assert!(error.contains("levels") && error.contains("leave `base` out"), "{error}");
     // Energies that have none.
     let mixture = "energy = { kind = \"gaussian_mixture\", means = [[1.0]], levels = [0.1, 1.0] }";
     bad(mixture, &["energy.levels", "unknown key"]);
@@ -391,7 +447,7 @@ fn mistakes_are_named() {
     bad(tilted, &["energy.tilt", "leave `levels` out"]);
     bad(
         &format!("{classifier}\nenergy = {{ kind = \"gaussian_mixture\", means = [[1.0]] }}"),
-        &["objective.kind", "an \"mlp\" with energy.levels"],
+        &["objective.kind", "a \"conv\" with energy.levels"],
     );
     // The objective's own keys.
     let own = |rest: &str| format!("{LEVELS}\nobjective = {{ kind = \"diff_clf\"{rest} }}");

@@ -34,7 +34,7 @@ pub(super) struct Levelled<N> {
 
 /// The energy over rows `[x, τ]`: `[batch, d + 1]` → `[batch]`. Its gradient's last column is `∂U/∂τ`.
 #[derive(Clone, Debug)]
-struct Joint<N> {
+pub(super) struct Joint<N> {
     /// The network on d + 1 inputs, without confinement.
     net: N,
     /// c.
@@ -47,7 +47,7 @@ impl<N: Architecture> Levelled<N> {
         assert_eq!(net.dim(), alone.dim() + 1, "one more input for the level");
         assert!(net.confinement().is_none(), "the level is not confined");
         let confinement = alone.confinement().unwrap_or_default();
-        Self { alone, joint: Joint { net, confinement }, levels }
+        Self { alone, joint: Joint::new(net, confinement), levels }
     }
 
     /// τ of its level.
@@ -188,6 +188,22 @@ impl<N: Architecture + Clone + 'static> Architecture for Levelled<N> {
 }
 
 impl<N: Architecture> Joint<N> {
+    /// `net` is the network over `[x, τ]`, without confinement.
+    pub fn new(net: N, confinement: f64) -> Self {
+        Self { net, confinement }
+    }
+
+    /// The pair with the confinement's part.
+    fn confined(&self, u: Tensor<1>, grad: Tensor<2>, x: &Tensor<2>) -> (Tensor<1>, Tensor<2>) {
+        if self.confinement == 0.0 {
+            return (u, grad);
+        }
+        let sample = self.sample(x);
+        let of_level = sample.clone().narrow(1, 0, 1).zeros_like();
+        let pull = Tensor::cat(vec![sample.clone().mul_scalar(self.confinement), of_level], 1);
+        (confine(u, sample, self.confinement), grad + pull)
+    }
+
     /// The x of rows `[x, τ]`.
     fn sample(&self, rows: &Tensor<2>) -> Tensor<2> {
         rows.clone().narrow(1, 0, self.net.dim() - 1)
@@ -221,13 +237,13 @@ impl<N: Architecture + Clone + 'static> Architecture for Joint<N> {
 
     fn energy_and_grad(&self, theta: &[Tensor<1>], x: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
         let (u, grad) = self.net.energy_and_grad(theta, x.clone());
-        if self.confinement == 0.0 {
-            return (u, grad);
-        }
-        let sample = self.sample(&x);
-        let of_level = sample.clone().narrow(1, 0, 1).zeros_like();
-        let pull = Tensor::cat(vec![sample.clone().mul_scalar(self.confinement), of_level], 1);
-        (confine(u, sample, self.confinement), grad + pull)
+        self.confined(u, grad, &x)
+    }
+
+    fn energy_and_grad_kept(&self, theta: &[Tensor<1>], x: Tensor<2>) -> Evaluation {
+        let (u, grad, pass) = self.net.energy_and_grad_kept(theta, x.clone());
+        let (u, grad) = self.confined(u, grad, &x);
+        (u, grad, pass)
     }
 
     fn weighted_param_grads(&self, theta: &[Tensor<1>], terms: &[(Tensor<2>, Tensor<1>)]) -> WeightedGrads {
@@ -263,5 +279,9 @@ impl<N: Architecture + Clone + 'static> Architecture for Joint<N> {
 
     fn draw(&self, _theta: &[Vec<f32>], _count: usize, _stream: Stream) -> Option<Vec<f32>> {
         None
+    }
+
+    fn is_base_alone(&self, theta: &[Vec<f32>]) -> bool {
+        self.net.is_base_alone(theta)
     }
 }

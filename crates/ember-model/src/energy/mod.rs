@@ -19,6 +19,7 @@ pub mod levels;
 mod line;
 pub mod mlp;
 pub(crate) mod network;
+mod planes;
 pub mod rbm;
 pub mod resnet;
 pub mod score;

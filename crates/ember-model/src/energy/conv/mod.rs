@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::activation::Activation;
 use super::based::{Base, Based};
+use super::levels::LevelsTable;
 use super::line::{self, Line};
 use super::network::{
     check_confinement, confine, gaussian_draws, gaussian_log_z, init_layers, is_confinement_alone,
     last_layer_is_zero, layer_params,
 };
+use super::planes::AtLevel;
 use super::score::{ScoreForm, ScoreGrads, ScoreLoss};
 use super::spectral::SpectralNorm;
 use super::{Architecture, EnergyTable, Evaluation, WeightedGrads};
@@ -40,7 +42,7 @@ mod pass;
 mod score;
 mod workspace;
 
-/// `{ kind = "conv", layers, activation, spectral_norm, confinement, base }`.
+/// `{ kind = "conv", layers, activation, spectral_norm, confinement, levels, base }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conv {
@@ -55,6 +57,9 @@ pub struct Conv {
     /// `c` of the added `½ c |x|²`; 0 adds none.
     #[serde(default)]
     pub confinement: f64,
+    /// Noise levels that the energy knows of (`planes.rs`): the first layer sees one channel more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<LevelsTable>,
     /// `"gaussian"` adds `½ (x − m)ᵀ P (x − m)` with the training data's mean and covariance (`based.rs`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
@@ -84,13 +89,34 @@ impl EnergyTable for Conv {
     /// Builds the architecture for images of `shape`.
     ///
     /// # Errors
-    /// Flat samples, a layer that does not fit its input or is larger than a tensor can be, a last layer that does not leave `1 × 1 × 1`.
+    /// Flat samples, a layer that does not fit its input or is larger than a tensor can be, a last layer that does not leave `1 × 1 × 1`,
+    /// levels that are none or beside a base.
     fn build(&self, shape: SampleShape) -> Result<Box<dyn Architecture>, ModelError> {
-        let misfit = |message: String| ModelError::Shape { kind: "conv", shape, message };
         let SampleShape::Image(image) = shape else {
-            return Err(misfit("it needs images `[c, h, w]`".into()));
+            let message = "it needs images `[c, h, w]`".into();
+            return Err(ModelError::Shape { kind: "conv", shape, message });
         };
         check_confinement(self.confinement)?;
+        let energy: Box<dyn Architecture> = match &self.levels {
+            None => Box::new(self.on(image, shape)?),
+            Some(_) if self.base.is_some() => {
+                let message = "the base is fitted to data without noise: leave `base` out, or `levels`";
+                return Err(ModelError::invalid("levels", message));
+            }
+            Some(levels) => {
+                let (levels, [c, h, w]) = (levels.resolve()?, image);
+                let free = Self { confinement: 0.0, ..self.clone() };
+                Box::new(AtLevel::new(free.on([c + 1, h, w], shape)?, h * w, self.confinement, levels))
+            }
+        };
+        Based::wrap(SpectralNorm::wrap(energy, self.spectral_norm), self.base)
+    }
+}
+
+impl Conv {
+    /// The network on images `[c, h, w]`; `shape` is the samples', for errors.
+    fn on(&self, image: [usize; 3], shape: SampleShape) -> Result<ConvEnergy, ModelError> {
+        let misfit = |message: String| ModelError::Shape { kind: "conv", shape, message };
         let [mut channels, mut height, mut width] = image;
         let mut weights = Vec::with_capacity(self.layers.len());
         let mut layers = Vec::with_capacity(self.layers.len());
@@ -129,13 +155,12 @@ impl EnergyTable for Conv {
         let network = Network::new(layers, self.activation);
         let cpu = CpuForm::new(Convolutions { network, confinement: self.confinement as f32 });
         let score = ScoreForm::new(&cpu);
-        let energy = ConvEnergy { image, weights, cpu, score, config: self.clone() };
-        Based::wrap(SpectralNorm::wrap(Box::new(energy), self.spectral_norm), self.base)
+        Ok(ConvEnergy { image, weights, cpu, score, config: self.clone() })
     }
 }
 
 /// A [`Conv`] on images of one shape.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ConvEnergy {
     image: [usize; 3],
     weights: Vec<Vec<usize>>,

@@ -83,7 +83,7 @@ impl DataLoss for DiffClf {
         if !levels.is_empty() {
             return Ok(());
         }
-        let message = "\"diff_clf\" needs an energy that knows noise levels: an \"mlp\" with energy.levels, such as \
+        let message = "\"diff_clf\" needs an energy that knows noise levels: an \"mlp\" or a \"conv\" with energy.levels, such as \
                        { from = 0.1, to = 5.0, count = 8 }";
         Err(BadValue::new("kind", message))
     }
