@@ -129,7 +129,7 @@ fn a_run_that_fails_is_named_and_the_others_are_compared() {
 
 #[test]
 fn what_cannot_be_compared_is_refused_before_anything_runs() {
-    let cases: [(&str, &str, &[&str]); 10] = [
+    let cases: [(&str, &str, &[&str]); 14] = [
         ("name = \"PCD\"", "name = \"with - WEIGHTS\"", &["two methods are called `with-weights`"]),
         ("name = \"PCD\"", "name = \"…\"", &["expected a name with a letter"]),
         ("persistent_cd", "maximum_likelihood", &["method `PCD`", "flow"]),
@@ -139,6 +139,18 @@ fn what_cannot_be_compared_is_refused_before_anything_runs() {
         ("seeds = 2", "seeds = [3, 3]", &["3 is there twice"]),
         ("config = \"toy.toml\"", "config = \"none.toml\"", &["method `With weights`", "none.toml"]),
         ("config = \"toy.toml\"\n", "", &["no config", "With weights"]),
+        ("seeds = 2", "seeds = -1", &["seeds", "a count such as 5"]),
+        (
+            "\"walkers.init=data\"",
+            "\"seed=7\"",
+            &["method `PCD`", "`seed` is the same for every method", "`seeds`"],
+        ),
+        (
+            "\"walkers.init=data\"",
+            "\"walkers.init=data\", \"energy.confinement=0.0\"",
+            &["method `PCD`", "energy.confinement > 0"],
+        ),
+        ("[[method]]", "[method]", &["method"]),
         ("title = \"two ways\"", "titel = \"two ways\"", &["titel", "title"]),
     ];
     for (from, to, words) in cases {
@@ -148,6 +160,13 @@ fn what_cannot_be_compared_is_refused_before_anything_runs() {
     }
     let scratch = scratch(METHODS);
     scratch.fails(&["compare", "other.toml"], 2, &["other.toml"]);
+    scratch.fails(
+        &["compare", "toy.toml"],
+        2,
+        &["the config of one training", "`ember sweep`", "[[method]]"],
+    );
+    fs::write(scratch.path("none.toml"), "title = \"nothing\"\nseeds = 2\n").expect("written");
+    scratch.fails(&["compare", "none.toml"], 2, &["no [[method]]"]);
     scratch.fails(&[&ARGS[..4], &["--device", "cuda:99"]].concat(), 2, &["cuda:99"]);
 }
 
@@ -164,6 +183,26 @@ fn a_run_folder_of_another_problem_is_refused() {
         "{said}"
     );
     assert!(!scratch.path("found/runs/pcd-seed0").exists());
+
+    // Whatever its name, a run on other data; and a run's own folder.
+    fs::remove_dir_all(scratch.path("found/runs/pcd-seed1")).expect("removed");
+    let other = with(&fs::read_to_string(scratch.path("toy.toml")).unwrap(), "dataset.std = 0.7\nsteps = 2");
+    fs::write(scratch.path("other.toml"), other).expect("written");
+    scratch.ok(&["train", "other.toml", "--out", "found/runs/mine", "--device", "flex"]);
+    scratch.fails(&ARGS, 2, &["found/runs/mine", "another [dataset]", "--out"]);
+    scratch.fails(&["compare", "ways.toml", "--out", "found/runs/mine"], 2, &["a run folder", "--out"]);
+}
+
+/// Two comparisons in one folder would write each other's tables.
+#[test]
+fn one_comparison_at_a_time_in_a_folder() {
+    let scratch = scratch(METHODS);
+    fs::create_dir_all(scratch.path("found")).expect("a folder");
+    let held = fs::File::create(scratch.path("found/.lock")).expect("a lock");
+    held.lock().expect("it is free");
+    scratch.fails(&ARGS, 2, &["found", "in use"]);
+    drop(held);
+    scratch.ok(&ARGS);
 }
 
 #[test]
@@ -204,5 +243,11 @@ fn a_sweep_runs_every_combination() {
     assert!(page("one").contains("Error against kernel.step_size"));
     scratch.fails(&["sweep", "toy.toml", "--set", "kernel.step_size"], 2, &["no `=`", "section.key=A,B,C"]);
     scratch.fails(&["sweep", "toy.toml", "--set", "kernel.step=1,2"], 2, &["step", "step_size"]);
-    scratch.fails(&["sweep", "toy.toml", "--set", "seed=1,1"], 2, &["twice"]);
+    scratch.fails(&["sweep", "toy.toml", "--set", "steps=1,1"], 2, &["twice"]);
+    scratch.fails(&["sweep", "toy.toml", "--set", "seed=1,2"], 2, &["`seed` is the same", "--seeds N"]);
+    scratch.fails(
+        &["sweep", "toy.toml", "--set", "dataset.std=0.5,0.7"],
+        2,
+        &["its [dataset]", "one problem"],
+    );
 }

@@ -426,7 +426,10 @@ fn mistakes_are_named() {
     bad(&levels("3"), &["energy.levels", "a list of numbers > 0"]);
     bad(&levels("{ from = 0.1, to = 4.0 }"), &["energy.levels", "{ from, to, count }"]);
     bad(&levels("{ from = 0.1, to = 4.0, count = 1 }"), &["energy.levels", "found 1 of them"]);
-    bad(&levels("{ from = 0.1, to = 4.0, count = 1001 }"), &["energy.levels", "found 1001 of them"]);
+    bad(
+        &levels("{ from = 0.1, to = 4.0, count = 1001 }"),
+        &["energy.levels", "found 1001 of them, expected 2 to 1000"],
+    );
     bad(&levels("{ from = 4.0, to = 0.1, count = 5 }"), &["energy.levels", "smallest first"]);
     bad(&levels("{ from = 0.0, to = 4.0, count = 5 }"), &["energy.levels", "found 0", "> 0"]);
     // A base is the Gaussian of data without noise.

@@ -109,3 +109,15 @@ fn tables_without_it_are_written_as_before() {
         assert_eq!(EnergySpec::from_metadata(&with.to_metadata()).expect("its own text"), with);
     }
 }
+
+/// The last layer is left free: where it is the only one, the norm would do nothing, in silence.
+#[test]
+fn a_single_layer_has_nothing_to_normalise() {
+    let table =
+        "shape = [1, 4, 4]\nkind = \"conv\"\nspectral_norm = true\nlayers = [{ out = 1, kernel = 4 }]";
+    let error = match EnergySpec::from_metadata(table).map(|spec| spec.build().map(|_| ())) {
+        Ok(Err(error)) | Err(error) => error.to_string(),
+        Ok(Ok(())) => panic!("it does nothing"),
+    };
+    assert!(error.contains("spectral_norm") && error.contains("leave"), "{error}");
+}

@@ -153,7 +153,7 @@ pub enum Error {
         count: usize,
     },
     /// A state that is finite, but beyond what the watchdog allows.
-    #[error("step {step}: {message}; a smaller learning rate or step size may help")]
+    #[error("step {step}: {message}")]
     Diverged {
         /// The update.
         step: u64,

@@ -55,9 +55,8 @@ impl LevelsTable {
             Self::Geometric(ladder) => ladder.count,
         };
         if !(2..=MOST).contains(&count) {
-            return invalid(format!(
-                "found {count} of them, expected 2 to {MOST}: one level needs no `{KEY}`"
-            ));
+            let hint = if count < 2 { format!(": one level needs no `{KEY}`") } else { String::new() };
+            return invalid(format!("found {count} of them, expected 2 to {MOST}{hint}"));
         }
         let sigmas = match self {
             Self::List(sigmas) => sigmas.clone(),

@@ -49,7 +49,7 @@ pub(super) fn first_coordinate<'a>(model: &'a EnergyModel, data: &Data) -> Optio
     }
     // One dimension: e^{−U} / Z with Z from a grid.
     let range = EnergyGrid::range_of(&data.train.values(), 1, 4.0);
-    let log_z = EnergyGrid::new(model, range, CELLS)?.log_z();
+    let log_z = EnergyGrid::covering(model, range, CELLS)?.log_z();
     Some(Box::new(move |x| {
         let points: Vec<f32> = x.iter().map(|&x| x as f32).collect();
         energies(model, &points).iter().map(|&u| (-f64::from(u) - log_z).exp()).collect()

@@ -350,7 +350,7 @@ fn divergence(truth: &Truth, rows: &[f32], u: &[f64], log_z: Estimate) -> (Estim
     (kl, ess_fraction(&log_weights), pareto::shape(&log_weights))
 }
 
-/// The model's density over a box around the data, in one and two dimensions; none of a law of bits.
+/// The model's density over a box around the data and itself, in one and two dimensions; none of a law of bits.
 fn grid(model: &EnergyModel, data: &Data) -> Option<EnergyGrid> {
     if model.is_discrete() {
         return None;
@@ -358,5 +358,5 @@ fn grid(model: &EnergyModel, data: &Data) -> Option<EnergyGrid> {
     let dim = data.shape.dim();
     let cells = *CELLS.get(dim.checked_sub(1)?)?;
     let range = EnergyGrid::range_of(&data.train.values(), dim, 4.0 + 5.0 * model.level_noise());
-    EnergyGrid::new(model, range, cells)
+    EnergyGrid::covering(model, range, cells)
 }

@@ -6,6 +6,15 @@ use rayon::prelude::*;
 use crate::dataset::{Modes, Truth};
 use ember_model::energy::blockwise::energies;
 
+/// One part in so many of a range, at either end, is its edge.
+const EDGE: usize = 50;
+/// So much of the mass at the edge says that more lies beyond it: of a Gaussian about twice as much.
+const AT_EDGE: f64 = 5e-5;
+/// Times that a range is doubled for it.
+const DOUBLINGS: usize = 5;
+/// Cells of an axis, at most so many times those asked for.
+const FINER: usize = 4;
+
 /// Energies on a regular grid of cell centres.
 #[derive(Clone, Debug)]
 pub struct EnergyGrid {
@@ -33,6 +42,52 @@ impl EnergyGrid {
         };
         debug_assert_eq!(model.dim(), range.len());
         Some(Self { energy: energies(model, &centres), range, cells })
+    }
+
+    /// As [`EnergyGrid::new`] on `range`, doubled until it holds the model's mass (about a ten-thousandth may lie outside), with up to four times the cells.
+    /// A model that spreads on and on is taken on `range` alone, with a warning.
+    pub fn covering(model: &EnergyModel, range: Vec<(f64, f64)>, cells: usize) -> Option<Self> {
+        let first = Self::new(model, range, cells)?;
+        let (mut grid, mut doublings) = (first.clone(), 0);
+        loop {
+            let open = grid.at_edges();
+            let doubled = |(&(low, high), open): (&(f64, f64), f64)| {
+                let more = if open > AT_EDGE { 0.5 * (high - low) } else { 0.0 };
+                (low - more, high + more)
+            };
+            let wider: Vec<_> = grid.range.iter().zip(open.iter().copied()).map(doubled).collect();
+            let wider: Vec<_> = wider.into_iter().map(|range| model.spec().support.meet(range)).collect();
+            if wider == grid.range {
+                return Some(grid);
+            }
+            if doublings == DOUBLINGS {
+                tracing::warn!(
+                    "the model has mass far beyond the data: KL, masses and log Z by the grid are those of its part within {:?}",
+                    first.range
+                );
+                return Some(first);
+            }
+            doublings += 1;
+            grid = Self::new(model, wider, cells * (1 << doublings).min(FINER))?;
+        }
+    }
+
+    /// Of the mass, the part at the edge of each axis.
+    fn at_edges(&self) -> Vec<f64> {
+        let (min, dim) = (self.min(), self.range.len());
+        let edge = self.cells.div_ceil(EDGE);
+        let (mut sum, mut edges) = (0.0, vec![0.0; dim]);
+        for (i, &u) in self.energy.iter().enumerate() {
+            let mass = (min - f64::from(u)).exp();
+            sum += mass;
+            for (axis, at_edge) in edges.iter_mut().enumerate() {
+                let place = if axis + 1 == dim { i % self.cells } else { i / self.cells };
+                if place < edge || place + edge >= self.cells {
+                    *at_edge += mass;
+                }
+            }
+        }
+        edges.into_iter().map(|at_edge| at_edge / sum).collect()
     }
 
     /// A range that holds all rows of `points` (row-major `[n, dim]`) with `margin` on every side.
@@ -104,4 +159,48 @@ impl EnergyGrid {
 
 fn centre((low, high): (f64, f64), cells: usize, i: usize) -> f64 {
     low + (high - low) * (i as f64 + 0.5) / cells as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+    use ember_model::EnergySpec;
+
+    fn model(text: &str) -> EnergyModel {
+        EnergyModel::init(EnergySpec::from_metadata(text).expect("right"), 0, &Device::flex())
+            .expect("it fits")
+    }
+
+    /// A network that is zero is the Gaussian of its confinement; a grid of the data's range holds less than half of a broad one.
+    #[test]
+    fn a_grid_is_as_wide_as_the_model() {
+        for (dim, cells) in [(1, 2_000), (2, 200)] {
+            for confinement in [4.0, 0.25, 0.02, 0.005] {
+                let model =
+                    model(&format!("dim = {dim}\nkind = \"mlp\"\nhidden = [8]\nconfinement = {confinement}"));
+                let range = vec![(-5.0, 6.0); dim];
+                let exact = 0.5 * dim as f64 * (2.0 * std::f64::consts::PI / confinement).ln();
+                let error = |grid: Option<EnergyGrid>| (grid.expect("a grid").log_z() - exact).abs();
+                let found = error(EnergyGrid::covering(&model, range.clone(), cells));
+                assert!(found < 5e-4, "{dim}, {confinement}: {found}");
+                let narrow = error(EnergyGrid::new(&model, range, cells));
+                assert!(
+                    confinement > 0.1 || narrow > 0.1,
+                    "{dim}, {confinement}: the test sees no narrow grid, {narrow}"
+                );
+            }
+        }
+    }
+
+    /// Without a confinement there is no end, and a cube's range has one.
+    #[test]
+    fn a_model_without_end_is_taken_where_the_data_are() {
+        let model = model("dim = 2\nkind = \"mlp\"\nhidden = [8]");
+        let grid = EnergyGrid::covering(&model, vec![(-1.0, 1.0); 2], 50).expect("a grid");
+        assert_eq!((grid.range[0], grid.cells), ((-1.0, 1.0), 50));
+        let cube = self::model("dim = 1\nsupport = \"cube\"\nkind = \"mlp\"\nhidden = [8]");
+        let grid = EnergyGrid::covering(&cube, vec![(-0.5, 0.5)], 50).expect("a grid");
+        assert_eq!(grid.range[0], (-1.0, 1.0));
+    }
 }

@@ -82,6 +82,9 @@ impl Opened {
         if level == 1 {
             return Ok(self);
         }
+        if self.config.is_none() {
+            tracing::warn!("--level {level}: a weight file does not say whether its levels were trained");
+        }
         if let Some(config) = &self.config {
             let objective = &config.objective;
             if !objective.as_dyn().data_loss().is_some_and(|loss| loss.trains_levels()) {

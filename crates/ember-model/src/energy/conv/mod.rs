@@ -97,6 +97,10 @@ impl EnergyTable for Conv {
             return Err(ModelError::Shape { kind: "conv", shape, message });
         };
         check_confinement(self.confinement)?;
+        if self.spectral_norm && self.layers.len() == 1 {
+            let message = "the last layer is left free, and there is no other: leave `spectral_norm` out";
+            return Err(ModelError::invalid("spectral_norm", message));
+        }
         let energy: Box<dyn Architecture> = match &self.levels {
             None => Box::new(self.on(image, shape)?),
             Some(_) if self.base.is_some() => {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::child::run_to_end;
-use super::plan::{Method, Plan};
+use super::plan::{Method, Plan, problem};
 use crate::config::Config;
 use crate::error::Error;
 use crate::logging;
@@ -62,11 +62,25 @@ pub fn jobs(plan: &Plan, out: &Path) -> Vec<Job> {
     pairs.map(job).collect()
 }
 
-/// Refuses run folders that are there and are of another config than the plan's.
+/// Refuses a folder that is a run's or holds runs on other data, and runs that are there and are of another config than the plan's.
 ///
 /// # Errors
 /// The first of them, with the key that differs.
-pub fn check_folders(plan: &Plan, jobs: &[Job]) -> Result<(), Error> {
+pub fn check_folders(plan: &Plan, jobs: &[Job], out: &Path) -> Result<(), Error> {
+    if out.join("config.toml").is_file() {
+        return Err(Error::usage(format!("{}: this is a run folder: give another --out", out.display())));
+    }
+    for entry in fs::read_dir(out.join("runs")).into_iter().flatten().flatten() {
+        let path = entry.path().join("config.toml");
+        // What cannot be read is none of this comparison's.
+        let Ok(found) = Config::load(&path, &Default::default()) else { continue };
+        if problem(&found.config) != problem(&plan.methods[0].resolved) {
+            return Err(Error::usage(format!(
+                "{}: this run is of another [dataset] than the comparison: remove the folder, or give another --out",
+                entry.path().display()
+            )));
+        }
+    }
     for job in jobs {
         let path = job.run.join("config.toml");
         if !path.is_file() {
@@ -131,6 +145,7 @@ pub fn run_all(plan: &Plan, jobs: &[Job], count: usize, device: &str) -> Result<
     };
     std::thread::scope(|scope| (0..count).for_each(|_| drop(scope.spawn(work))));
     if let Some(signal) = signals.seen() {
+        logging::note("the same command goes on where this ends");
         return Err(Error::Interrupted { signal });
     }
     let outcome = |place: Mutex<Option<Result<Outcome, Error>>>| {

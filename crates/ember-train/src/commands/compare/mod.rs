@@ -15,6 +15,7 @@ use burn::tensor::Device;
 use crate::cli::{CompareArgs, CompareHow, SweepArgs};
 use crate::error::Error;
 use crate::store::checkpoint::atomic;
+use crate::store::lock::RunLock;
 use crate::store::opened;
 use crate::view::comparison::{self, Panel};
 use crate::{device, logging, shell};
@@ -27,7 +28,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), Error> {
     logging::init();
     let plan = Plan::read(&args.file)?;
     let out = args.out.clone().unwrap_or_else(|| default_out("compare", &args.file));
-    let command = format!("ember compare {}", shell::quoted(&args.file));
+    let command = format!("ember compare {}{}", shell::quoted(&args.file), given(args.out.as_deref()));
     made(&plan, &out, command, &args.how)
 }
 
@@ -39,6 +40,7 @@ pub(super) fn sweep(args: &SweepArgs) -> Result<(), Error> {
     let sets = args.set.iter().flat_map(|set| ["--set".to_owned(), set.clone()]);
     let words = ["sweep".to_owned(), args.config.display().to_string()].into_iter().chain(sets);
     let command = shell::words("ember", &words.collect::<Vec<_>>());
+    let command = format!("{command} --seeds {}{}", args.seeds, given(args.out.as_deref()));
     made(&plan, &out, command, &args.how)
 }
 
@@ -46,7 +48,9 @@ fn made(plan: &Plan, out: &Path, command: String, args: &CompareHow) -> Result<(
     // A device that is not there is better said once than by every run.
     device::select(&args.device.device)?;
     let all = jobs(plan, out);
-    check_folders(plan, &all)?;
+    check_folders(plan, &all, out)?;
+    std::fs::create_dir_all(out).map_err(|error| Error::unwritable(out, error))?;
+    let _lock = RunLock::take(out)?;
     let outcomes = run_all(plan, &all, args.jobs as usize, &args.device.device)?;
     let results = collect(plan, &all, &outcomes);
     let json = serde_json::to_string(&results)
@@ -69,6 +73,11 @@ fn made(plan: &Plan, out: &Path, command: String, args: &CompareHow) -> Result<(
             all.len()
         ))),
     }
+}
+
+/// `--out`, where it was given.
+fn given(out: Option<&Path>) -> String {
+    out.map(|out| format!(" --out {}", shell::quoted(out))).unwrap_or_default()
 }
 
 fn default_out(kind: &str, file: &Path) -> PathBuf {

@@ -3,10 +3,15 @@
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
+use burn::tensor::Device;
+use ember_model::{Energy, EnergyModel};
+use ember_sampler::evidence::smc::AnnealedPath;
 use serde::Deserialize;
 
 use crate::config::{Config, Overrides};
 use crate::error::Error;
+
+const NO_METHOD: &str = "no [[method]] found, expected at least one, each with a `name` and what it sets";
 
 /// The file as it is written.
 #[derive(Debug, Deserialize)]
@@ -26,6 +31,7 @@ struct File {
 /// A count from 0, or a list.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
+#[serde(expecting = "expected a count such as 5, or a list of whole numbers such as [0, 1, 2]")]
 enum Seeds {
     Count(u64),
     List(Vec<u64>),
@@ -89,6 +95,17 @@ impl Plan {
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path).map_err(|source| Error::read(path, source))?;
         let wrong = |message: String| Error::usage(format!("{}: {message}", path.display()));
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+        if table.contains_key("energy") || table.contains_key("dataset") {
+            return Err(wrong(
+                "this is the config of one training, for `ember train` or `ember sweep`; a comparison has `title`, `config`, `seeds` and a \
+                 [[method]] with a `name` for each method, such as compare/8gaussians.toml"
+                    .into(),
+            ));
+        }
+        if !table.contains_key("method") {
+            return Err(wrong(NO_METHOD.into()));
+        }
         let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         let seeds: Vec<u64> = match file.seeds {
             Seeds::Count(count) => (0..count).collect(),
@@ -103,7 +120,7 @@ impl Plan {
             return Err(wrong(format!("seeds: {seed} is there twice")));
         }
         if file.method.is_empty() {
-            return Err(wrong("no [[method]] found, expected at least one".into()));
+            return Err(wrong(NO_METHOD.into()));
         }
         if let Some(name) = twice(&file.method.iter().map(|method| slug(&method.name)).collect::<Vec<_>>()) {
             return Err(wrong(format!(
@@ -121,6 +138,9 @@ impl Plan {
                 named("no config: give one here, or one for all methods at the top of the file".into())
             })?;
             let set = [file.set.as_slice(), &table.set].concat();
+            if sets_seed(&set) {
+                return Err(named(format!("set: {SEEDS_ARE_ALIKE}: `seeds` at the top of the file")));
+            }
             let overrides = Overrides { seed: Some(seeds[0]), steps: None, set: set.clone() };
             let config = plain(&beside.join(config));
             let loaded = Config::load(&config, &overrides).map_err(|error| named(error.to_string()))?;
@@ -131,6 +151,9 @@ impl Plan {
                     "its [dataset] is another than that of `{}`: a comparison has one problem (batch_size may differ)",
                     first.name
                 )));
+            }
+            if !has_log_z(&loaded.config) {
+                return Err(named(Error::from(ember_sampler::Error::NoStart).to_string()));
             }
             let slug = slug(&table.name);
             methods.push(Method {
@@ -159,11 +182,31 @@ impl Plan {
     }
 }
 
+/// Why `seed` is no key to set.
+pub(super) const SEEDS_ARE_ALIKE: &str = "`seed` is the same for every method and given once";
+
+/// Whether one of the changes is of the seed.
+pub(super) fn sets_seed(set: &[String]) -> bool {
+    set.iter().filter_map(|set| set.split_once('=')).any(|(key, _)| key.trim() == "seed")
+}
+
 /// The data of a config, whatever the size of its batches.
-fn problem(config: &Config) -> Option<toml::Table> {
+pub(super) fn problem(config: &Config) -> Option<toml::Table> {
     let mut table = toml::Table::try_from(&config.dataset).ok()?;
     table.remove("batch_size");
     Some(table)
+}
+
+/// Whether an evaluation will find log Z, as far as one sees before the training.
+fn has_log_z(config: &Config) -> bool {
+    if config.audit.is_some() || config.kernel.kernel.as_dyn().needs_proposals() {
+        return true;
+    }
+    // What has parts in files is seen when it runs.
+    let Ok(model) = EnergyModel::init(config.energy_spec(), config.seed, &Device::flex()) else {
+        return true;
+    };
+    model.is_discrete() || model.log_z().is_some() || AnnealedPath::of(&model).is_some()
 }
 
 /// Without `folder/..`, as one would type it.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::plan::{Method, Plan, slug};
+use super::plan::{Method, Plan, SEEDS_ARE_ALIKE, problem, sets_seed, slug};
 use crate::config::{Config, Overrides};
 use crate::error::Error;
 
@@ -16,6 +16,9 @@ const MOST: usize = 10_000;
 pub fn plan(config: &Path, sets: &[String], seeds: u64) -> Result<Plan, Error> {
     let mut combinations: Vec<Vec<String>> = vec![Vec::new()];
     let mut varied = Vec::new();
+    if sets_seed(sets) {
+        return Err(Error::usage(format!("--set seed: {SEEDS_ARE_ALIKE}: --seeds N")));
+    }
     for text in sets {
         let (key, values) = text.split_once('=').ok_or_else(|| {
             Error::usage(format!(
@@ -50,6 +53,14 @@ pub fn plan(config: &Path, sets: &[String], seeds: u64) -> Result<Plan, Error> {
         Ok(Method { slug: slug(&name), name, config: config.to_owned(), set, swept, resolved })
     };
     let methods = combinations.into_iter().map(method).collect::<Result<Vec<Method>, Error>>()?;
+    if let Some(other) =
+        methods.iter().find(|method| problem(&method.resolved) != problem(&methods[0].resolved))
+    {
+        return Err(Error::usage(format!(
+            "--set {}: its [dataset] is another than that of `{}`: a sweep has one problem (batch_size may differ)",
+            other.name, methods[0].name
+        )));
+    }
     let title = match sets {
         [] => config.display().to_string(),
         sets => format!("{}: {}", config.display(), sets.join("; ")),

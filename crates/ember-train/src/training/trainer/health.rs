@@ -60,7 +60,8 @@ impl Trainer {
     /// The error of an energy gap that explodes.
     pub(super) fn gap_error(&self, gap: f32, most: f64, norm: f32) -> Error {
         let message = format!(
-            "the energy gap is {gap:.3e} nats (watchdog.max_energy_gap allows {most:.3e}), the gradient norm {norm:.3e}"
+            "the energy gap is {gap:.3e} nats (watchdog.max_energy_gap allows {most:.3e}), the gradient norm {norm:.3e}; \
+             a smaller learning rate or step size may help"
         );
         Error::Diverged { step: self.step, message }
     }
