@@ -44,8 +44,8 @@ impl EnergyGrid {
         Some(Self { energy: energies(model, &centres), range, cells })
     }
 
-    /// As [`EnergyGrid::new`] on `range`, doubled until it holds the model's mass (about a ten-thousandth may lie outside), with up to four times the cells.
-    /// A model that spreads on and on is taken on `range` alone, with a warning.
+    /// As [`EnergyGrid::new`] on `range`, doubled until it holds the model's mass (about a ten-thousandth may lie outside), with up to four
+    /// times the cells. A model that spreads on and on is taken on `range` alone, with a warning.
     pub fn covering(model: &EnergyModel, range: Vec<(f64, f64)>, cells: usize) -> Option<Self> {
         let first = Self::new(model, range, cells)?;
         let (mut grid, mut doublings) = (first.clone(), 0);
@@ -61,9 +61,11 @@ impl EnergyGrid {
                 return Some(grid);
             }
             if doublings == DOUBLINGS {
+                let sides: Vec<_> =
+                    first.range.iter().map(|(low, high)| format!("[{low:.1}, {high:.1}]")).collect();
                 tracing::warn!(
-                    "the model has mass far beyond the data: KL, masses and log Z by the grid are those of its part within {:?}",
-                    first.range
+                    "the model has mass far beyond the data: KL, masses and log Z by the grid are those of its part within {}",
+                    sides.join(" × ")
                 );
                 return Some(first);
             }
