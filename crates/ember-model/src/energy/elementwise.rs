@@ -4,7 +4,7 @@
 //! branches, compiled for AVX2 and AVX-512 beside the baseline and picked at run time; no fused multiply-add, so that every
 //! processor gives the same bits. Relative errors are 1·10⁻⁷ for `e^x`, 2·10⁻⁷ for SiLU and tanh, 3·10⁻⁷ for the others and for
 //! slopes (the tests measure it). Values, slopes and signals below [`NEGLIGIBLE`] become 0: they count for nothing, but products of two of
-//! them are subnormal numbers, which cost a processor a hundred times as much, and a network far from its data is full of them.
+//! them are subnormal numbers, which slow a processor down many times, and a network far from its data is full of them.
 
 use multiversion::multiversion;
 
@@ -275,6 +275,15 @@ pub(crate) fn add_assign(to: &mut [f32], from: &[f32]) {
 mod tests {
     use super::*;
 
+    const ALL: [Activation; 6] = [
+        Activation::Silu,
+        Activation::Tanh,
+        Activation::Softplus,
+        Activation::Gelu,
+        Activation::Relu,
+        Activation::LeakyRelu,
+    ];
+
     /// The largest `|found − exact| / |exact|` over a grid of [−range, range].
     fn worst(range: f64, found: impl Fn(f32) -> f32, exact: impl Fn(f64) -> f64) -> f64 {
         (-40_000..=40_000)
@@ -332,14 +341,7 @@ mod tests {
     /// Whatever a layer sees, products of its values, slopes and signals are normal numbers or 0.
     #[test]
     fn products_are_never_subnormal() {
-        for activation in [
-            Activation::Silu,
-            Activation::Tanh,
-            Activation::Softplus,
-            Activation::Gelu,
-            Activation::Relu,
-            Activation::LeakyRelu,
-        ] {
+        for activation in ALL {
             let mut z: Vec<f32> = (-4000..=4000).map(|i| 0.05 * i as f32).collect();
             let mut slope = vec![0.0; z.len()];
             activate_with_slope(activation, &mut z, &mut slope);
@@ -355,14 +357,7 @@ mod tests {
 
     #[test]
     fn nothing_hides_a_nan() {
-        for activation in [
-            Activation::Silu,
-            Activation::Tanh,
-            Activation::Softplus,
-            Activation::Gelu,
-            Activation::Relu,
-            Activation::LeakyRelu,
-        ] {
+        for activation in ALL {
             let mut z = [f32::NAN, 1.0, -1.0];
             activate(activation, &mut z);
             assert!(z[0].is_nan() && z[1].is_finite() && z[2].is_finite(), "{activation:?}: {z:?}");

@@ -38,7 +38,7 @@ pub(super) struct Joint<N> {
     /// The network on d + 1 inputs, without confinement.
     net: N,
     /// c.
-    confinement: f64,
+    pub(super) confinement: f64,
 }
 
 impl<N: Architecture> Levelled<N> {

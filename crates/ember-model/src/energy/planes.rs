@@ -126,7 +126,6 @@ impl<N: Architecture + Clone + 'static> Architecture for Planes<N> {
 #[derive(Clone, Debug)]
 pub(super) struct AtLevel<N> {
     joint: Joint<Planes<N>>,
-    confinement: f64,
     /// And which of them it is at.
     levels: Levels,
 }
@@ -134,7 +133,7 @@ pub(super) struct AtLevel<N> {
 impl<N: Architecture + Clone + 'static> AtLevel<N> {
     /// `net` is the network on images with one channel more, of so many `pixels`, without confinement.
     pub fn new(net: N, pixels: usize, confinement: f64, levels: Levels) -> Self {
-        Self { joint: Joint::new(Planes::new(net, pixels), confinement), confinement, levels }
+        Self { joint: Joint::new(Planes::new(net, pixels), confinement), levels }
     }
 
     /// `[x, τ]`.
@@ -215,12 +214,13 @@ impl<N: Architecture + Clone + 'static> Architecture for AtLevel<N> {
     }
 
     fn log_z(&self, theta: &[Vec<f32>]) -> Option<f64> {
-        is_confinement_alone(theta, self.confinement).then(|| gaussian_log_z(self.dim(), self.confinement))
+        is_confinement_alone(theta, self.joint.confinement)
+            .then(|| gaussian_log_z(self.dim(), self.joint.confinement))
     }
 
     fn draw(&self, theta: &[Vec<f32>], count: usize, stream: Stream) -> Option<Vec<f32>> {
-        is_confinement_alone(theta, self.confinement)
-            .then(|| gaussian_draws(self.dim(), self.confinement, count, stream))
+        is_confinement_alone(theta, self.joint.confinement)
+            .then(|| gaussian_draws(self.dim(), self.joint.confinement, count, stream))
     }
 
     fn starts_at_base(&self) -> bool {
@@ -232,6 +232,6 @@ impl<N: Architecture + Clone + 'static> Architecture for AtLevel<N> {
     }
 
     fn confinement(&self) -> Option<f64> {
-        (self.confinement > 0.0).then_some(self.confinement)
+        (self.joint.confinement > 0.0).then_some(self.joint.confinement)
     }
 }

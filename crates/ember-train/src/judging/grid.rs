@@ -50,13 +50,11 @@ impl EnergyGrid {
         let first = Self::new(model, range, cells)?;
         let (mut grid, mut doublings) = (first.clone(), 0);
         loop {
-            let open = grid.at_edges();
-            let doubled = |(&(low, high), open): (&(f64, f64), f64)| {
-                let more = if open > AT_EDGE { 0.5 * (high - low) } else { 0.0 };
-                (low - more, high + more)
+            let doubled = |(&(low, high), at_edge): (&(f64, f64), f64)| {
+                let more = if at_edge > AT_EDGE { 0.5 * (high - low) } else { 0.0 };
+                model.spec().support.meet((low - more, high + more))
             };
-            let wider: Vec<_> = grid.range.iter().zip(open.iter().copied()).map(doubled).collect();
-            let wider: Vec<_> = wider.into_iter().map(|range| model.spec().support.meet(range)).collect();
+            let wider: Vec<_> = grid.range.iter().zip(grid.at_edges()).map(doubled).collect();
             if wider == grid.range {
                 return Some(grid);
             }

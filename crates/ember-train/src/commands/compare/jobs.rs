@@ -70,11 +70,12 @@ pub fn check_folders(plan: &Plan, jobs: &[Job], out: &Path) -> Result<(), Error>
     if out.join("config.toml").is_file() {
         return Err(Error::usage(format!("{}: this is a run folder: give another --out", out.display())));
     }
+    let asked = problem(&plan.methods[0].resolved);
     for entry in fs::read_dir(out.join("runs")).into_iter().flatten().flatten() {
         let path = entry.path().join("config.toml");
         // What cannot be read is none of this comparison's.
         let Ok(found) = Config::load(&path, &Default::default()) else { continue };
-        if problem(&found.config) != problem(&plan.methods[0].resolved) {
+        if problem(&found.config) != asked {
             return Err(Error::usage(format!(
                 "{}: this run is of another [dataset] than the comparison: remove the folder, or give another --out",
                 entry.path().display()

@@ -11,8 +11,6 @@ use serde::Deserialize;
 use crate::config::{Config, Overrides};
 use crate::error::Error;
 
-const NO_METHOD: &str = "no [[method]] found, expected at least one, each with a `name` and what it sets";
-
 /// The file as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +23,7 @@ struct File {
     #[serde(default)]
     set: Vec<String>,
     seeds: Seeds,
+    #[serde(default)]
     method: Vec<MethodTable>,
 }
 
@@ -85,6 +84,16 @@ impl Method {
         let overrides = Overrides { seed: Some(seed), steps: None, set: self.set.clone() };
         Ok(Config::load(&self.config, &overrides)?.config)
     }
+
+    /// Why a config cannot stand beside this one, if it is on other data.
+    pub(super) fn other_problem(&self, config: &Config) -> Option<String> {
+        (problem(&self.resolved) != problem(config)).then(|| {
+            format!(
+                "its [dataset] is another than that of `{}`: there is one problem for all (batch_size may differ)",
+                self.name
+            )
+        })
+    }
 }
 
 impl Plan {
@@ -103,9 +112,6 @@ impl Plan {
                     .into(),
             ));
         }
-        if !table.contains_key("method") {
-            return Err(wrong(NO_METHOD.into()));
-        }
         let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         let seeds: Vec<u64> = match file.seeds {
             Seeds::Count(count) => (0..count).collect(),
@@ -120,7 +126,9 @@ impl Plan {
             return Err(wrong(format!("seeds: {seed} is there twice")));
         }
         if file.method.is_empty() {
-            return Err(wrong(NO_METHOD.into()));
+            return Err(wrong(
+                "no [[method]] found, expected at least one, each with a `name` and what it sets".into(),
+            ));
         }
         if let Some(name) = twice(&file.method.iter().map(|method| slug(&method.name)).collect::<Vec<_>>()) {
             return Err(wrong(format!(
@@ -144,13 +152,8 @@ impl Plan {
             let overrides = Overrides { seed: Some(seeds[0]), steps: None, set: set.clone() };
             let config = plain(&beside.join(config));
             let loaded = Config::load(&config, &overrides).map_err(|error| named(error.to_string()))?;
-            if let Some(first) = methods.first()
-                && problem(&first.resolved) != problem(&loaded.config)
-            {
-                return Err(named(format!(
-                    "its [dataset] is another than that of `{}`: a comparison has one problem (batch_size may differ)",
-                    first.name
-                )));
+            if let Some(why) = methods.first().and_then(|first| first.other_problem(&loaded.config)) {
+                return Err(named(why));
             }
             if !has_log_z(&loaded.config) {
                 return Err(named(Error::from(ember_sampler::Error::NoStart).to_string()));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::plan::{Method, Plan, SEEDS_ARE_ALIKE, problem, sets_seed, slug};
+use super::plan::{Method, Plan, SEEDS_ARE_ALIKE, sets_seed, slug};
 use crate::config::{Config, Overrides};
 use crate::error::Error;
 
@@ -53,13 +53,10 @@ pub fn plan(config: &Path, sets: &[String], seeds: u64) -> Result<Plan, Error> {
         Ok(Method { slug: slug(&name), name, config: config.to_owned(), set, swept, resolved })
     };
     let methods = combinations.into_iter().map(method).collect::<Result<Vec<Method>, Error>>()?;
-    if let Some(other) =
-        methods.iter().find(|method| problem(&method.resolved) != problem(&methods[0].resolved))
-    {
-        return Err(Error::usage(format!(
-            "--set {}: its [dataset] is another than that of `{}`: a sweep has one problem (batch_size may differ)",
-            other.name, methods[0].name
-        )));
+    for method in &methods {
+        if let Some(why) = methods[0].other_problem(&method.resolved) {
+            return Err(Error::usage(format!("--set {}: {why}", method.name)));
+        }
     }
     let title = match sets {
         [] => config.display().to_string(),
